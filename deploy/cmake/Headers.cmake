@@ -1,0 +1,18 @@
+include_guard(GLOBAL)
+# One stub per header proves that the header stands alone and may be included twice.
+function(warren_check_headers target)
+  set(stubs)
+  foreach(h IN LISTS ARGN)
+    string(MAKE_C_IDENTIFIER "${h}" id)
+    set(stub ${CMAKE_BINARY_DIR}/header_check/${target}_${id}.c)
+    cmake_path(ABSOLUTE_PATH h NORMALIZE OUTPUT_VARIABLE abs)
+    file(CONFIGURE OUTPUT ${stub} CONTENT
+      "#include \"${abs}\"\n#include \"${abs}\"\nextern int warren_hdr_@id@;\n" @ONLY)
+    list(APPEND stubs ${stub})
+  endforeach()
+  if(stubs)
+    add_library(${target}_headers OBJECT ${stubs})
+    target_link_libraries(${target}_headers PRIVATE ${target} warren_flags)
+    set_target_properties(${target}_headers PROPERTIES C_CLANG_TIDY "")
+  endif()
+endfunction()
