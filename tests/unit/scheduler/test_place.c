@@ -524,14 +524,16 @@ TEST(equal_scores_go_to_the_smaller_id)
         }
         ties++;
         uint64_t low = s[i].id < s[i + 1].id ? s[i].id : s[i + 1].id;
-        for (unsigned order = 0; order < 2; order++) {
-            const uint64_t joins[] = {s[i + order].id, s[i + 1 - order].id, s[0].id, s[1].id};
+        for (unsigned order = 0; order < 4; order++) {
+            const uint64_t tied[] = {s[i + order % 2].id, s[i + 1 - order % 2].id};
+            const uint64_t joins[2][4] = {
+                {tied[0], tied[1], s[0].id, s[1].id}, {s[0].id, s[1].id, tied[0], tied[1]}};
             struct sched_place t = table(4, 4);
             uint64_t ids[SCHED_PLACE_SEATS];
             for (unsigned j = 0; j < 4; j++) {
-                struct sched_place_member m = {.id = joins[j], .weight = 255};
+                struct sched_place_member m = {.id = joins[order / 2][j], .weight = 255};
                 CHECK_EQ(sched_place_join(&t, &m), 0);
-                CHECK(j != 1 || (ids_at(&t, 0, ids) == 2 && ids[0] == low));
+                CHECK(j != 1 || order > 1 || (ids_at(&t, 0, ids) == 2 && ids[0] == low));
             }
             CHECK_EQ(ids_at(&t, 0, ids), 3);
             CHECK(ids[0] == s[0].id && ids[1] == s[1].id && ids[2] == low);
