@@ -3,7 +3,7 @@ add_library(warren_flags INTERFACE)
 target_compile_options(warren_flags INTERFACE
   -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes
   -Wold-style-definition -Wundef -Wvla -Wformat=2 -Wimplicit-fallthrough
-  -Wswitch-enum -Wpointer-arith -Wwrite-strings
+  -Wno-format-truncation -Wswitch-enum -Wpointer-arith -Wwrite-strings
   -fno-omit-frame-pointer -fvisibility=hidden -fstack-protector-strong
   $<$<BOOL:${WARREN_WERROR}>:-Werror>
   $<$<C_COMPILER_ID:GNU>:-Wlogical-op -Wduplicated-cond>)

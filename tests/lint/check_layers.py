@@ -20,7 +20,7 @@ ALLOW = {  # folder: what it may include
     "worker/guest": BASE | {"worker/guest"},
     "worker/core": SCHED | {"worker/core"},
     "worker/wire": SCHED | {"worker/core", "worker/wire"},
-    "worker/io": SCHED | {"scheduler/io", "scheduler/wire", "worker/core", "worker/wire", "worker/io", "proto/net"},
+    "worker/io": SCHED | {"worker/jail", "scheduler/io", "scheduler/wire", "worker/core", "worker/wire", "worker/io", "proto/net"},
     "worker/jail": BASE | {"worker/jail"},
     "worker": SCHED | {"scheduler/io", "scheduler/wire", "worker/core", "worker/wire", "worker/io", "worker/jail", "proto/net"},
     "gateway/core": SCHED | {"gateway/core"},

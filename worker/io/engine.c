@@ -1,0 +1,511 @@
+#include "worker/io/engine.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#include <x86intrin.h>
+
+#include "proto/base/assert.h"
+#include "proto/base/cleanup.h"
+#include "proto/base/clock.h"
+#include "proto/base/container.h"
+#include "proto/limits.h"
+#include "worker/io/kvm_probe.h"
+#include "worker/io/template.h"
+#include "worker/io/vm.h"
+#include "worker/jail/lease.h"
+
+enum { PROBE_MS_MAX = 250, RETRY_S_FIRST = 2, RETRY_S_MAX = 120, RENEW_MS = 1000, TSC_MS = 50 };
+
+struct pool {
+    struct worker_engine *engine;
+    struct worker_engine_pool spec;
+    char name[PROTO_POOL_NAME_MAX + 1];
+    uint32_t number;
+    struct worker_template *template;
+    bool failed;
+    uint32_t failures;
+    ev_timer retry;
+};
+
+struct worker_engine {
+    struct worker_engine_config config;
+    struct worker_engine_events events;
+    struct worker_lease_page *page;
+    int lease_fd, root_fd;
+    bool kvm;
+    struct worker_kvm_probe probe;
+    uint32_t tsc_khz;
+    char qemu_version[128], cpu[512];
+    ev_timer renew;
+    struct ev_prepare post; /* never started: fed, see link.c */
+    struct pool pools[PROTO_POOLS_MAX];
+    uint32_t pools_n;
+    struct worker_vm *vms; /* slots_max */
+    uint32_t *news;        /* slots with news, in order */
+    uint32_t news_n;
+    bool *queued;
+};
+
+/* --- news: what the caller hears, at the end of the running callback ------------------------- */
+
+static void on_news(void *user, struct worker_vm *vm)
+{
+    struct worker_engine *e = user;
+    if (!e->queued[vm->slot]) {
+        e->queued[vm->slot] = true;
+        e->news[e->news_n++] = vm->slot;
+    }
+    if (!ev_is_pending(&e->post)) {
+        ev_feed_event(e->config.loop, &e->post, EV_CUSTOM);
+    }
+}
+
+static void deliver(struct worker_engine *e, struct worker_vm *vm)
+{
+    unsigned news = vm->news;
+    vm->news = 0;
+    if (vm->state == WORKER_VM_DYING) {
+        worker_vm_disconnect(vm);
+    } else if (news & WORKER_VM_NEWS_READY) {
+        e->events.vm_ready(e->events.user, vm->slot);
+    }
+    if (news & WORKER_VM_NEWS_DEAD) {
+        LOG_WARN(e->config.log, "microVM died slot=%u pool=%s why=\"%s\"", vm->slot,
+            e->pools[vm->pool].name, vm->why);
+        e->events.vm_dead(e->events.user, vm->slot, vm->why);
+    }
+    if (news & WORKER_VM_NEWS_GONE) {
+        vm->state = WORKER_VM_FREE;
+        e->events.vm_gone(e->events.user, vm->slot);
+    }
+}
+
+/* Delivering may queue the same or other slots again: those are for the next round. */
+static void on_post(struct ev_loop *loop, ev_prepare *w, int revents)
+{
+    (void)loop;
+    (void)revents;
+    struct worker_engine *e = CONTAINER_OF(w, struct worker_engine, post);
+    uint32_t n = e->news_n;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t slot = e->news[0];
+        e->news_n--;
+        memmove(e->news, e->news + 1, e->news_n * sizeof *e->news);
+        e->queued[slot] = false;
+        deliver(e, &e->vms[slot]);
+    }
+}
+
+/* --- lease --------------------------------------------------------------------------------- */
+
+/* On one machine the worker is its own voter: being alive is what renews the lease. With a cluster
+ * the grant of a voter majority does. */
+static void renew(struct worker_engine *e)
+{
+    uint64_t freeze_at = base_clock_boot_ns() + e->config.freeze_ms * BASE_NS_PER_MS;
+    atomic_store(&e->page->kill_at_ns, freeze_at + e->config.kill_ms * BASE_NS_PER_MS);
+    atomic_store(&e->page->freeze_at_ns, freeze_at);
+}
+
+static void on_renew(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    (void)loop;
+    (void)revents;
+    renew(CONTAINER_OF(w, struct worker_engine, renew));
+}
+
+static int open_lease(struct worker_engine *e, struct base_error *err)
+{
+    char path[128];
+    (void)snprintf(path, sizeof path, "%s/lease", e->config.run_dir);
+    CLEANUP(base_closep) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || ftruncate(fd, sizeof *e->page) != 0) {
+        return base_fail(err, -errno, "lease page '%s': %s", path, strerror(errno));
+    }
+    void *p = mmap(NULL, sizeof *e->page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (p == MAP_FAILED) {
+        return base_fail(err, -errno, "map '%s': %s", path, strerror(errno));
+    }
+    e->page = p;
+    renew(e);
+    e->page->version = 1;
+    e->page->magic = WORKER_LEASE_MAGIC;
+    e->lease_fd = open(path, O_RDONLY | O_CLOEXEC);
+    return e->lease_fd < 0 ? base_fail(err, -errno, "open '%s'", path) : 0;
+}
+
+/* --- templates ------------------------------------------------------------------------------ */
+
+static void on_retry(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    (void)loop;
+    (void)revents;
+    struct pool *p = CONTAINER_OF(w, struct pool, retry);
+    p->failed = false;
+    worker_template_retry(p->template, p->engine->kvm);
+}
+
+static void on_template(void *user, enum worker_template_state state, const char *text)
+{
+    struct pool *p = user;
+    struct worker_engine *e = p->engine;
+    if (state == WORKER_TEMPLATE_FAILED) {
+        LOG_ERROR(e->config.log, "template failed pool=%s why=\"%s\"", p->name, text);
+        uint32_t wait = RETRY_S_FIRST << (p->failures < 6 ? p->failures : 6);
+        if (e->kvm && e->config.accel == WORKER_ACCEL_AUTO) {
+            /* The build is the canary: a KVM that passed the probe can still break a real kernel.
+             */
+            e->kvm = false;
+            (void)snprintf(e->probe.why, sizeof e->probe.why,
+                "KVM passed the probe but a template did not start on it: %.80s", text);
+            LOG_WARN(e->config.log, "falling back to tcg why=\"%s\"", e->probe.why);
+            wait = 0;
+        }
+        p->failures++;
+        p->failed = true;
+        ev_timer_set(&p->retry, wait < RETRY_S_MAX ? wait : RETRY_S_MAX, 0.);
+        ev_timer_start(e->config.loop, &p->retry);
+    } else if (state == WORKER_TEMPLATE_READY) {
+        p->failures = 0;
+        LOG_INFO(e->config.log, "template ready pool=%s id=%s", p->name, text);
+    }
+    e->events.template_state(e->events.user, p->number, state, text);
+}
+
+int worker_engine_pool_add(struct worker_engine *e, const struct worker_engine_pool *spec,
+    uint32_t *ret_pool, struct base_error *err)
+{
+    if (e->pools_n == PROTO_POOLS_MAX) {
+        return base_fail(err, BASE_EFULL, "at most %d pools", PROTO_POOLS_MAX);
+    }
+    struct pool *p = &e->pools[e->pools_n];
+    *p = (struct pool){.engine = e, .spec = *spec, .number = e->pools_n};
+    (void)snprintf(p->name, sizeof p->name, "%s", spec->name);
+    p->spec.name = p->name;
+    ev_init(&p->retry, on_retry);
+    struct worker_template_setup setup = {
+        .config = &e->config,
+        .pool = p->spec,
+        .machine = {e->config.qemu, e->kvm, spec->memory_mib, spec->cpus},
+        .cpu = e->cpu,
+        .qemu_version = e->qemu_version,
+        .tsc_khz = e->tsc_khz,
+        .uid = e->config.uid_base + e->config.slots_max + p->number,
+        .lease_fd = e->lease_fd,
+        .root_fd = e->root_fd,
+        .number = p->number,
+        .user = p,
+        .state = on_template,
+    };
+    int rc = worker_template_create(&setup, &p->template, err);
+    if (rc == 0) {
+        *ret_pool = e->pools_n++;
+    }
+    return rc;
+}
+
+/* --- microVMs ------------------------------------------------------------------------------- */
+
+static struct worker_vm *vm_at(struct worker_engine *e, uint32_t slot)
+{
+    REQUIRE(slot < e->config.slots_max);
+    return &e->vms[slot];
+}
+
+int worker_engine_vm_start(
+    struct worker_engine *e, const struct worker_vm_start *start, struct base_error *err)
+{
+    REQUIRE(start->pool < e->pools_n);
+    struct pool *p = &e->pools[start->pool];
+    if (!worker_template_ready(p->template)) {
+        return base_fail(err, BASE_ESTATE, "pool '%s' has no template yet", p->name);
+    }
+    struct worker_vm_place place = {p->template, p->spec.kernels, e->lease_fd, e->root_fd};
+    return worker_vm_spawn(vm_at(e, start->slot), start, &place, err);
+}
+
+int worker_engine_vm_claim(struct worker_engine *e, uint32_t slot, const char *hostname)
+{
+    return worker_vm_claim(vm_at(e, slot), hostname);
+}
+
+void worker_engine_vm_kill(struct worker_engine *e, uint32_t slot)
+{
+    worker_vm_kill(vm_at(e, slot));
+}
+
+int worker_engine_vm_adopt(
+    struct worker_engine *e, uint32_t slot, uint32_t pool, const uint8_t vm_id[16], bool claimed)
+{
+    REQUIRE(pool < e->pools_n);
+    struct worker_vm_adopt a = {
+        .pool = pool, .claimed = claimed, .kernels = e->pools[pool].spec.kernels};
+    memcpy(a.vm_id, vm_id, sizeof a.vm_id);
+    return worker_vm_adopt(vm_at(e, slot), &a);
+}
+
+/* The supervisor buries QEMU and folder by itself. A folder that nobody listens in was left by one
+ * that was killed too. */
+static void reap(struct worker_engine *e, const char *name)
+{
+    static const char *const files[] = {
+        "ctl.sock", "bulk.sock", "qmp.sock", "sup.sock", "record", "qemu.log"};
+    char dir[96];
+    if (snprintf(dir, sizeof dir, "%s/vm/%s", e->config.run_dir, name) >= (int)sizeof dir) {
+        return;
+    }
+    if (worker_qemu_end(dir)) {
+        LOG_WARN(e->config.log, "ended a microVM that belongs to no session folder=%s", name);
+        return;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        char path[128];
+        (void)snprintf(path, sizeof path, "%s/%s", dir, files[i]);
+        (void)unlink(path);
+    }
+    (void)rmdir(dir);
+}
+
+static void reap_folders(struct worker_engine *e, bool templates)
+{
+    char path[128];
+    (void)snprintf(path, sizeof path, "%s/vm", e->config.run_dir);
+    DIR *d = opendir(path);
+    for (const struct dirent *x = d == NULL ? NULL : readdir(d); x != NULL; x = readdir(d)) {
+        char *end;
+        unsigned long slot = strtoul(x->d_name, &end, 10);
+        bool ours = end != x->d_name && *end == '\0' && slot < e->config.slots_max &&
+                    e->vms[slot].state != WORKER_VM_FREE;
+        bool template = x->d_name[0] == 't';
+        if (x->d_name[0] != '.' && !ours && template == templates) {
+            reap(e, x->d_name);
+        }
+    }
+    if (d != NULL) {
+        (void)closedir(d);
+    }
+}
+
+void worker_engine_reap_strangers(struct worker_engine *e)
+{
+    reap_folders(e, false);
+}
+
+int worker_engine_open(struct worker_engine *e, uint32_t slot, const Warren__GuestOpen *open,
+    const struct worker_stream_ops *ops, void *user, struct worker_stream **ret)
+{
+    struct worker_vm *vm = vm_at(e, slot);
+    return vm->state == WORKER_VM_LIVE ? worker_link_open(&vm->link, open, ops, user, ret)
+                                       : BASE_ECLOSED;
+}
+
+static void call(struct worker_engine *e, uint32_t slot, const Warren__GuestCall *c)
+{
+    struct worker_vm *vm = vm_at(e, slot);
+    if (vm->state == WORKER_VM_LIVE) {
+        (void)worker_link_call(&vm->link, c, NULL, NULL);
+    }
+}
+
+static ProtobufCBinaryData exec_id(const uint8_t id[16])
+{
+    return (ProtobufCBinaryData){PROTO_EXEC_ID_BYTES, (uint8_t *)(uintptr_t)id};
+}
+
+void worker_engine_event_ack(
+    struct worker_engine *e, uint32_t slot, const uint8_t id[16], uint64_t seq)
+{
+    Warren__GuestEventAck ack = WARREN__GUEST_EVENT_ACK__INIT;
+    ack.id = exec_id(id);
+    ack.seq = seq;
+    Warren__GuestCall c = WARREN__GUEST_CALL__INIT;
+    c.what_case = WARREN__GUEST_CALL__WHAT_EVENT_ACK;
+    c.event_ack = &ack;
+    call(e, slot, &c);
+}
+
+void worker_engine_forget(struct worker_engine *e, uint32_t slot, const uint8_t id[16])
+{
+    Warren__GuestForget forget = WARREN__GUEST_FORGET__INIT;
+    forget.id = exec_id(id);
+    Warren__GuestCall c = WARREN__GUEST_CALL__INIT;
+    c.what_case = WARREN__GUEST_CALL__WHAT_FORGET;
+    c.forget = &forget;
+    call(e, slot, &c);
+}
+
+void worker_engine_interrupt(struct worker_engine *e, uint32_t slot, const uint8_t id[16])
+{
+    Warren__GuestInterrupt interrupt = WARREN__GUEST_INTERRUPT__INIT;
+    interrupt.id = exec_id(id);
+    Warren__GuestCall c = WARREN__GUEST_CALL__INIT;
+    c.what_case = WARREN__GUEST_CALL__WHAT_INTERRUPT;
+    c.interrupt = &interrupt;
+    call(e, slot, &c);
+}
+
+/* --- life ----------------------------------------------------------------------------------- */
+
+/* The guest's clock rate under emulation is the host's time stamp counter. */
+static uint32_t measure_tsc(void)
+{
+    uint64_t t0 = base_clock_mono_ns(), c0 = __rdtsc();
+    struct timespec ts = {0, TSC_MS * (long)BASE_NS_PER_MS};
+    (void)nanosleep(&ts, NULL);
+    uint64_t c1 = __rdtsc(), t1 = base_clock_mono_ns();
+    return (uint32_t)((c1 - c0) * 1000000 / (t1 - t0));
+}
+
+static void read_cpu(char *text, size_t cap)
+{
+    CLEANUP(base_fclosep) FILE *f = fopen("/proc/cpuinfo", "re");
+    char line[4096];
+    size_t n = 0;
+    while (f != NULL && fgets(line, sizeof line, f) != NULL && line[0] != '\n') {
+        if (strncmp(line, "model name", 10) == 0 || strncmp(line, "microcode", 9) == 0 ||
+            strncmp(line, "stepping", 8) == 0) {
+            n += (size_t)snprintf(text + n, cap - n, "%s", strchr(line, ':'));
+            n = n < cap ? n : cap - 1;
+        }
+    }
+}
+
+static int choose_accel(struct worker_engine *e, struct base_error *err)
+{
+    if (e->config.accel == WORKER_ACCEL_TCG) {
+        (void)snprintf(e->probe.why, sizeof e->probe.why, "asked for");
+        return 0;
+    }
+    worker_kvm_probe("/dev/kvm", PROBE_MS_MAX, &e->probe);
+    e->kvm = e->probe.fit == WORKER_KVM_OK;
+    if (!e->kvm && e->config.accel == WORKER_ACCEL_KVM) {
+        return base_fail(err, BASE_EDENIED, "KVM is asked for but not usable: %s", e->probe.why);
+    }
+    return 0;
+}
+
+static int make_folders(struct worker_engine *e, struct base_error *err)
+{
+    char vm[128];
+    (void)snprintf(vm, sizeof vm, "%s/vm", e->config.run_dir);
+    const char *const dirs[] = {e->config.run_dir, vm, e->config.template_dir};
+    for (int i = 0; i < 3; i++) {
+        if (mkdir(dirs[i], 0700) != 0 && errno != EEXIST) {
+            return base_fail(err, -errno, "make '%s': %s", dirs[i], strerror(errno));
+        }
+    }
+    return 0;
+}
+
+static int open_image(struct worker_engine *e, struct base_error *err)
+{
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s/rootfs.sqfs", e->config.image_dir);
+    e->root_fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (e->root_fd < 0) {
+        return base_fail(err, -errno, "open the guest image '%s': %s", path, strerror(errno));
+    }
+    return 0;
+}
+
+static int set_up(struct worker_engine *e, struct base_error *err)
+{
+    uint32_t n = e->config.slots_max;
+    e->vms = calloc(n, sizeof *e->vms);
+    e->news = calloc(n, sizeof *e->news);
+    e->queued = calloc(n, sizeof *e->queued);
+    if (e->vms == NULL || e->news == NULL || e->queued == NULL) {
+        return base_fail(err, BASE_ENOMEM, "%u slots", n);
+    }
+    struct worker_vm_owner owner = {e, on_news};
+    for (uint32_t i = 0; i < n; i++) {
+        worker_vm_init(&e->vms[i], &e->config, i, &owner);
+    }
+    int rc = make_folders(e, err);
+    rc = rc != 0 ? rc : open_image(e, err);
+    rc = rc != 0 ? rc : open_lease(e, err);
+    rc = rc != 0 ? rc : choose_accel(e, err);
+    rc = rc != 0
+             ? rc
+             : worker_qemu_version(e->config.qemu, e->qemu_version, sizeof e->qemu_version, err);
+    if (rc == 0) {
+        reap_folders(e, true); /* builds that a worker before us did not finish */
+    }
+    e->tsc_khz = measure_tsc();
+    read_cpu(e->cpu, sizeof e->cpu);
+    return rc;
+}
+
+int worker_engine_create(const struct worker_engine_config *config,
+    const struct worker_engine_events *events, struct worker_engine **ret, struct base_error *err)
+{
+    if (geteuid() != 0) {
+        return base_fail(err, BASE_EDENIED,
+            "the worker needs root: every QEMU gets its own uid and an empty network namespace");
+    }
+    struct worker_engine *e = calloc(1, sizeof *e);
+    if (e == NULL) {
+        return base_fail(err, BASE_ENOMEM, "engine");
+    }
+    e->config = *config;
+    e->events = *events;
+    e->lease_fd = e->root_fd = -1;
+    ev_init(&e->post, on_post);
+    ev_timer_init(&e->renew, on_renew, RENEW_MS / 1e3, RENEW_MS / 1e3);
+    int rc = set_up(e, err);
+    if (rc != 0) {
+        worker_engine_destroy(e);
+        return rc;
+    }
+    ev_timer_start(config->loop, &e->renew);
+    LOG_INFO(config->log, "accelerator %s why=\"%s\" probe_ms=%.1f", worker_engine_isolation(e),
+        e->probe.why, e->probe.total_ms);
+    *ret = e;
+    return 0;
+}
+
+void worker_engine_destroy(struct worker_engine *e)
+{
+    if (e == NULL) {
+        return;
+    }
+    struct ev_loop *loop = e->config.loop;
+    ev_timer_stop(loop, &e->renew);
+    for (uint32_t i = 0; i < e->pools_n; i++) {
+        ev_timer_stop(loop, &e->pools[i].retry);
+        worker_template_destroy(e->pools[i].template);
+    }
+    for (uint32_t i = 0; e->vms != NULL && i < e->config.slots_max; i++) {
+        ev_timer_stop(loop, &e->vms[i].deadline);
+        worker_vm_disconnect(&e->vms[i]);
+        worker_qemu_deinit(&e->vms[i].qemu);
+    }
+    (void)ev_clear_pending(loop, &e->post);
+    if (e->page != NULL) {
+        (void)munmap(e->page, sizeof *e->page);
+    }
+    base_closep(&e->lease_fd);
+    base_closep(&e->root_fd);
+    free(e->vms);
+    free(e->news);
+    free(e->queued);
+    free(e);
+}
+
+const char *worker_engine_isolation(const struct worker_engine *e)
+{
+    return e->kvm ? "kvm" : "tcg";
+}
+
+const char *worker_engine_accel_reason(const struct worker_engine *e)
+{
+    return e->probe.why;
+}

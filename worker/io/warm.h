@@ -1,0 +1,29 @@
+#pragma once
+#include <stdbool.h>
+
+#include "worker/io/link.h"
+
+/* Runs the warm-up cells of a set of kernels, one after the other, over an attached link: the
+ * template's (imports, a table, a plot) or a ready instance's throw-away cell. Hidden from the
+ * session. */
+typedef void worker_warm_done_fn(void *user, int code, const char *text);
+
+struct worker_warm {
+    const char *guest_dir; /* has warm/template.py, warm/ready.py and so on; set by the owner */
+    struct worker_link *link;
+    Warren__Kernel kernels[4];
+    int at;
+    bool template;
+    struct worker_stream *stream;
+    worker_warm_done_fn *done;
+    void *user;
+    bool finished, ok;
+    char text[300];
+};
+
+/* done comes later, once, from the loop: 0, or BASE_E* with a text. */
+void worker_warm_start(struct worker_warm *w, struct worker_link *link,
+    const Warren__Kernel kernels[4], bool template, worker_warm_done_fn *done, void *user);
+
+/* No callback any more. Fine when nothing runs. */
+void worker_warm_cancel(struct worker_warm *w);
