@@ -26,7 +26,7 @@
 #include "worker/jail/supervise.h"
 
 /* While frozen the page is looked at this often; the worker's CHECK makes it immediate. */
-enum { FROZEN_LOOK_MS = 200 };
+enum { FROZEN_LOOK_MS = 200, FIRST_GREETING_MS = 2000 };
 
 struct supervisor {
     const char *dir;
@@ -36,7 +36,7 @@ struct supervisor {
     const struct worker_lease_page *page;
     pid_t qemu;
     int pidfd, timer, worker; /* worker: connection or -1 */
-    bool frozen, expired;
+    bool frozen, expired, greeted;
 };
 
 static void say(const char *what)
@@ -156,6 +156,7 @@ static void greet(struct supervisor *s)
         (void)close(s->worker);
     }
     s->worker = fd;
+    s->greeted = true;
     struct worker_supervise_hello hello = {
         .magic = WORKER_SUPERVISE_MAGIC,
         .version = 1,
@@ -234,13 +235,17 @@ static void bury(struct supervisor *s)
     off_t end = lseek(WORKER_FD_LOG, 0, SEEK_END);
     off_t from = end > (off_t)sizeof last.log - 1 ? end - (off_t)sizeof last.log + 1 : 0;
     (void)!pread(WORKER_FD_LOG, last.log, sizeof last.log - 1, from);
-    /* The folder goes first: whoever hears of the end may use the slot again. */
-    remove_dir(s->dir);
-    /* A worker may have connected in this moment. */
+    /* A QEMU that ends at once must not be gone before the worker has connected to hear why. */
+    struct pollfd first = {WORKER_FD_SUP, POLLIN, 0};
+    (void)fcntl(WORKER_FD_SUP, F_SETFL, O_NONBLOCK);
+    if (!s->greeted) {
+        (void)poll(&first, 1, FIRST_GREETING_MS);
+    }
     if (s->worker < 0) {
-        (void)fcntl(WORKER_FD_SUP, F_SETFL, O_NONBLOCK);
         greet(s);
     }
+    /* The folder goes before the news: whoever hears of the end may use the slot again. */
+    remove_dir(s->dir);
     if (s->worker >= 0) {
         (void)!send(s->worker, &last, sizeof last, MSG_NOSIGNAL);
     }

@@ -366,6 +366,27 @@ static int start(const struct worker_qemu_spawn *s, struct base_error *err)
     return rc < 0 ? rc : 0;
 }
 
+/* QEMU ended before it was connected to: what did it say? Blocks for a moment, on a path that is
+ * broken anyway. */
+static int early_end(struct worker_qemu *q, struct base_error *err)
+{
+    struct {
+        struct worker_supervise_hello hello;
+        struct worker_supervise_exit last;
+    } room = {0};
+    struct timeval limit = {.tv_sec = 3};
+    (void)fcntl(q->sup, F_SETFL, 0);
+    (void)setsockopt(q->sup, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    if (recv(q->sup, &room, sizeof room, MSG_WAITALL) != (ssize_t)sizeof room) {
+        return base_fail(err, BASE_EIO, "QEMU ended at once and nobody says why");
+    }
+    char how[64];
+    room.last.log[sizeof room.last.log - 1] = '\0';
+    describe(&room.last, how);
+    size_t n = strlen(room.last.log);
+    return base_fail(err, BASE_EIO, "%s: %s", how, room.last.log + (n > 110 ? n - 110 : 0));
+}
+
 int worker_qemu_spawn(struct worker_qemu *q, struct ev_loop *loop,
     const struct worker_qemu_spawn *s, const struct worker_qemu_events *events, int ret_fds[3],
     struct base_error *err)
@@ -381,15 +402,15 @@ int worker_qemu_spawn(struct worker_qemu *q, struct ev_loop *loop,
         undo(s->dir);
         return rc;
     }
-    rc = connect_ports(s->dir, ret_fds);
-    if (rc == 0) {
-        rc = watch(q, loop, s->dir, events);
-        if (rc != 0) {
-            close_fds(ret_fds, 3);
-        }
+    rc = watch(q, loop, s->dir, events);
+    if (rc != 0) {
+        return base_fail(err, rc, "connect to the supervisor: %s", strerror(-rc));
     }
-    /* When this fails the supervisor has ended already (and cleaned up), or will by the lease. */
-    return rc == 0 ? 0 : base_fail(err, rc, "connect to a new QEMU: %s", strerror(-rc));
+    if (connect_ports(s->dir, ret_fds) != 0) {
+        rc = early_end(q, err);
+        worker_qemu_deinit(q);
+    }
+    return rc;
 }
 
 int worker_qemu_adopt(struct worker_qemu *q, struct ev_loop *loop, const char *dir,
