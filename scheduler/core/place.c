@@ -10,7 +10,7 @@
 struct sched_place_slot {
     uint64_t id; /* 0: free */
     uint64_t hash;
-    uint64_t weight; /* 64 bits: it is a factor in the inner loop */
+    uint32_t weight;
     uint16_t zone;
 };
 
@@ -112,7 +112,7 @@ static bool zone_seated(const struct pick *k, uint16_t zone)
 }
 
 /* Once every seat is taken and the group spans as many zones as it can, a newcomer has to beat the
- * worst of the group. Ties count as beaten here; pick_add decides them. */
+ * worst of the group. A tie with it is not decided here. */
 static void pick_bound(const struct sched_place *t, struct pick *k)
 {
     uint64_t worst = 0;
@@ -131,10 +131,28 @@ static void pick_bound(const struct sched_place *t, struct pick *k)
     }
 }
 
+/* A full group of three zones, or of the only zone there is, is in ascending order, and c can only
+ * take one seat: that of its own zone or else the last one. */
+static void pick_replace(struct pick *k, const struct cand *c, bool zoned)
+{
+    unsigned at = SCHED_PLACE_SEATS - 1;
+    for (unsigned i = 0; zoned && i < SCHED_PLACE_SEATS; i++) {
+        at = k->seat[i].zone == c->zone ? i : at;
+    }
+    if (!better(c, &k->seat[at])) {
+        return;
+    }
+    for (; at > 0 && better(c, &k->seat[at - 1]); at--) {
+        k->seat[at] = k->seat[at - 1];
+    }
+    k->seat[at] = *c;
+    k->bound = k->seat[SCHED_PLACE_SEATS - 1].score + 1;
+}
+
 /* Seats the best three of the group and c. The rule of the header, applied to these four alone:
  * whoever the rule seats among all members is among them, so no other member has to be looked at.
  */
-static void pick_add(const struct sched_place *t, struct pick *k, const struct cand *c)
+static void pick_merge(const struct sched_place *t, struct pick *k, const struct cand *c)
 {
     struct cand all[SCHED_PLACE_SEATS + 1];
     unsigned n = 0;
@@ -160,6 +178,15 @@ static void pick_add(const struct sched_place *t, struct pick *k, const struct c
         }
     }
     pick_bound(t, k);
+}
+
+static void pick_add(const struct sched_place *t, struct pick *k, const struct cand *c)
+{
+    if (k->bound != BOUND_NONE && t->zones != 2) {
+        pick_replace(k, c, t->zones > 1);
+    } else {
+        pick_merge(t, k, c);
+    }
 }
 
 static struct cand cand_of(const struct sched_place *t, const struct pick *k, uint32_t slot)

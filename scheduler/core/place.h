@@ -71,7 +71,7 @@ struct sched_place {
     uint16_t zones; /* distinct zones of members with a weight, counted up to SCHED_PLACE_SEATS */
 };
 
-/* Bytes that init needs (16 per partition, 32 per member): 0 when cfg is out of range. */
+/* Bytes that init needs (16 per partition, 24 per member): 0 when cfg is out of range. */
 size_t sched_place_size(const struct sched_place_cfg *cfg);
 
 /* An empty table in mem, aligned to 8 bytes, which must stay until the last use of *t; there is
@@ -81,11 +81,11 @@ int sched_place_init(
     struct sched_place *t, const struct sched_place_cfg *cfg, void *mem, size_t mem_size);
 
 /* Replaces all members. BASE_EFULL: n exceeds members_max. BASE_EINVAL: an id is 0. BASE_EEXISTS:
- * an id is there twice. On an error the table is empty. About 2^pbits * n * 3 ns. */
+ * an id is there twice. On an error the table is empty. About 2^pbits * (n + 300) * 3 ns. */
 int sched_place_build(struct sched_place *t, const struct sched_place_member *members, uint32_t n);
 
 /* One change; the table is then bit for bit what a build of the new set gives (slots apart). On an
- * error nothing has changed. Each costs about 2^pbits * 10 ns, see bench/bench_placement.
+ * error nothing has changed. At 2^16 partitions and 100 members each costs under 2 ms.
  * join:     BASE_EFULL, BASE_EINVAL (id 0), BASE_EEXISTS.
  * leave:    BASE_ENOTFOUND.
  * reweight: BASE_ENOTFOUND. */

@@ -619,7 +619,7 @@ TEST(what_does_not_fit_is_refused_and_changes_nothing)
     struct sched_place_cfg cfg = cfg_of(6, 3);
     struct sched_place t;
     size_t size = sched_place_size(&cfg);
-    CHECK_EQ(size, 64 * 16 + 3 * 32);
+    CHECK_EQ(size, 64 * 16 + 3 * 24);
     void *mem = malloc(size);
     CHECK(mem != NULL);
     CHECK_EQ(sched_place_init(&t, &cfg, mem, size - 1), BASE_ENOMEM);
