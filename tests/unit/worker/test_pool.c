@@ -1,0 +1,534 @@
+#include "proto/base/clock.h"
+#include "proto/base/err.h"
+#include "proto/base/hash.h"
+#include "tests/lib/check.h"
+#include "worker/core/pool_state.h"
+
+#define S BASE_NS_PER_S
+#define MS BASE_NS_PER_MS
+
+/* --- a manager with a recorded list of effects --------------------------------------------- */
+
+enum { FX_KEEP = 512 };
+
+struct bench {
+    void *mem;
+    struct worker_pools *p;
+    uint64_t now_ns;
+    struct worker_pool_fx fx[FX_KEEP];
+    uint32_t n;
+};
+
+static struct worker_pool_config config(uint32_t vms)
+{
+    return (struct worker_pool_config){.vms_max = vms,
+        .waiters_max = 8,
+        .tombs_max = 4,
+        .epoch_next = (UINT64_C(1) << 32) + 1,
+        .epoch_limit = (UINT64_C(1) << 32) + 100000};
+}
+
+static struct worker_pool_spec spec(const char *name, uint32_t max, uint32_t ready)
+{
+    struct worker_pool_spec s = {.sessions_max = max, .ready_target = ready, .cooldown_ms = 300000};
+    memcpy(s.name, name, strlen(name));
+    return s;
+}
+
+static void bench_init(struct bench *b, const struct worker_pool_config *cfg)
+{
+    memset(b, 0, sizeof *b);
+    size_t size = worker_pool_size(cfg, 4);
+    CHECK(size > 0);
+    b->mem = malloc(size);
+    b->now_ns = 1000 * S;
+    CHECK_EQ(worker_pool_init(&b->p, cfg, 4, b->now_ns, b->mem, size), 0);
+}
+
+static int step(struct bench *b, struct worker_pool_event ev)
+{
+    ev.now_ns = b->now_ns;
+    int rc = worker_pool_step(b->p, &ev);
+    b->n = 0;
+    while (worker_pool_take(b->p, &b->fx[b->n])) {
+        b->n++;
+        CHECK(b->n < FX_KEEP);
+    }
+    const char *bad = worker_pool_check(b->p);
+    if (bad != NULL) {
+        (void)fprintf(stderr, "%s\n", bad);
+    }
+    CHECK(bad == NULL);
+    return rc;
+}
+
+/* The k-th effect of a kind in the last step, NULL when there are fewer. */
+static const struct worker_pool_fx *fx(const struct bench *b, enum worker_pool_fx_kind kind, int k)
+{
+    for (uint32_t i = 0; i < b->n; i++) {
+        if (b->fx[i].kind == kind && k-- == 0) {
+            return &b->fx[i];
+        }
+    }
+    return NULL;
+}
+
+static uint32_t pool_add(struct bench *b, struct worker_pool_spec s)
+{
+    uint32_t pool = 99;
+    CHECK_EQ(worker_pool_add(b->p, &s, &pool), 0);
+    step(b, (struct worker_pool_event){
+                .kind = WORKER_EV_TEMPLATE, .pool = pool, .template = WORKER_POOL_TEMPLATE_READY});
+    return pool;
+}
+
+static struct proto_identifier ident(const char *text)
+{
+    struct proto_identifier id;
+    CHECK_EQ(proto_identifier_set(&id, text, strlen(text)), PROTO_IDENTIFIER_OK);
+    return id;
+}
+
+static uint64_t hash_of(const struct proto_identifier *id)
+{
+    static const uint8_t key[16] = {1};
+    return base_hash_sip24(key, id->text, id->len);
+}
+
+static void ask(struct bench *b, uint64_t request, uint32_t pool, const char *name)
+{
+    struct proto_identifier id = ident(name);
+    step(b, (struct worker_pool_event){.kind = WORKER_EV_REQUEST,
+                .request = request,
+                .pool = pool,
+                .hash = hash_of(&id),
+                .id = &id,
+                .allocate = true});
+}
+
+static void slot_event(struct bench *b, enum worker_pool_event_kind kind, uint32_t slot)
+{
+    step(b, (struct worker_pool_event){.kind = kind, .slot = slot, .text = "it broke"});
+}
+
+/* Starts, claims and answers until `name` has a live session; returns its answer. */
+static struct worker_pool_fx open_session(struct bench *b, uint32_t pool, const char *name)
+{
+    ask(b, 77, pool, name);
+    if (fx(b, WORKER_FX_CLAIM, 0) == NULL) {
+        const struct worker_pool_fx *start = fx(b, WORKER_FX_START, 0);
+        CHECK(start != NULL);
+        slot_event(b, WORKER_EV_VM_READY, start->slot);
+    }
+    const struct worker_pool_fx *claim = fx(b, WORKER_FX_CLAIM, 0);
+    CHECK(claim != NULL);
+    slot_event(b, WORKER_EV_VM_CLAIMED, claim->slot);
+    const struct worker_pool_fx *a = fx(b, WORKER_FX_ANSWER, 0);
+    CHECK(a != NULL && a->answer == WORKER_ANSWER_USE && a->request == 77);
+    return *a;
+}
+
+static void use(struct bench *b, enum worker_pool_event_kind kind, const struct worker_pool_fx *a)
+{
+    step(b, (struct worker_pool_event){
+                .kind = kind, .session = a->session, .epoch = a->epoch, .end = WORKER_END_DELETED});
+}
+
+static void tick_to(struct bench *b, uint64_t ns)
+{
+    b->now_ns = ns;
+    step(b, (struct worker_pool_event){.kind = WORKER_EV_TICK});
+}
+
+/* --- directed cases ------------------------------------------------------------------------ */
+
+TEST(init_takes_any_memory_that_is_large_enough_and_refuses_every_smaller_one)
+{
+    struct worker_pool_config cfg = config(5);
+    size_t size = worker_pool_size(&cfg, 4);
+    for (size_t n = 0; n <= size; n += n + 64 < size ? 61 : 1) {
+        uint8_t *mem = malloc(n + 1);
+        struct worker_pools *p = NULL;
+        mem[n] = 0x5a;
+        int rc = worker_pool_init(&p, &cfg, 4, 0, mem, n);
+        CHECK_EQ(rc, n < size ? BASE_ENOMEM : 0);
+        CHECK((p == NULL) == (rc != 0));
+        CHECK_EQ(mem[n], 0x5a);
+        free(mem);
+    }
+    cfg.vms_max = 0;
+    CHECK_EQ(worker_pool_size(&cfg, 4), 0);
+}
+
+TEST(ready_instances_are_made_two_at_a_time_and_pools_take_turns)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(20);
+    bench_init(&b, &cfg);
+    uint32_t one = 0, two = 0, seen[2] = {0, 0};
+    struct worker_pool_spec s1 = spec("one", 10, 4), s2 = spec("two", 10, 4);
+    CHECK_EQ(worker_pool_add(b.p, &s1, &one), 0);
+    CHECK_EQ(worker_pool_add(b.p, &s2, &two), 0);
+    step(&b, (struct worker_pool_event){
+                 .kind = WORKER_EV_TEMPLATE, .pool = two, .template = WORKER_POOL_TEMPLATE_READY});
+    CHECK(fx(&b, WORKER_FX_START, 1) != NULL && fx(&b, WORKER_FX_START, 2) == NULL);
+    uint32_t first = fx(&b, WORKER_FX_START, 0)->slot;
+    step(&b, (struct worker_pool_event){
+                 .kind = WORKER_EV_TEMPLATE, .pool = one, .template = WORKER_POOL_TEMPLATE_READY});
+    CHECK(fx(&b, WORKER_FX_START, 0) == NULL);
+    uint32_t next = first;
+    for (int i = 0; i < 4; i++) { /* each one that is done makes room for the next pool's */
+        slot_event(&b, WORKER_EV_VM_READY, next);
+        const struct worker_pool_fx *f = fx(&b, WORKER_FX_START, 0);
+        CHECK(f != NULL && fx(&b, WORKER_FX_START, 1) == NULL && !f->urgent);
+        seen[f->pool]++;
+        next = f->slot;
+    }
+    CHECK_EQ(seen[0], 2);
+    CHECK_EQ(seen[1], 2);
+    free(b.mem);
+}
+
+TEST(a_ready_instance_is_claimed_at_once_and_replaced_off_the_request_path)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(8);
+    cfg.replenish_ms = 100;
+    bench_init(&b, &cfg);
+    uint32_t pool = pool_add(&b, spec("python", 5, 1));
+    slot_event(&b, WORKER_EV_VM_READY, fx(&b, WORKER_FX_START, 0)->slot);
+    ask(&b, 7, pool, "alice");
+    const struct worker_pool_fx *claim = fx(&b, WORKER_FX_CLAIM, 0);
+    CHECK(claim != NULL && fx(&b, WORKER_FX_START, 0) == NULL);
+    CHECK(fx(&b, WORKER_FX_STORE_SESSION, 0) < claim); /* stored before it is carried out */
+    proto_epoch epoch = claim->epoch;
+    slot_event(&b, WORKER_EV_VM_CLAIMED, claim->slot);
+    const struct worker_pool_fx *a = fx(&b, WORKER_FX_ANSWER, 0);
+    CHECK(a->answer == WORKER_ANSWER_USE && a->fresh && a->epoch == epoch && a->request == 7);
+    ask(&b, 8, pool, "alice");
+    a = fx(&b, WORKER_FX_ANSWER, 0);
+    CHECK(a->answer == WORKER_ANSWER_USE && !a->fresh && a->epoch == epoch);
+    CHECK(worker_pool_deadline_ns(b.p) <= b.now_ns + 120 * MS);
+    tick_to(&b, b.now_ns + 120 * MS);
+    CHECK(fx(&b, WORKER_FX_START, 0) != NULL);
+    free(b.mem);
+}
+
+TEST(a_pool_miss_starts_one_urgently_and_all_requests_of_the_identifier_share_it)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(8);
+    bench_init(&b, &cfg);
+    uint32_t pool = pool_add(&b, spec("python", 5, 0));
+    ask(&b, 1, pool, "alice");
+    CHECK(fx(&b, WORKER_FX_START, 0)->urgent);
+    uint32_t slot = fx(&b, WORKER_FX_START, 0)->slot;
+    ask(&b, 2, pool, "alice");
+    CHECK_EQ(b.n, 0);
+    slot_event(&b, WORKER_EV_VM_READY, slot);
+    CHECK_EQ(fx(&b, WORKER_FX_CLAIM, 0)->slot, slot);
+    slot_event(&b, WORKER_EV_VM_CLAIMED, slot);
+    CHECK(fx(&b, WORKER_FX_ANSWER, 0)->fresh && !fx(&b, WORKER_FX_ANSWER, 1)->fresh);
+    CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->epoch, fx(&b, WORKER_FX_ANSWER, 1)->epoch);
+    free(b.mem);
+}
+
+TEST(a_full_pool_says_when_to_come_again)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(8);
+    bench_init(&b, &cfg);
+    struct worker_pool_spec s = spec("python", 1, 0);
+    s.cooldown_ms = 20000;
+    uint32_t pool = pool_add(&b, s);
+    struct worker_pool_fx a = open_session(&b, pool, "alice");
+    use(&b, WORKER_EV_RELEASE, &a);
+    b.now_ns += 5 * S;
+    ask(&b, 2, pool, "bobby");
+    const struct worker_pool_fx *f = fx(&b, WORKER_FX_ANSWER, 0);
+    CHECK_EQ(f->answer, WORKER_ANSWER_FULL);
+    CHECK(f->retry_ms >= 15000 && f->retry_ms <= 15100);
+    CHECK(fx(&b, WORKER_FX_START, 0) == NULL);
+    free(b.mem);
+}
+
+TEST(cooldown_counts_from_the_last_use_and_never_ends_a_session_in_use)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(4);
+    bench_init(&b, &cfg);
+    uint32_t pool = pool_add(&b, spec("python", 2, 0));
+    struct worker_pool_fx a = open_session(&b, pool, "alice");
+    tick_to(&b, b.now_ns + 1000 * S); /* its request still runs */
+    CHECK_EQ(b.n, 0);
+    use(&b, WORKER_EV_RELEASE, &a);
+    uint64_t last = b.now_ns;
+    tick_to(&b, last + 200 * S);
+    use(&b, WORKER_EV_TOUCH, &a);
+    CHECK(fx(&b, WORKER_FX_STORE_SESSION, 0) != NULL); /* more than an eighth of the cooldown */
+    tick_to(&b, last + 499 * S);
+    CHECK_EQ(b.n, 0);
+    tick_to(&b, last + 500 * S + 10 * MS);
+    CHECK_EQ(fx(&b, WORKER_FX_ENDING, 0)->end, WORKER_END_EXPIRED);
+    CHECK(fx(&b, WORKER_FX_KILL, 0) != NULL);
+    slot_event(&b, WORKER_EV_VM_GONE, a.slot);
+    CHECK_EQ(fx(&b, WORKER_FX_GONE, 0)->end, WORKER_END_EXPIRED);
+    CHECK(worker_pool_idle(b.p));
+    free(b.mem);
+}
+
+TEST(on_exit_pools_have_no_cooldown_but_a_limit_of_life)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(4);
+    bench_init(&b, &cfg);
+    struct worker_pool_spec s = spec("job", 2, 0);
+    s.lifecycle = WORKER_LIFECYCLE_ON_EXIT;
+    s.cooldown_ms = 0;
+    s.alive_ms_max = 3600000;
+    uint32_t pool = pool_add(&b, s);
+    struct worker_pool_fx a = open_session(&b, pool, "alice");
+    tick_to(&b, b.now_ns + 3590 * S);
+    CHECK_EQ(b.n, 0);
+    tick_to(&b, b.now_ns + 11 * S); /* the limit holds even while a request runs */
+    CHECK_EQ(fx(&b, WORKER_FX_ENDING, 0)->end, WORKER_END_ALIVE);
+    slot_event(&b, WORKER_EV_VM_GONE, a.slot);
+    a = open_session(&b, pool, "bobby");
+    step(&b, (struct worker_pool_event){
+                 .kind = WORKER_EV_VM_DEAD, .slot = a.slot, .exited = true, .text = "exit 0"});
+    CHECK_EQ(fx(&b, WORKER_FX_ENDING, 0)->end, WORKER_END_EXITED);
+    CHECK(fx(&b, WORKER_FX_KILL, 0) == NULL);
+    free(b.mem);
+}
+
+TEST(a_lost_session_is_told_and_the_new_one_has_a_larger_epoch)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(4);
+    bench_init(&b, &cfg);
+    uint32_t pool = pool_add(&b, spec("python", 2, 0));
+    struct worker_pool_fx a = open_session(&b, pool, "alice");
+    slot_event(&b, WORKER_EV_VM_DEAD, a.slot);
+    CHECK_EQ(fx(&b, WORKER_FX_ENDING, 0)->end, WORKER_END_VM_LOST);
+    struct proto_identifier id = ident("alice");
+    ask(&b, 5, pool, "alice"); /* waits until nothing of the old microVM is left */
+    CHECK_EQ(b.n, 0);
+    slot_event(&b, WORKER_EV_VM_GONE, a.slot);
+    CHECK(fx(&b, WORKER_FX_STORE_TOMB, 0) != NULL && fx(&b, WORKER_FX_GONE, 0) != NULL);
+    slot_event(&b, WORKER_EV_VM_READY, fx(&b, WORKER_FX_START, 0)->slot);
+    slot_event(&b, WORKER_EV_VM_CLAIMED, fx(&b, WORKER_FX_CLAIM, 0)->slot);
+    struct worker_pool_fx again = *fx(&b, WORKER_FX_ANSWER, 0);
+    CHECK(again.fresh && again.epoch > a.epoch);
+    CHECK_EQ(b.p->sessions[again.session].recreated, WORKER_END_VM_LOST);
+    step(&b, (struct worker_pool_event){.kind = WORKER_EV_REQUEST,
+                 .request = 6,
+                 .pool = pool,
+                 .hash = hash_of(&id),
+                 .id = &id,
+                 .allocate = true,
+                 .generation = a.epoch});
+    CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->answer, WORKER_ANSWER_LOST);
+    CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->end, WORKER_END_VM_LOST);
+    free(b.mem);
+}
+
+TEST(starts_that_fail_are_tried_again_with_growing_pauses_and_then_refused)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(4);
+    bench_init(&b, &cfg);
+    uint32_t pool = pool_add(&b, spec("python", 2, 0));
+    ask(&b, 1, pool, "alice");
+    uint64_t pause[3];
+    for (int i = 0; i < 3; i++) {
+        uint32_t slot = fx(&b, WORKER_FX_START, 0)->slot;
+        slot_event(&b, WORKER_EV_VM_DEAD, slot);
+        CHECK(fx(&b, WORKER_FX_START, 0) == NULL && fx(&b, WORKER_FX_CLAIM, 0) == NULL);
+        if (i < 2) {
+            CHECK(fx(&b, WORKER_FX_ANSWER, 0) == NULL);
+        }
+        if (i == 2) {
+            CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->answer, WORKER_ANSWER_UNAVAILABLE);
+        }
+        slot_event(&b, WORKER_EV_VM_GONE, slot);
+        pause[i] = b.p->pools[pool].backoff_ns - b.now_ns;
+        if (i < 2) {
+            tick_to(&b, b.now_ns + pause[i] + 10 * MS);
+            CHECK(fx(&b, WORKER_FX_START, 0) != NULL);
+        }
+    }
+    CHECK(pause[1] >= 2 * pause[0] && pause[2] >= 2 * pause[1]);
+    ask(&b, 2, pool, "bobby");
+    CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->answer, WORKER_ANSWER_UNAVAILABLE);
+    CHECK_STR(worker_pool_fault(b.p, pool), "it broke");
+    tick_to(&b, b.now_ns + 2 * S); /* the pause is over: it is tried again */
+    ask(&b, 3, pool, "carol");
+    CHECK(fx(&b, WORKER_FX_START, 0) != NULL);
+    free(b.mem);
+}
+
+TEST(a_start_that_hangs_is_ended_and_counts_as_failed)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(4);
+    cfg.start_ms_max = 5000;
+    bench_init(&b, &cfg);
+    uint32_t pool = pool_add(&b, spec("python", 2, 0));
+    ask(&b, 1, pool, "alice");
+    uint32_t slot = fx(&b, WORKER_FX_START, 0)->slot;
+    tick_to(&b, b.now_ns + 5010 * MS);
+    CHECK_EQ(fx(&b, WORKER_FX_KILL, 0)->slot, slot);
+    CHECK_EQ(b.p->pools[pool].failures, 1);
+    slot_event(&b, WORKER_EV_VM_READY, slot); /* too late: never handed out */
+    CHECK_EQ(b.n, 0);
+    free(b.mem);
+}
+
+TEST(a_claim_that_fails_takes_the_next_microvm)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(6);
+    bench_init(&b, &cfg);
+    uint32_t pool = pool_add(&b, spec("python", 4, 2));
+    uint32_t s0 = fx(&b, WORKER_FX_START, 0)->slot, s1 = fx(&b, WORKER_FX_START, 1)->slot;
+    slot_event(&b, WORKER_EV_VM_READY, s0);
+    slot_event(&b, WORKER_EV_VM_READY, s1);
+    ask(&b, 1, pool, "alice");
+    proto_epoch first = fx(&b, WORKER_FX_CLAIM, 0)->epoch;
+    CHECK_EQ(fx(&b, WORKER_FX_CLAIM, 0)->slot, s0);
+    slot_event(&b, WORKER_EV_VM_DEAD, s0);
+    CHECK_EQ(fx(&b, WORKER_FX_CLAIM, 0)->slot, s1);
+    CHECK(fx(&b, WORKER_FX_CLAIM, 0)->epoch > first);
+    slot_event(&b, WORKER_EV_VM_CLAIMED, s1);
+    CHECK(fx(&b, WORKER_FX_ANSWER, 0)->fresh);
+    slot_event(&b, WORKER_EV_VM_GONE, s0); /* the one that failed takes nothing with it */
+    CHECK(fx(&b, WORKER_FX_GONE, 0) == NULL);
+    free(b.mem);
+}
+
+TEST(a_request_that_waits_is_answered_at_its_deadline_and_leaves_no_session)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(4);
+    bench_init(&b, &cfg);
+    struct worker_pool_spec s = spec("python", 1, 0);
+    uint32_t pool = 0;
+    CHECK_EQ(worker_pool_add(b.p, &s, &pool), 0); /* its template is still being built */
+    struct proto_identifier id = ident("alice");
+    step(&b, (struct worker_pool_event){.kind = WORKER_EV_REQUEST,
+                 .request = 9,
+                 .pool = pool,
+                 .hash = hash_of(&id),
+                 .id = &id,
+                 .allocate = true,
+                 .deadline_ns = b.now_ns + 2 * S});
+    CHECK_EQ(b.n, 0);
+    ask(&b, 10, pool, "bobby");
+    CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->answer, WORKER_ANSWER_FULL);
+    tick_to(&b, b.now_ns + 2 * S + 10 * MS);
+    CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->answer, WORKER_ANSWER_TIMEOUT);
+    CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->request, 9);
+    CHECK_EQ(b.p->sessions_n, 0);
+    ask(&b, 11, pool, "bobby");
+    CHECK_EQ(b.n, 0);
+    step(&b, (struct worker_pool_event){.kind = WORKER_EV_CANCEL, .request = 11});
+    CHECK_EQ(b.n, 0);
+    CHECK_EQ(b.p->sessions_n, 0);
+    free(b.mem);
+}
+
+TEST(when_every_slot_is_taken_an_idle_instance_of_another_pool_makes_room)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(2);
+    bench_init(&b, &cfg);
+    (void)pool_add(&b, spec("one", 2, 2));
+    uint32_t s0 = fx(&b, WORKER_FX_START, 0)->slot, s1 = fx(&b, WORKER_FX_START, 1)->slot;
+    slot_event(&b, WORKER_EV_VM_READY, s0);
+    slot_event(&b, WORKER_EV_VM_READY, s1);
+    uint32_t two = pool_add(&b, spec("two", 2, 0));
+    ask(&b, 1, two, "alice");
+    CHECK_EQ(fx(&b, WORKER_FX_KILL, 0)->slot, s0);
+    CHECK(fx(&b, WORKER_FX_KILL, 1) == NULL);
+    slot_event(&b, WORKER_EV_VM_GONE, s0);
+    CHECK(fx(&b, WORKER_FX_START, 0)->urgent && fx(&b, WORKER_FX_START, 0)->pool == two);
+    free(b.mem);
+}
+
+TEST(drain_ends_idle_instances_refuses_new_sessions_and_keeps_running_ones)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(4);
+    bench_init(&b, &cfg);
+    uint32_t pool = pool_add(&b, spec("python", 3, 1));
+    uint32_t idle = fx(&b, WORKER_FX_START, 0)->slot;
+    slot_event(&b, WORKER_EV_VM_READY, idle);
+    struct worker_pool_fx a = open_session(&b, pool, "alice");
+    step(&b, (struct worker_pool_event){.kind = WORKER_EV_DRAIN, .on = true});
+    CHECK(fx(&b, WORKER_FX_ENDING, 0) == NULL);
+    ask(&b, 2, pool, "bobby");
+    CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->answer, WORKER_ANSWER_UNAVAILABLE);
+    ask(&b, 3, pool, "alice");
+    CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->answer, WORKER_ANSWER_USE);
+    step(&b, (struct worker_pool_event){.kind = WORKER_EV_DRAIN, .on = true, .end_all = true});
+    CHECK_EQ(fx(&b, WORKER_FX_ENDING, 0)->end, WORKER_END_DRAINED);
+    for (uint32_t i = 0; i < 4; i++) {
+        slot_event(&b, WORKER_EV_VM_GONE, i);
+    }
+    CHECK(worker_pool_idle(b.p));
+    (void)a;
+    free(b.mem);
+}
+
+TEST(a_new_template_replaces_the_idle_instances_of_the_old_one)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(4);
+    bench_init(&b, &cfg);
+    uint32_t pool = pool_add(&b, spec("python", 3, 1));
+    uint32_t idle = fx(&b, WORKER_FX_START, 0)->slot;
+    slot_event(&b, WORKER_EV_VM_READY, idle);
+    step(&b, (struct worker_pool_event){.kind = WORKER_EV_TEMPLATE,
+                 .pool = pool,
+                 .template = WORKER_POOL_TEMPLATE_READY,
+                 .renewed = true});
+    CHECK_EQ(fx(&b, WORKER_FX_KILL, 0)->slot, idle);
+    CHECK(fx(&b, WORKER_FX_START, 0) != NULL);
+    free(b.mem);
+}
+
+TEST(epochs_are_set_aside_before_they_run_out_and_nothing_is_claimed_without_one)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(4);
+    cfg.epoch_limit = cfg.epoch_next + 1;
+    bench_init(&b, &cfg);
+    uint32_t pool = pool_add(&b, spec("python", 3, 0));
+    ask(&b, 1, pool, "alice");
+    slot_event(&b, WORKER_EV_VM_READY, fx(&b, WORKER_FX_START, 0)->slot);
+    CHECK(fx(&b, WORKER_FX_CLAIM, 0) != NULL);
+    proto_epoch limit = fx(&b, WORKER_FX_EPOCHS, 0)->epoch;
+    CHECK(limit > cfg.epoch_limit);
+    ask(&b, 2, pool, "bobby");
+    slot_event(&b, WORKER_EV_VM_READY, fx(&b, WORKER_FX_START, 0)->slot);
+    CHECK(fx(&b, WORKER_FX_CLAIM, 0) == NULL);
+    step(&b, (struct worker_pool_event){.kind = WORKER_EV_EPOCHS, .epoch = limit});
+    CHECK_EQ(fx(&b, WORKER_FX_CLAIM, 0)->epoch, cfg.epoch_limit);
+    free(b.mem);
+}
+
+TEST(frozen_sessions_are_not_used_and_thaw)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(4);
+    bench_init(&b, &cfg);
+    uint32_t pool = pool_add(&b, spec("python", 3, 0));
+    struct worker_pool_fx a = open_session(&b, pool, "alice");
+    slot_event(&b, WORKER_EV_FREEZE, a.slot);
+    ask(&b, 2, pool, "alice");
+    CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->answer, WORKER_ANSWER_UNAVAILABLE);
+    slot_event(&b, WORKER_EV_THAW, a.slot);
+    ask(&b, 3, pool, "alice");
+    CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->answer, WORKER_ANSWER_USE);
+    free(b.mem);
+}
