@@ -3,10 +3,10 @@ add_library(warren_flags INTERFACE)
 target_compile_options(warren_flags INTERFACE
   -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes
   -Wold-style-definition -Wundef -Wvla -Wformat=2 -Wimplicit-fallthrough
-  -Wno-format-truncation -Wswitch-enum -Wpointer-arith -Wwrite-strings
+  -Wswitch-enum -Wpointer-arith -Wwrite-strings
   -fno-omit-frame-pointer -fvisibility=hidden -fstack-protector-strong
   $<$<BOOL:${WARREN_WERROR}>:-Werror>
-  $<$<C_COMPILER_ID:GNU>:-Wlogical-op -Wduplicated-cond>)
+  $<$<C_COMPILER_ID:GNU>:-Wlogical-op -Wduplicated-cond -Wno-format-truncation>)
 target_compile_definitions(warren_flags INTERFACE _GNU_SOURCE
   $<$<CONFIG:Release>:_FORTIFY_SOURCE=2>)
 if(WARREN_SANITIZE)
