@@ -7,7 +7,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BAN = re.compile(
-    r"(registry\.npm" r"js|deb\.debi" r"an\.org|security\.debi" r"an|pypi\." r"org|/wor" r"k/|/ro" r"ot/|/hom" r"e/[a-z]+/\.)")
+    r"(registry\.npm" r"js|deb\.debi" r"an\.org|security\.debi" r"an|pypi\." r"org|/wor" r"k/|/ro" r"ot/|/hom" r"e/(?!session)[a-z]+/\.)")
 SKIP = {".png", ".sqfs", ".bin"}
 
 

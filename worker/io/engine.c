@@ -159,7 +159,7 @@ static void on_template(void *user, enum worker_template_state state, const char
     struct worker_engine *e = p->engine;
     if (state == WORKER_TEMPLATE_FAILED) {
         LOG_ERROR(e->config.log, "template failed pool=%s why=\"%s\"", p->name, text);
-        uint32_t wait = RETRY_S_FIRST << (p->failures < 6 ? p->failures : 6);
+        uint32_t wait = (uint32_t)RETRY_S_FIRST << (p->failures < 6 ? p->failures : 6);
         if (e->kvm && e->config.accel == WORKER_ACCEL_AUTO) {
             /* The build is the canary: a KVM that passed the probe can still break a real kernel.
              */
