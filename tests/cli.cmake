@@ -2,3 +2,6 @@ warren_unit(cli_options SOURCES unit/cli/test_options.c DEPS warren_cli)
 warren_unit(cli_place SOURCES unit/cli/test_place.c DEPS warren_cli)
 warren_unit(cli_token SOURCES unit/cli/test_token.c DEPS warren_cli PkgConfig::CJOSE)
 warren_unit(cli_setup SOURCES unit/cli/test_setup.c DEPS warren_cli)
+
+add_test(NAME unit.leaks COMMAND ${CMAKE_SOURCE_DIR}/tests/lib/test_leaks.py)
+set_tests_properties(unit.leaks PROPERTIES LABELS unit)
