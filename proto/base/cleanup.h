@@ -25,6 +25,7 @@
         p_;                                                                                        \
     })
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the attribute passes a plain pointer */
 static inline void base_closep(int *fd)
 {
     if (*fd >= 0) {

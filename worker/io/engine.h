@@ -71,7 +71,7 @@ const char *worker_engine_accel_reason(const struct worker_engine *e); /* why, f
 
 /* Starts loading or building the template of a pool; template_state tells. *ret_pool is its number.
  */
-int worker_engine_pool_add(struct worker_engine *e, const struct worker_engine_pool *pool,
+int worker_engine_pool_add(struct worker_engine *e, const struct worker_engine_pool *spec,
     uint32_t *ret_pool, struct base_error *err);
 
 struct worker_vm_start {

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "proto/base/assert.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/clock.h"
 #include "proto/base/container.h"
@@ -153,6 +154,7 @@ static bool set_cpuid(struct guest *g)
 /* 64-bit mode at privilege level 0, 4 MiB mapped by two large pages. */
 static bool load_guest(struct guest *g, struct worker_kvm_probe *r)
 {
+    REQUIRE(g->ram != NULL);
     uint64_t *p4 = (void *)(g->ram + 0x1000), *p3 = (void *)(g->ram + 0x2000),
              *p2 = (void *)(g->ram + 0x3000);
     p4[0] = 0x2003;

@@ -384,7 +384,7 @@ static int spawn(struct worker_template *t, int fds[3], struct base_error *err)
 static void boot(struct worker_template *t)
 {
     struct base_error err;
-    int fds[3];
+    int fds[3] = {-1, -1, -1};
     t->phase = PHASE_BOOTING;
     t->since_ns = base_clock_mono_ns();
     close_files(t);

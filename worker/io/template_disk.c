@@ -65,11 +65,18 @@ static int copy_data(int from, int to, off_t size, struct base_error *err)
 static bool meta_fits(const char *path, uint32_t memory_mib, uint32_t tsc_khz)
 {
     CLEANUP(base_fclosep) FILE *f = fopen(path, "re");
-    unsigned format, mib, khz;
-    if (f == NULL || fscanf(f, "format %u memory_mib %u tsc_khz %u", &format, &mib, &khz) != 3) {
-        return false;
+    static const char *const names[] = {"format ", "memory_mib ", "tsc_khz "};
+    unsigned long value[3];
+    char line[64];
+    for (int i = 0; i < 3; i++) {
+        size_t n = strlen(names[i]);
+        if (f == NULL || fgets(line, sizeof line, f) == NULL || strncmp(line, names[i], n) != 0) {
+            return false;
+        }
+        value[i] = strtoul(line + n, NULL, 10);
     }
-    unsigned off = khz > tsc_khz ? khz - tsc_khz : tsc_khz - khz;
+    unsigned long format = value[0], mib = value[1], khz = value[2];
+    unsigned long off = khz > tsc_khz ? khz - tsc_khz : tsc_khz - khz;
     return format == 1 && mib == memory_mib && off <= tsc_khz / 100;
 }
 

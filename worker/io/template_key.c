@@ -70,13 +70,14 @@ void worker_template_append(
     const struct worker_template_setup *setup, bool kvm, char *text, size_t cap)
 {
     char kernels[64] = "";
+    size_t n = 0;
     for (int i = 0; i < 4 && setup->pool.kernels[i] != WARREN__KERNEL__KERNEL_NONE; i++) {
         static const char *const names[] = {"", "python,", "node,", "shell,"};
         if (setup->pool.kernels[i] != WARREN__KERNEL__KERNEL_NODE) {
-            (void)strcat(kernels, names[setup->pool.kernels[i]]);
+            n += (size_t)snprintf(
+                kernels + n, sizeof kernels - n, "%s", names[setup->pool.kernels[i]]);
         }
     }
-    size_t n = strlen(kernels);
     kernels[n > 0 ? n - 1 : 0] = '\0';
     /* Under emulation the clock must not be calibrated: a busy host makes that hang or drift. */
     char clock[128] = "";
