@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "gateway/cli/command.h"
+#include "gateway/cli/detach.h"
 #include "gateway/cli/lock.h"
 #include "gateway/cli/setup.h"
 #include "gateway/cli/supervise.h"
@@ -18,7 +19,8 @@ struct up {
     struct cli *cli;
     struct cli_setup_options o;
     struct cli_setup setup;
-    bool logs; /* of the daemons on stderr instead of files */
+    bool logs;   /* of the daemons on stderr instead of files */
+    bool detach; /* into the background when ready */
 };
 
 static json_t *pool_names(const struct cli_setup *s)
@@ -63,17 +65,23 @@ static void ready_text(const struct up *u)
     if (!u->logs) {
         (void)printf("  logs      %s\n", s->log_dir);
     }
-    (void)printf("  stop      Ctrl-C, or warren down%s%s\n\n", option, dir);
+    (void)printf("  stop      %swarren down%s%s\n\n", u->detach ? "" : "Ctrl-C, or ", option, dir);
     (void)fflush(stdout);
 }
 
 static void on_ready(void *user)
 {
     const struct up *u = user;
+    char log[CLI_PATH_MAX];
+    struct base_error err = {0};
     if (u->cli->json) {
         ready_json(u);
     } else {
         ready_text(u);
+    }
+    if (u->detach && (cli_file_path(log, u->setup.log_dir, "up.log", &err) != 0 ||
+                         cli_detach_done(log, &err) != 0)) {
+        cli_note(u->cli, "%s; staying attached", err.text);
     }
 }
 
@@ -140,6 +148,22 @@ static int up(struct up *u)
     return rc;
 }
 
+/* In the background from here on, when that is wanted; the parent only watches. */
+static int up_detached(struct up *u)
+{
+    struct base_error err = {0};
+    int exit_code = CLI_OK;
+    switch (cli_detach_fork(&exit_code, &err)) {
+    case CLI_DETACH_CHILD:
+        return up(u);
+    case CLI_DETACH_PARENT:
+        return exit_code;
+    case CLI_DETACH_FAILED:
+    default:
+        return cli_fail(u->cli, CLI_LOCAL, NULL, "%s", err.text);
+    }
+}
+
 static int run(struct cli *cli, const struct cli_command *self, int argc, char *const argv[])
 {
     static struct up u; /* large, and there is one */
@@ -163,6 +187,8 @@ static int run(struct cli *cli, const struct cli_command *self, int argc, char *
             "plain HTTP and no token; loopback addresses only", 0, 0},
         {"logs", 0, CLI_OPTION_FLAG, &u.logs, NULL,
             "logs of the daemons on stderr, not in STATE/log", 0, 0},
+        {"detach", 'd', CLI_OPTION_FLAG, &u.detach, NULL,
+            "go into the background when ready; `warren down` stops it", 0, 0},
         {0},
     };
     struct cli_args args;
@@ -178,15 +204,18 @@ static int run(struct cli *cli, const struct cli_command *self, int argc, char *
         return cli_command_wrong(
             cli, self, "--accelerator is auto, kvm or tcg, not '%.40s'", u.o.accelerator);
     }
+    if (u.logs && u.detach) {
+        return cli_command_wrong(cli, self, "--logs and --detach do not go together");
+    }
     u.cli = cli;
     u.o.state_dir = cli->state_dir;
-    return up(&u);
+    return u.detach ? up_detached(&u) : up(&u);
 }
 
 const struct cli_command cli_cmd_up = {
     .name = "up",
     .summary = "run a gateway and a worker on this machine",
-    .usage = "up [--pool FILE]... [--listen ADDR:PORT] [--accelerator auto|kvm|tcg]",
+    .usage = "up [--pool FILE]... [--listen ADDR:PORT] [--accelerator auto|kvm|tcg] [--detach]",
     .text =
         "Makes the keys that are missing, writes the configuration, starts warren-worker and\n"
         "warren-gateway, says when they are ready and keeps them running in the foreground: one "
@@ -200,6 +229,7 @@ const struct cli_command cli_cmd_up = {
         "{\"event\":\"ready\",...} carries the URL.\n",
     .examples =
         "  warren up\n"
+        "  warren up --detach && warren exec '1 + 1'\n"
         "  warren up --pool deploy/examples/python.json --listen 0.0.0.0:8443\n"
         "  warren up --accelerator tcg --state-dir /var/tmp/w/state --run-dir /var/tmp/w/run "
         "\\\n"
