@@ -1,0 +1,271 @@
+#include "worker/io/config.h"
+
+#include <cyaml/cyaml.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/base/cleanup.h"
+#include "proto/base/text.h"
+
+enum { FILE_BYTES_MAX = 1 << 20 };
+
+#define TEXT(flag, key, member)                                                                    \
+    CYAML_FIELD_STRING_PTR(                                                                        \
+        key, CYAML_FLAG_POINTER | (flag), struct worker_config, member, 1, WORKER_CONFIG_TEXT_MAX)
+#define OPT CYAML_FLAG_OPTIONAL
+
+static const cyaml_schema_value_t path_schema = {
+    CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char *, 1, WORKER_CONFIG_TEXT_MAX)};
+
+static const cyaml_schema_field_t fields[] = {TEXT(0, "name", name),
+    CYAML_FIELD_UINT("id", CYAML_FLAG_DEFAULT, struct worker_config, id),
+    TEXT(0, "state_dir", state_dir), TEXT(0, "run_dir", run_dir), TEXT(0, "ctl", ctl),
+    TEXT(0, "bulk", bulk), TEXT(OPT, "curve_secret", curve_secret), TEXT(OPT, "clients", clients),
+    TEXT(0, "cluster_key", cluster_key), TEXT(0, "image", image),
+    TEXT(OPT, "accelerator", accelerator_text), TEXT(OPT, "log_level", log_level_text),
+    CYAML_FIELD_UINT("freeze_s", OPT, struct worker_config, freeze_s),
+    CYAML_FIELD_UINT("kill_s", OPT, struct worker_config, kill_s),
+    CYAML_FIELD_UINT("uid_base", OPT, struct worker_config, uid_base),
+    CYAML_FIELD_UINT("vms_max", OPT, struct worker_config, vms_max),
+    CYAML_FIELD_BOOL("insecure_plaintext", OPT, struct worker_config, insecure_plaintext),
+    CYAML_FIELD_SEQUENCE(
+        "pools", CYAML_FLAG_POINTER, struct worker_config, pools, &path_schema, 0, PROTO_POOLS_MAX),
+    CYAML_FIELD_END};
+
+static const cyaml_schema_value_t top = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct worker_config, fields)};
+
+/* The library says what is wrong only in its log: the first error and the first place are kept. */
+struct report {
+    char what[120];
+    unsigned long line; /* 0: not known */
+};
+
+static void on_log(cyaml_log_t level, void *ctx, const char *fmt, va_list ap)
+    __attribute__((format(printf, 3, 0)));
+
+static void on_log(cyaml_log_t level, void *ctx, const char *fmt, va_list ap)
+{
+    struct report *r = ctx;
+    char line[200];
+    if (level < CYAML_LOG_ERROR) {
+        return;
+    }
+    (void)vsnprintf(line, sizeof line, fmt, ap);
+    line[strcspn(line, "\n")] = '\0';
+    const char *text = strncmp(line, "Load: ", 6) == 0 ? line + 6 : line;
+    const char *place = strstr(text, "(line: ");
+    if (place != NULL && r->line == 0) {
+        r->line = strtoul(place + 7, NULL, 10);
+    } else if (r->what[0] == '\0') {
+        (void)snprintf(r->what, sizeof r->what, "%.110s", text);
+    }
+}
+
+/* The library places an unknown key at the value before it: look for the key itself. */
+static unsigned line_of_key(const char *yaml, size_t n, const char *key)
+{
+    unsigned line = 1;
+    size_t len = strlen(key);
+    for (size_t i = 0; i < n; line++) {
+        size_t at = i;
+        while (at < n && (yaml[at] == ' ' || yaml[at] == '"' || yaml[at] == '\'')) {
+            at++;
+        }
+        if (n - at > len && memcmp(yaml + at, key, len) == 0 &&
+            strchr(": \"'", yaml[at + len]) != NULL) {
+            return line;
+        }
+        const char *end = memchr(yaml + i, '\n', n - i);
+        i = end == NULL ? n : (size_t)(end - yaml) + 1;
+    }
+    return 0;
+}
+
+static int refuse(
+    const struct report *r, cyaml_err_t rc, const char *yaml, size_t n, struct base_error *err)
+{
+    static const char unknown[] = "Unexpected key: ";
+    if (rc == CYAML_ERR_INVALID_KEY && strncmp(r->what, unknown, sizeof unknown - 1) == 0) {
+        const char *key = r->what + sizeof unknown - 1;
+        return base_fail(
+            err, BASE_EINVAL, "line %u: unknown key '%s'", line_of_key(yaml, n, key), key);
+    }
+    const char *what = r->what[0] != '\0' ? r->what : cyaml_strerror(rc);
+    return r->line != 0 ? base_fail(err, BASE_EINVAL, "line %lu: %s", r->line, what)
+                        : base_fail(err, BASE_EINVAL, "%s", what);
+}
+
+/* --- the whole ----------------------------------------------------------------------------- */
+
+static bool name_valid(const char *s)
+{
+    size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-");
+    return n > 0 && n <= WORKER_CONFIG_NAME_MAX && s[n] == '\0';
+}
+
+static bool loopback(const char *endpoint)
+{
+    static const char *const starts[] = {"tcp://127.", "tcp://[::1]:", "tcp://localhost:"};
+    for (size_t i = 0; i < sizeof starts / sizeof starts[0]; i++) {
+        if (strncmp(endpoint, starts[i], strlen(starts[i])) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int check_words(struct worker_config *c, struct base_error *err)
+{
+    static const char *const accels[] = {"auto", "kvm", "tcg"};
+    const char *accel = c->accelerator_text != NULL ? c->accelerator_text : "auto";
+    int found = -1;
+    for (int i = 0; i < 3; i++) {
+        found = strcmp(accel, accels[i]) == 0 ? i : found;
+    }
+    if (found < 0) {
+        return base_fail(err, BASE_EINVAL, "accelerator: must be auto, kvm or tcg");
+    }
+    c->accelerator = (enum worker_accel)found;
+    c->log_level = BASE_LOG_INFO;
+    if (c->log_level_text != NULL && !base_log_parse(c->log_level_text, &c->log_level)) {
+        return base_fail(err, BASE_EINVAL, "log_level: must be error, warn, info or debug");
+    }
+    return 0;
+}
+
+static int check_paths(const struct worker_config *c, struct base_error *err)
+{
+    const struct {
+        const char *key, *value;
+    } paths[] = {{"state_dir", c->state_dir}, {"run_dir", c->run_dir},
+        {"curve_secret", c->curve_secret}, {"clients", c->clients}, {"cluster_key", c->cluster_key},
+        {"image", c->image}};
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
+        if (paths[i].value != NULL && paths[i].value[0] != '/') {
+            return base_fail(err, BASE_EINVAL, "%s: must be an absolute path", paths[i].key);
+        }
+    }
+    for (unsigned i = 0; i < c->pools_count; i++) {
+        if (c->pools[i][0] != '/') {
+            return base_fail(err, BASE_EINVAL, "pools: entry %u must be an absolute path", i + 1);
+        }
+    }
+    return 0;
+}
+
+static int check_net(const struct worker_config *c, struct base_error *err)
+{
+    if (strncmp(c->ctl, "tcp://", 6) != 0) {
+        return base_fail(err, BASE_EINVAL, "ctl: must be like tcp://127.0.0.1:7101");
+    }
+    if (strncmp(c->bulk, "tcp://", 6) != 0) {
+        return base_fail(err, BASE_EINVAL, "bulk: must be like tcp://127.0.0.1:7102");
+    }
+    if (!c->insecure_plaintext) {
+        const char *missing = c->curve_secret == NULL ? "curve_secret" : "clients";
+        return c->curve_secret != NULL && c->clients != NULL
+                   ? 0
+                   : base_fail(err, BASE_EINVAL,
+                         "%s: is missing (only insecure_plaintext: true goes without)", missing);
+    }
+    if (!loopback(c->ctl) || !loopback(c->bulk)) {
+        return base_fail(
+            err, BASE_EINVAL, "insecure_plaintext: refused, ctl and bulk must be loopback");
+    }
+    return 0;
+}
+
+static int check(struct worker_config *c, struct base_error *err)
+{
+    if (!name_valid(c->name)) {
+        return base_fail(err, BASE_EINVAL, "name: must be 1 to 32 of a-z, 0-9 and '-'");
+    }
+    if (c->id == 0) {
+        return base_fail(err, BASE_EINVAL, "id: must not be 0");
+    }
+    c->freeze_s = c->freeze_s == 0 ? 10 : c->freeze_s;
+    c->kill_s = c->kill_s == 0 ? 60 : c->kill_s;
+    c->uid_base = c->uid_base == 0 ? 200000 : c->uid_base;
+    if (c->freeze_s > 3600 || c->kill_s > 86400) {
+        return base_fail(
+            err, BASE_EINVAL, "freeze_s: at most 3600 and kill_s: at most 86400 seconds");
+    }
+    if (c->uid_base < 1000 || c->uid_base > 0x7fff0000U) {
+        return base_fail(err, BASE_EINVAL, "uid_base: must be 1000 or more and below 2^31 - 65536");
+    }
+    if (c->vms_max > 65536) {
+        return base_fail(err, BASE_EINVAL, "vms_max: at most 65536");
+    }
+    int rc = check_words(c, err);
+    rc = rc != 0 ? rc : check_paths(c, err);
+    return rc != 0 ? rc : check_net(c, err);
+}
+
+static void schema_config(cyaml_config_t *cfg, struct report *r)
+{
+    *cfg = (cyaml_config_t){.log_fn = on_log,
+        .log_ctx = r,
+        .mem_fn = cyaml_mem,
+        .log_level = CYAML_LOG_ERROR,
+        .flags = CYAML_CFG_NO_ALIAS};
+}
+
+int worker_config_parse(
+    const char *yaml, size_t n, struct worker_config **ret, struct base_error *err)
+{
+    struct report r = {{0}, 0};
+    cyaml_config_t cfg;
+    schema_config(&cfg, &r);
+    cyaml_data_t *data = NULL;
+    if (n > FILE_BYTES_MAX) {
+        return base_fail(err, BASE_ETOOBIG, "a configuration file has at most 1 MiB");
+    }
+    cyaml_err_t rc = cyaml_load_data((const uint8_t *)yaml, n, &cfg, &top, &data, NULL);
+    if (rc != CYAML_OK) {
+        return refuse(&r, rc, yaml, n, err);
+    }
+    if (data == NULL) {
+        return base_fail(err, BASE_EINVAL, "the file is empty");
+    }
+    struct worker_config *c = data;
+    int bad = check(c, err);
+    if (bad != 0) {
+        worker_config_destroy(c);
+        return bad;
+    }
+    *ret = c;
+    return 0;
+}
+
+int worker_config_load(const char *path, struct worker_config **ret, struct base_error *err)
+{
+    CLEANUP(base_fclosep) FILE *f = fopen(path, "re");
+    if (f == NULL) {
+        return base_fail(err, -errno, "open '%s': %s", path, strerror(errno));
+    }
+    CLEANUP(base_freep) char *text = malloc(FILE_BYTES_MAX + 1);
+    if (text == NULL) {
+        return base_fail(err, BASE_ENOMEM, "out of memory");
+    }
+    size_t n = fread(text, 1, FILE_BYTES_MAX + 1, f);
+    if (ferror(f)) {
+        return base_fail(err, BASE_EIO, "read '%s'", path);
+    }
+    struct base_error why;
+    int rc = worker_config_parse(text, n, ret, &why);
+    return rc == 0 ? 0 : base_fail(err, rc, "%s: %.160s", path, why.text);
+}
+
+void worker_config_destroy(struct worker_config *c)
+{
+    struct report r = {{0}, 0};
+    cyaml_config_t cfg;
+    schema_config(&cfg, &r);
+    if (c != NULL) {
+        (void)cyaml_free(&cfg, &top, c, 0);
+    }
+}
