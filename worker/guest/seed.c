@@ -1,0 +1,93 @@
+#include "worker/guest/seed.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/random.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "proto/base/cleanup.h"
+#include "proto/base/clock.h"
+#include "proto/base/err.h"
+#include "proto/base/text.h"
+
+enum {
+    SEED_BYTES = 64,
+    MACHINE_ID_BYTES = 16,
+    HOSTNAME_MAX = 63,
+};
+
+/* Both calls are needed: the first only adds to the pool, the second makes the generator use it. */
+static int stir(const ProtobufCBinaryData *seed)
+{
+    struct {
+        struct rand_pool_info head;
+        uint8_t bytes[SEED_BYTES];
+    } pool = {.head = {.entropy_count = SEED_BYTES * 8, .buf_size = SEED_BYTES}};
+    CLEANUP(base_closep) int fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
+    if (fd < 0) {
+        return -errno;
+    }
+    memcpy(pool.bytes, seed->data, SEED_BYTES);
+    if (ioctl(fd, RNDADDENTROPY, &pool) != 0 || ioctl(fd, RNDRESEEDCRNG) != 0) {
+        return -errno;
+    }
+    return 0;
+}
+
+static int set_clock(uint64_t real_ns)
+{
+    struct timespec ts = {
+        .tv_sec = (time_t)(real_ns / BASE_NS_PER_S), .tv_nsec = (long)(real_ns % BASE_NS_PER_S)};
+    return clock_settime(CLOCK_REALTIME, &ts) != 0 ? -errno : 0;
+}
+
+static int write_file(const char *path, const char *text)
+{
+    CLEANUP(base_closep) int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0444);
+    if (fd < 0) {
+        return -errno;
+    }
+    return write(fd, text, strlen(text)) < 0 ? -errno : 0;
+}
+
+static int set_names(const Warren__GuestSeed *m)
+{
+    size_t n = strlen(m->hostname);
+    if (n > 0 && sethostname(m->hostname, n) != 0) {
+        return -errno;
+    }
+    if (m->machine_id.len == 0) {
+        return 0;
+    }
+    char text[2 * MACHINE_ID_BYTES + 2];
+    base_text_hex(m->machine_id.data, MACHINE_ID_BYTES, text);
+    text[sizeof text - 2] = '\n';
+    text[sizeof text - 1] = '\0';
+    return write_file("/etc/machine-id", text);
+}
+
+int agent_seed_machine(
+    const struct agent_config *c, const Warren__GuestSeed *m, const char **ret_text)
+{
+    *ret_text = "a seed has 64 bytes, a machine id 16 or none, a hostname at most 63";
+    if (m->seed.len != SEED_BYTES || strlen(m->hostname) > HOSTNAME_MAX ||
+        (m->machine_id.len != MACHINE_ID_BYTES && m->machine_id.len != 0)) {
+        return BASE_EINVAL;
+    }
+    if (!c->machine) {
+        return 0;
+    }
+    *ret_text = "the kernel's generator refuses the seed";
+    if (stir(&m->seed) != 0) {
+        return BASE_EIO;
+    }
+    *ret_text = "the clock cannot be set";
+    if (m->real_ns != 0 && set_clock(m->real_ns) != 0) {
+        return BASE_EIO;
+    }
+    *ret_text = "hostname or machine id cannot be set";
+    return set_names(m) != 0 ? BASE_EIO : 0;
+}

@@ -1,0 +1,171 @@
+#include "worker/guest/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "proto/base/cleanup.h"
+#include "worker/guest/cgroup.h"
+
+enum {
+    FILES_MAX = 4096,
+    HIGH_FD = 64, /* above the numbers that an interpreter's descriptors get */
+    EXIT_SETUP = 126,
+    EXIT_EXEC = 127,
+};
+
+static void set_limit(int what, rlim_t max)
+{
+    struct rlimit r = {.rlim_cur = max, .rlim_max = max};
+    (void)setrlimit((__rlimit_resource_t)what, &r);
+}
+
+/* The agent's protection against the OOM killer is not for the user's code. */
+static void give_up_protection(void)
+{
+    CLEANUP(base_closep) int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        (void)!write(fd, "0", 1);
+    }
+    (void)setpriority(PRIO_PROCESS, 0, 0);
+}
+
+static void drop_rights(const struct agent_config *c)
+{
+    if (c->machine) {
+        give_up_protection();
+        set_limit(RLIMIT_MEMLOCK, 64 << 10);
+        set_limit(RLIMIT_NOFILE, FILES_MAX);
+    }
+    set_limit(RLIMIT_CORE, 0);
+    if (c->uid != (uid_t)-1 && (setgroups(0, NULL) != 0 || setresgid(c->gid, c->gid, c->gid) != 0 ||
+                                   setresuid(c->uid, c->uid, c->uid) != 0)) {
+        _exit(EXIT_SETUP);
+    }
+    (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    (void)umask(022);
+}
+
+static void reset_signals(void)
+{
+    sigset_t none;
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    (void)signal(SIGPIPE, SIG_DFL);
+    (void)signal(SIGINT, SIG_DFL);
+}
+
+/* execve changes neither the list nor the strings, its type says otherwise. */
+static char *const *words(const char *const *list)
+{
+    return (char *const *)(uintptr_t)list;
+}
+
+static void run_program(const struct agent_config *c, Warren__Kernel kind)
+{
+    char home[256], state[256], script[256];
+    (void)snprintf(home, sizeof home, "HOME=%s", c->home_dir);
+    (void)snprintf(state, sizeof state, "WARREN_STATE=%s", c->state_dir);
+    const char *env[] = {"PATH=/usr/local/bin:/usr/bin:/bin", home, state, "USER=session",
+        "LOGNAME=session", "SHELL=/bin/bash", "LANG=C.UTF-8", "TERM=dumb",
+        "PYTHONDONTWRITEBYTECODE=1", NULL};
+    static const char *const file[] = {"python_kernel.py", "node_kernel.js", "shell_kernel.sh"};
+    (void)snprintf(script, sizeof script, "%s/%s", c->kernels_dir, file[kind - 1]);
+    const char *python[] = {"python3", script, NULL};
+    const char *node[] = {"node", script, NULL};
+    const char *shell[] = {"bash", "--noprofile", "--norc", script, NULL};
+    if (kind == WARREN__KERNEL__KERNEL_PYTHON) {
+        (void)execve("/usr/bin/python3", words(python), words(env));
+    } else if (kind == WARREN__KERNEL__KERNEL_NODE) {
+        (void)execve("/usr/bin/node", words(node), words(env));
+    } else {
+        (void)execve("/bin/bash", words(shell), words(env));
+    }
+    _exit(EXIT_EXEC);
+}
+
+/* Between fork and exec: only what is safe there. theirs[] is above HIGH_FD. */
+static void child(const struct agent_config *c, Warren__Kernel kind, const char *name,
+    const int theirs[AGENT_SPAWN_FDS])
+{
+    (void)setsid();
+    for (int i = 0; i < AGENT_SPAWN_FDS; i++) {
+        if (dup2(theirs[i], i) != i) {
+            _exit(EXIT_SETUP);
+        }
+    }
+    agent_cgroup_join(name);
+    drop_rights(c);
+    if (chdir(c->data_dir) != 0 && chdir("/") != 0) {
+        _exit(EXIT_SETUP);
+    }
+    reset_signals();
+    run_program(c, kind);
+}
+
+static void close_all(int fds[AGENT_SPAWN_FDS])
+{
+    for (int i = 0; i < AGENT_SPAWN_FDS; i++) {
+        if (fds[i] >= 0) {
+            (void)close(fds[i]);
+            fds[i] = -1;
+        }
+    }
+}
+
+/* Moves a descriptor out of the way of the numbers 0 to 4. */
+static int raise_fd(int fd)
+{
+    int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return high;
+}
+
+static int make_pipes(int ours[AGENT_SPAWN_FDS], int theirs[AGENT_SPAWN_FDS])
+{
+    theirs[0] = raise_fd(open("/dev/null", O_RDONLY | O_CLOEXEC));
+    for (int i = AGENT_SPAWN_STDOUT; i < AGENT_SPAWN_FDS; i++) {
+        int p[2];
+        if (pipe2(p, O_CLOEXEC) != 0) {
+            return -errno;
+        }
+        bool to_child = i == AGENT_SPAWN_REQUEST;
+        theirs[i] = raise_fd(p[to_child ? 0 : 1]);
+        ours[i] = p[to_child ? 1 : 0];
+        if (theirs[i] < 0 || fcntl(ours[i], F_SETFL, O_NONBLOCK) != 0) {
+            return -errno;
+        }
+    }
+    return theirs[0] < 0 ? -EMFILE : 0;
+}
+
+int agent_spawn(
+    const struct agent_config *c, Warren__Kernel kind, const char *name, struct agent_spawn *ret)
+{
+    int theirs[AGENT_SPAWN_FDS] = {-1, -1, -1, -1, -1};
+    *ret = (struct agent_spawn){.ours = {-1, -1, -1, -1, -1}};
+    int rc = make_pipes(ret->ours, theirs);
+    if (rc == 0) {
+        ret->pid = fork();
+        if (ret->pid == 0) {
+            child(c, kind, name, theirs);
+        }
+        rc = ret->pid < 0 ? -errno : 0;
+    }
+    close_all(theirs);
+    if (rc != 0) {
+        close_all(ret->ours);
+    }
+    return rc;
+}
