@@ -21,7 +21,7 @@
 #include "worker/io/warm.h"
 
 enum {
-    BUILD_MS_MAX = 240 * 1000, /* software emulation on a busy machine */
+    BUILD_MS_MAX = 480 * 1000, /* software emulation on a busy machine */
     MIGRATE_POLL_MS = 5,
     DISK_KEEP = 6,
 };
