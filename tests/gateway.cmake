@@ -2,3 +2,17 @@
 set(zmq_env "TSAN_OPTIONS=ignore_noninstrumented_modules=1")
 warren_unit(net SOURCES unit/gateway/test_net.c DEPS proto_net)
 set_tests_properties(unit.net PROPERTIES ENVIRONMENT "${zmq_env}")
+
+# Programs for the tests of the protocol and of the API.
+add_executable(http_probe ${CMAKE_SOURCE_DIR}/tests/lib/http_probe.c)
+target_include_directories(http_probe PRIVATE ${CMAKE_SOURCE_DIR})
+target_link_libraries(http_probe PRIVATE gateway_http warren_flags)
+set_target_properties(http_probe PROPERTIES C_CLANG_TIDY "")
+
+function(warren_gateway_script name)
+  add_test(NAME integration.${name}
+    COMMAND python3 ${CMAKE_SOURCE_DIR}/tests/integration/${name}.py $<TARGET_FILE_DIR:http_probe>)
+  set_tests_properties(integration.${name} PROPERTIES LABELS integration SKIP_RETURN_CODE 77)
+endfunction()
+warren_gateway_script(gateway_smuggling)
+warren_gateway_script(gateway_http)
