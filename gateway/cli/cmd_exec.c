@@ -1,5 +1,4 @@
 #include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <openssl/evp.h>
 #include <stdio.h>
@@ -117,27 +116,29 @@ static void call(struct cli_api *api, const struct exec *x, const char *body, st
     }
 }
 
-/* Opens DIR/figure-N.png for the first N that is free. */
-static int open_figure(const char *dir, char path[CLI_PATH_MAX], struct base_error *err)
+/* Makes DIR/figure-N.png for the first N that is free; NULL with the reason. */
+static FILE *open_figure(const char *dir, char path[CLI_PATH_MAX], struct base_error *err)
 {
-    int rc = cli_file_mkdirs(dir, 0755, err);
-    if (rc != 0) {
-        return rc;
+    if (cli_file_mkdirs(dir, 0755, err) != 0) {
+        return NULL;
     }
     for (int i = 1; i <= FIGURES_MAX; i++) {
         char name[32];
         (void)snprintf(name, sizeof name, "figure-%d.png", i);
-        rc = cli_file_path(path, dir, name, err);
-        if (rc != 0) {
-            return rc;
+        if (cli_file_path(path, dir, name, err) != 0) {
+            return NULL;
         }
-        int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-        if (fd >= 0 || errno != EEXIST) {
-            return fd >= 0 ? fd
-                           : base_fail(err, -errno, "cannot write '%s': %s", path, strerror(errno));
+        FILE *f = fopen(path, "wbxe");
+        if (f != NULL) {
+            return f;
+        }
+        if (errno != EEXIST) {
+            (void)base_fail(err, -errno, "cannot write '%s': %s", path, strerror(errno));
+            return NULL;
         }
     }
-    return base_fail(err, BASE_EFULL, "'%s' has %d figures already", dir, FIGURES_MAX);
+    (void)base_fail(err, BASE_EFULL, "'%s' has %d figures already", dir, FIGURES_MAX);
+    return NULL;
 }
 
 static int save_image(const struct cli *cli, const char *dir, const char *base64)
@@ -154,15 +155,10 @@ static int save_image(const struct cli *cli, const char *dir, const char *base64
     for (size_t i = n; i > 0 && i > n - 2 && base64[i - 1] == '='; i--) {
         len--; /* OpenSSL counts the padding as bytes */
     }
-    CLEANUP(base_closep) int fd = open_figure(dir, path, &err);
-    if (fd < 0) {
+    FILE *f = open_figure(dir, path, &err);
+    if (f == NULL) {
         return cli_fail(cli, CLI_LOCAL, NULL, "%s", err.text);
     }
-    FILE *f = fdopen(fd, "wb");
-    if (f == NULL) {
-        return cli_fail(cli, CLI_LOCAL, NULL, "cannot write '%s': %s", path, strerror(errno));
-    }
-    fd = -1; /* f's from here */
     bool ok = fwrite(raw, 1, (size_t)len, f) == (size_t)len;
     if (fclose(f) != 0 || !ok) {
         return cli_fail(cli, CLI_LOCAL, NULL, "cannot write '%s': %s", path, strerror(errno));

@@ -176,7 +176,11 @@ int cli_endpoint_find(const struct cli *cli, struct cli_endpoint *ret)
     }
     e.url = copy(url);
     e.ca_file = copy(pick(cli->ca_file, "WARREN_CA_FILE", client, "ca_file"));
-    int rc = e.url == NULL ? cli_fail(cli, CLI_LOCAL, NULL, "out of memory") : check_url(cli, &e);
+    if (e.url == NULL) {
+        json_decref(client);
+        return cli_fail(cli, CLI_LOCAL, NULL, "out of memory");
+    }
+    int rc = check_url(cli, &e);
     if (rc == 0 && find_token(cli, client, &e, &err) != 0) {
         rc = cli_fail(cli, CLI_LOCAL, "give a token with --token-file or WARREN_TOKEN",
             "no token: %s", err.text);

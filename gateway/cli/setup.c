@@ -74,8 +74,8 @@ int cli_setup_listen(const char *text, struct cli_listen *ret, struct base_error
     }
     memcpy(l.host, text, n);
     l.port = (uint16_t)port;
-    struct in_addr v4;
-    struct in6_addr v6;
+    struct in_addr v4 = {0};
+    struct in6_addr v6 = {0};
     if (inet_pton(l.v6 ? AF_INET6 : AF_INET, l.host, l.v6 ? (void *)&v6 : (void *)&v4) != 1) {
         return base_fail(err, BASE_EINVAL, "'%s' is no numeric address", l.host);
     }
