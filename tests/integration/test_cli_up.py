@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """`warren up` as a supervisor: start, failure, restart, stop, detach, locks.
 
 Two small programs stand where the daemons would, so that they can be told to fail and to die; what
@@ -16,7 +16,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from warren_cluster import BIN, leaks, wait_for  # noqa: E402
 
-DAEMON = """#!/usr/bin/env python3
+DAEMON = """#!/usr/bin/python3
 import json, os, signal, sys
 name = os.path.basename(sys.argv[0])
 here = os.path.dirname(os.path.abspath(sys.argv[0]))

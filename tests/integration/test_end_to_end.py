@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """The whole path, real from end to end: client, gateway, worker, QEMU, guest.
 
 Starts `warren up` with folders of its own on free ports and talks to it like a client would. Needs

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Looks for what a test run left behind: processes, mounts, namespaces, sockets, cgroups, files.
 
 A thing counts as ours when it carries the mark (environment of a process) or lies below the folder.

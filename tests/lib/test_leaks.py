@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """The leak check must find what it looks for: each kind is made once and must be reported."""
 import os
 import pathlib
