@@ -225,6 +225,7 @@ int main(int argc, char **argv)
     (void)snprintf(run, sizeof run, "/tmp/warren-bench-%d", (int)getpid());
     (void)snprintf(templates, sizeof templates, "/tmp/warren-bench-templates");
     base_log_init(&b.log, "bench_clone", STDERR_FILENO);
+    (void)base_log_parse(getenv("LOG") == NULL ? "info" : getenv("LOG"), &b.log.level);
     b.loop = ev_default_loop(0);
     (void)signal(SIGPIPE, SIG_IGN);
     struct worker_engine_config c = {

@@ -25,6 +25,15 @@ void worker_vm_dir(const struct worker_engine_config *config, uint32_t slot, cha
     (void)snprintf(dir, 96, "%s/vm/%u", config->run_dir, slot);
 }
 
+static void enter(struct worker_vm *vm, enum worker_vm_state state)
+{
+    uint64_t now = base_clock_mono_ns();
+    LOG_DEBUG(vm->config->log, "microVM slot=%u state %d -> %d us=%llu", vm->slot, (int)vm->state,
+        (int)state, (unsigned long long)(now - vm->since_ns) / 1000);
+    vm->since_ns = now;
+    vm->state = state;
+}
+
 static void tell(struct worker_vm *vm, unsigned news)
 {
     vm->news |= news;
@@ -37,7 +46,7 @@ static void fail(struct worker_vm *vm, const char *why)
         return;
     }
     (void)snprintf(vm->why, sizeof vm->why, "%s", why);
-    vm->state = WORKER_VM_DYING;
+    enter(vm, WORKER_VM_DYING);
     ev_timer_stop(vm->config->loop, &vm->deadline);
     worker_qemu_kill(&vm->qemu);
     tell(vm, WORKER_VM_NEWS_DEAD);
@@ -57,7 +66,7 @@ static void on_deadline(struct ev_loop *loop, ev_timer *w, int revents)
 
 static void become_ready(struct worker_vm *vm)
 {
-    vm->state = vm->claimed ? WORKER_VM_LIVE : WORKER_VM_READY;
+    enter(vm, vm->claimed ? WORKER_VM_LIVE : WORKER_VM_READY);
     ev_timer_stop(vm->config->loop, &vm->deadline);
     tell(vm, WORKER_VM_NEWS_READY);
 }
@@ -90,7 +99,7 @@ static void on_stopped(void *user, const struct worker_qmp_reply *reply)
 /* A stopped instance costs no CPU; `cont` takes well under a millisecond. */
 static void stop(struct worker_vm *vm)
 {
-    vm->state = WORKER_VM_STOPPING;
+    enter(vm, WORKER_VM_STOPPING);
     command(vm, "{\"execute\":\"stop\"}", on_stopped);
 }
 
@@ -114,7 +123,7 @@ static void on_seeded(void *user, const Warren__GuestReply *reply)
     } else if (vm->state == WORKER_VM_SEEDING && vm->urgent) {
         become_ready(vm);
     } else if (vm->state == WORKER_VM_SEEDING) {
-        vm->state = WORKER_VM_WARMING;
+        enter(vm, WORKER_VM_WARMING);
         worker_warm_start(&vm->warm, &vm->link, vm->kernels, false, on_warm, vm);
     }
 }
@@ -163,7 +172,7 @@ static void on_attached(void *user, const Warren__GuestHello *hello)
     } else if (vm->adopted) {
         stop(vm);
     } else {
-        vm->state = WORKER_VM_SEEDING;
+        enter(vm, WORKER_VM_SEEDING);
         if (seed(vm, WARREN__SEED_STAGE__SEED_RESTORED, "warren") != 0) {
             fail(vm, "the agent takes no seed");
         }
@@ -222,7 +231,7 @@ static void reset(
     vm->news = 0;
     vm->why[0] = '\0';
     vm->warm = (struct worker_warm){.guest_dir = vm->config->guest_dir};
-    vm->state = WORKER_VM_RESTORING;
+    enter(vm, WORKER_VM_RESTORING);
 }
 
 static int connect_all(struct worker_vm *vm, const int fds[3], uint32_t limit_ms)
@@ -280,7 +289,7 @@ int worker_vm_spawn(struct worker_vm *vm, const struct worker_vm_start *start,
     int fds[3];
     int rc = worker_qemu_spawn(&vm->qemu, vm->config->loop, &s, &ev, fds, err);
     if (rc != 0) {
-        vm->state = WORKER_VM_FREE;
+        enter(vm, WORKER_VM_FREE);
         return rc;
     }
     rc = connect_all(vm, fds, START_MS_MAX);
@@ -319,7 +328,7 @@ int worker_vm_adopt(struct worker_vm *vm, const struct worker_vm_adopt *a)
     int rc = is_vm(vm, dir) ? worker_qemu_adopt(&vm->qemu, vm->config->loop, dir, &ev, fds)
                             : BASE_ENOTFOUND;
     if (rc != 0) {
-        vm->state = WORKER_VM_FREE;
+        enter(vm, WORKER_VM_FREE);
         return rc;
     }
     if (connect_all(vm, fds, ADOPT_MS_MAX) != 0) {
@@ -336,7 +345,7 @@ int worker_vm_claim(struct worker_vm *vm, const char *hostname)
         return BASE_ESTATE;
     }
     vm->claimed = true;
-    vm->state = WORKER_VM_LIVE;
+    enter(vm, WORKER_VM_LIVE);
     if (vm->stopped) {
         command(vm, "{\"execute\":\"cont\"}", on_command);
         vm->stopped = false;
@@ -356,7 +365,7 @@ void worker_vm_kill(struct worker_vm *vm)
         return;
     }
     if (vm->state != WORKER_VM_DYING) {
-        vm->state = WORKER_VM_DYING;
+        enter(vm, WORKER_VM_DYING);
         ev_timer_stop(vm->config->loop, &vm->deadline);
         worker_qemu_kill(&vm->qemu);
     }

@@ -53,6 +53,7 @@ struct worker_vm {
     Warren__Kernel kernels[4];
     bool urgent, adopted, claimed, stopped, qemu_alive;
     unsigned news;
+    uint64_t since_ns; /* when the state was entered */
     struct worker_qemu qemu;
     struct worker_qmp qmp;
     struct worker_link link;
