@@ -160,8 +160,10 @@ static void read_some(struct agent_port *p)
         } else if (p->is_socket) {
             lose_socket(p);
         } else {
-            p->readable = false; /* 0 from the device: no host */
-            detach(p);
+            /* 0 from the device: no host, or one whose bytes overtook the message that it is there
+             * (after a restore). So it says nothing about what was just received: an answer to a
+             * HELLO must not be dropped. Who connects next says HELLO, and that starts anew. */
+            p->readable = false;
         }
     }
 }

@@ -118,6 +118,8 @@ static void on_warm(void *user, int code, const char *text)
 static void on_seeded(void *user, const Warren__GuestReply *reply)
 {
     struct worker_vm *vm = user;
+    LOG_DEBUG(vm->config->log, "microVM slot=%u seeded us=%llu", vm->slot,
+        (unsigned long long)(base_clock_mono_ns() - vm->since_ns) / 1000);
     if (reply->code != 0) {
         fail(vm, "the agent could not reseed");
     } else if (vm->state == WORKER_VM_SEEDING && vm->urgent) {
