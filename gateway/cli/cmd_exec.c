@@ -116,15 +116,16 @@ static void call(struct cli_api *api, const struct exec *x, const char *body, st
     }
 }
 
-/* Makes DIR/figure-N.png for the first N that is free; NULL with the reason. */
-static FILE *open_figure(const char *dir, char path[CLI_PATH_MAX], struct base_error *err)
+/* Makes DIR/figure-N.FORMAT for the first N that is free; NULL with the reason. */
+static FILE *open_figure(
+    const char *dir, const char *format, char path[CLI_PATH_MAX], struct base_error *err)
 {
     if (cli_file_mkdirs(dir, 0755, err) != 0) {
         return NULL;
     }
     for (int i = 1; i <= FIGURES_MAX; i++) {
-        char name[32];
-        (void)snprintf(name, sizeof name, "figure-%d.png", i);
+        char name[40];
+        (void)snprintf(name, sizeof name, "figure-%d.%.16s", i, format);
         if (cli_file_path(path, dir, name, err) != 0) {
             return NULL;
         }
@@ -141,7 +142,16 @@ static FILE *open_figure(const char *dir, char path[CLI_PATH_MAX], struct base_e
     return NULL;
 }
 
-static int save_image(const struct cli *cli, const char *dir, const char *base64)
+/* The file's ending. What comes from outside is letters and digits, or it is png. */
+static const char *image_format(const json_t *value)
+{
+    const char *format = json_string_value(json_object_get(value, "format"));
+    size_t n = format == NULL ? 0 : strspn(format, "abcdefghijklmnopqrstuvwxyz0123456789");
+    return n > 0 && format[n] == '\0' ? format : "png";
+}
+
+static int save_image(
+    const struct cli *cli, const char *dir, const json_t *value, const char *base64)
 {
     struct base_error err = {0};
     char path[CLI_PATH_MAX];
@@ -155,7 +165,7 @@ static int save_image(const struct cli *cli, const char *dir, const char *base64
     for (size_t i = n; i > 0 && i > n - 2 && base64[i - 1] == '='; i--) {
         len--; /* OpenSSL counts the padding as bytes */
     }
-    FILE *f = open_figure(dir, path, &err);
+    FILE *f = open_figure(dir, image_format(value), path, &err);
     if (f == NULL) {
         return cli_fail(cli, CLI_LOCAL, NULL, "%s", err.text);
     }
@@ -173,7 +183,7 @@ static int show_result(const struct cli *cli, const struct exec *x, const json_t
     const char *base64 = json_string_value(json_object_get(value, "base64_data"));
     if (type != NULL && strcmp(type, "image") == 0 && base64 != NULL) {
         if (x->images != NULL) {
-            return save_image(cli, x->images, base64);
+            return save_image(cli, x->images, value, base64);
         }
         cli_note(cli, "[image, %zu bytes; --save-images DIR keeps it]", strlen(base64) / 4 * 3);
         return CLI_OK;

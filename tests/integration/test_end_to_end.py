@@ -5,6 +5,8 @@ Starts `warren up` with folders of its own on free ports and talks to it like a 
 root, a guest image and the built programs; skips (77) with the reason otherwise."""
 import base64
 import concurrent.futures
+import hashlib
+import http.client
 import json
 import os
 import pathlib
@@ -14,13 +16,12 @@ import ssl
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import unittest
 import uuid
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from warren_cluster import (API, LEGACY, Cluster, multipart, pool, wait_for,  # noqa: E402
+from warren_cluster import (LEGACY, Cluster, leaks, multipart, pool, wait_for,  # noqa: E402
                             why_not)
 
 TEMPLATES = os.environ.get("WARREN_TEST_TEMPLATES")
@@ -180,7 +181,6 @@ class Files(Base):
         a = self.client.call("GET", "/files/blob.bin", identifier=s)
         self.assertEqual(a.json["sizeInBytes"], len(data))
         code = "import hashlib; hashlib.sha256(open('/mnt/data/blob.bin','rb').read()).hexdigest()"
-        import hashlib
         self.assertEqual(self.run_ok(s, code)["executionResult"].strip("'"),
                          hashlib.sha256(data).hexdigest())
 
@@ -539,7 +539,8 @@ class Many(Base):
 COUNTED = """
 import time
 with open('/mnt/data/count', 'a') as f: f.write('x')
-time.sleep({seconds})
+end = time.monotonic() + {seconds}
+while time.monotonic() < end: pass
 print('done')
 """
 
@@ -568,11 +569,9 @@ class Crashes(Base):
                 last = client.execute(s, COUNTED.format(seconds=seconds), operation=operation)
                 if last.status not in (502, 503):
                     return last
-            except (OSError, ssl.SSLError, ValueError, EOFError) as e:
+            except (OSError, http.client.HTTPException) as e:
                 last = e
-            except __import__("http.client").client.HTTPException as e:
-                last = e
-            threading.Event().wait(0.1)
+            time.sleep(0.1)
         raise AssertionError(f"no final answer: {last!r}")
 
     def count(self, s):
@@ -614,9 +613,8 @@ class Crashes(Base):
 
     def test_a_qemu_is_killed(self):
         s = self.session()
-        before = set(cluster.machines().values())
         self.run_ok(s, "kept = 1")
-        future, operation = self.start_counted(s, seconds=30)
+        future, _ = self.start_counted(s, seconds=100)
         etag = self.client.call("GET", "/session", identifier=s).json["etag"]
         victim = self.machine_of(s)
         os.kill(victim, signal.SIGKILL)
@@ -626,7 +624,6 @@ class Crashes(Base):
             self.assertEqual(a.json["status"], "Failed", a)
         else:
             self.assertTrue(a.code(), a)
-        self.assertTrue(before)
         wait_for("the microVM is gone", lambda: victim not in cluster.machines().values())
         wait_for("a new session", lambda: self.client.execute(s, "1").status in (200, 202))
         self.assertEqual(self.count(s), 0, "the code ran a second time")
@@ -635,23 +632,21 @@ class Crashes(Base):
         self.assert_works()
 
     def machine_of(self, s):
-        """The QEMU process that works for the session: its guest burns CPU when told to."""
+        """The QEMU process of the session: the one whose CPU time grows while its code is busy."""
         def cpu():
             out = {}
             for pid in cluster.machines().values():
-                fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                out[pid] = int(fields[11]) + int(fields[12])
+                fields = leaks.read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+                out[pid] = int(fields[11]) + int(fields[12]) if fields else 0
             return out
-        client = cluster.client(token=self.client.token)
-        before = cpu()
-        a = client.call("GET", "/session", identifier=s)
-        etag = a.json["etag"].strip('"')
-        client.close()
-        for supervisor, qemu in cluster.machines().items():
-            words = pathlib.Path(f"/proc/{supervisor}/cmdline").read_bytes().decode()
-            if etag in words:
-                return qemu
-        self.fail(f"no microVM is named after the etag {etag}: {before}")
+
+        def busiest():
+            before = cpu()
+            time.sleep(0.5)
+            grown = sorted(((t - before.get(p, t), p) for p, t in cpu().items()), reverse=True)
+            # Twice as busy as the next: nobody else works while the pool is full.
+            return grown[0][1] if grown[0][0] > 20 and grown[0][0] > 2 * grown[1][0] else None
+        return wait_for("one microVM is busy", busiest, timeout_s=120)
 
 
 def load_tests(loader, _tests, _pattern):
