@@ -2,6 +2,9 @@
 set(zmq_env "TSAN_OPTIONS=ignore_noninstrumented_modules=1")
 warren_unit(net SOURCES unit/gateway/test_net.c DEPS proto_net)
 set_tests_properties(unit.net PROPERTIES ENVIRONMENT "${zmq_env}")
+warren_unit(gateway_route SOURCES unit/gateway/test_route.c DEPS gateway_core)
+warren_unit(gateway_render SOURCES unit/gateway/test_render.c DEPS gateway_core)
+warren_unit(gateway_multipart SOURCES unit/gateway/test_multipart.c DEPS gateway_core)
 
 # Programs for the tests of the protocol and of the API.
 add_executable(http_probe ${CMAKE_SOURCE_DIR}/tests/lib/http_probe.c)
