@@ -1,0 +1,258 @@
+#include "scheduler/core/coord_int.h"
+#include "scheduler/core/mutant.h"
+
+enum { CANDIDATES = 4 };
+
+void sched_coord_route(
+    struct sched_env *e, struct sched_asker to, struct sched_key key, const struct sched_rec *rec)
+{
+    sched_fx_send(e->fx, SCHED_MSG_ROUTE, to.gw)->route = (struct sched_m_route){.rid = to.rid,
+        .key = key,
+        .rec = *rec,
+        .view = e->view->num,
+        .base = sched_env_base(e, key)};
+}
+
+void sched_coord_ask_host(struct sched_env *e, const struct sched_op *op)
+{
+    bool fence = op->phase == SCHED_OP_FENCE;
+    const struct sched_rec *rec = fence ? &op->best : &op->val;
+    struct sched_m_bind *b =
+        &sched_fx_send(e->fx, fence ? SCHED_MSG_GONEQ : SCHED_MSG_BIND, rec->host.node)->bind;
+    b->op = op->id;
+    b->key = op->key;
+    b->rec = *rec;
+    /* An execution rides along only into the session that its own claim created. */
+    for (uint32_t i = 0; !fence && i < op->n_waiters; i++) {
+        const struct sched_waiter *w = &op->waiters[i];
+        bool first = rec->inline_epoch == rec->epoch && sched_exec_eq(w->exec, rec->inline_id);
+        if (w->has_exec && (first || MUTANT(34))) {
+            b->exec = w->exec;
+            b->asker = w->who;
+        }
+    }
+}
+
+static void ask_host(struct sched_env *e, struct sched_op *op, uint8_t phase)
+{
+    op->phase = phase;
+    sched_coord_resend_at(e, op);
+    sched_coord_ask_host(e, op);
+}
+
+/* ---- places for new sessions ---- */
+
+static void claim(struct sched_coord *c, struct sched_env *e, struct sched_op *op)
+{
+    struct sched_rec rec = {.epoch = op->ballot,
+        .host = op->place,
+        .view = e->view->num,
+        .resv = op->resv,
+        .inline_id = op->best.inline_id,
+        .inline_epoch = op->best.inline_epoch,
+        .cooldown_ms = e->cfg->cooldown_ms,
+        .state = SCHED_REC_LIVE};
+    for (uint32_t i = 0; op->best.state == SCHED_REC_NONE && i < op->n_waiters; i++) {
+        if (op->waiters[i].has_exec) {
+            rec.inline_id = op->waiters[i].exec;
+            rec.inline_epoch = op->ballot;
+            break;
+        }
+    }
+    op->val = rec;
+    sched_coord_accept(c, e, op);
+}
+
+static bool try_here(struct sched_coord *c, struct sched_env *e, struct sched_op *op)
+{
+    uint64_t resv = sched_sess_reserve(c->sess, e, op->key);
+    if (resv == 0) {
+        return false;
+    }
+    op->place = e->me;
+    op->resv = resv;
+    claim(c, e, op);
+    return true;
+}
+
+/* A random member with a weight, this one excepted; inc 0 when none is found soon. */
+static struct sched_host candidate(struct sched_env *e)
+{
+    for (uint32_t i = 0; i < 4 * CANDIDATES && e->view->n > 1; i++) {
+        const struct sched_member *m = &e->view->m[base_hash_rng_below(&e->rng, e->view->n)];
+        if ((m->flags & SCHED_MEMBER_IN) != 0 && m->weight > 0 && m->node != e->me.node) {
+            return (struct sched_host){m->node, m->inc};
+        }
+    }
+    return (struct sched_host){0};
+}
+
+void sched_coord_reserve(struct sched_coord *c, struct sched_env *e, struct sched_op *op)
+{
+    bool spread = base_hash_rng_below(&e->rng, 100) < e->cfg->spread_pct;
+    if (op->asked == 0 && !spread && try_here(c, e, op)) {
+        return;
+    }
+    struct sched_host to = candidate(e);
+    if (op->asked >= CANDIDATES || to.inc == 0) {
+        if (!try_here(c, e, op)) {
+            sched_coord_fail(c, e, op, SCHED_RETRY_FULL);
+        }
+        return;
+    }
+    op->asked++;
+    op->phase = SCHED_OP_RESERVE;
+    sched_coord_resend_at(e, op);
+    struct sched_m_resv *r = &sched_fx_send(e->fx, SCHED_MSG_RESERVE, to.node)->resv;
+    r->op = op->id;
+    r->key = op->key;
+}
+
+void sched_coord_reserved(
+    struct sched_coord *c, struct sched_env *e, struct sched_op *op, const struct sched_msg *msg)
+{
+    const struct sched_m_resv *m = &msg->resv;
+    const struct sched_member *from = sched_view_find(e->view, msg->from);
+    bool wanted = op != NULL && op->phase == SCHED_OP_RESERVE && op->place.inc == 0;
+    if (m->resv == 0 && wanted) {
+        sched_coord_reserve(c, e, op);
+    } else if (m->resv != 0 && wanted && from != NULL &&
+               sched_view_has(e->view, (struct sched_host){msg->from, m->inc})) {
+        op->place = (struct sched_host){msg->from, m->inc};
+        op->resv = m->resv;
+        claim(c, e, op);
+    } else if (m->resv != 0) {
+        sched_fx_send(e->fx, SCHED_MSG_RELEASE, msg->from)->resv = *m;
+    }
+}
+
+/* ---- decisions ---- */
+
+static bool said_gone(const struct sched_op *op, sched_epoch epoch)
+{
+    for (uint32_t i = 0; i < op->n_waiters; i++) {
+        if (op->waiters[i].gone == epoch) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void tell_ended(struct sched_coord *c, struct sched_env *e, struct sched_op *op)
+{
+    for (uint32_t i = 0; op->kind == SCHED_OP_END && i < op->n_waiters; i++) {
+        struct sched_m_bind *b =
+            &sched_fx_send(e->fx, SCHED_MSG_ENDED, op->waiters[i].who.gw)->bind;
+        b->op = op->waiters[i].who.rid;
+        b->key = op->key;
+        b->rec.epoch = op->fenced;
+    }
+    sched_coord_free(c, e, op);
+}
+
+static void decide_end(struct sched_coord *c, struct sched_env *e, struct sched_op *op)
+{
+    bool other = op->kind == SCHED_OP_END && op->best.epoch != op->fenced && !MUTANT(23);
+    if (op->kind == SCHED_OP_REAP && op->best.state == SCHED_REC_ENDED) {
+        op->val = op->best; /* our own copy missed the end: bring it up */
+        sched_coord_accept(c, e, op);
+    } else if (op->best.state != SCHED_REC_LIVE || other) {
+        tell_ended(c, e, op);
+    } else if (op->best.epoch == op->fenced || sched_rec_dead(&op->best, e->view) || MUTANT(23)) {
+        op->val = op->best;
+        op->val.state = SCHED_REC_ENDED;
+        sched_coord_accept(c, e, op);
+    } else {
+        ask_host(e, op, SCHED_OP_FENCE);
+    }
+}
+
+void sched_coord_decide(struct sched_coord *c, struct sched_env *e, struct sched_op *op)
+{
+    if (op->kind != SCHED_OP_OPEN) {
+        decide_end(c, e, op);
+        return;
+    }
+    bool live = op->best.state == SCHED_REC_LIVE && op->best.epoch != op->fenced &&
+                !sched_rec_dead(&op->best, e->view);
+    if (live && said_gone(op, op->best.epoch)) {
+        if (MUTANT(35)) {
+            sched_coord_reserve(c, e, op);
+            return;
+        }
+        ask_host(e, op, SCHED_OP_FENCE); /* a gateway's word is not enough to replace it */
+    } else if (live) {
+        op->val = op->best;
+        sched_coord_accept(c, e, op);
+    } else if (op->place.inc != 0 && sched_view_has(e->view, op->place)) {
+        claim(c, e, op); /* with the reservation of the last attempt */
+    } else {
+        op->place.inc = 0;
+        op->asked = 0;
+        sched_coord_reserve(c, e, op);
+    }
+}
+
+void sched_coord_chosen(struct sched_coord *c, struct sched_env *e, struct sched_op *op)
+{
+    if (op->kind != SCHED_OP_OPEN) {
+        tell_ended(c, e, op);
+        return;
+    }
+    if (op->val.resv == op->resv) {
+        op->place.inc = 0; /* the reservation belongs to the record now */
+    }
+    ask_host(e, op, SCHED_OP_BIND);
+}
+
+static void bound(struct sched_coord *c, struct sched_env *e, struct sched_op *op)
+{
+    struct sched_reg_row *row = sched_reg_find(c->reg, op->key);
+    if (row != NULL && row->rec.epoch == op->val.epoch) {
+        row->bound = true;
+    }
+    for (uint32_t i = 0; i < op->n_waiters; i++) {
+        sched_coord_route(e, op->waiters[i].who, op->key, &op->val);
+    }
+    sched_coord_free(c, e, op);
+}
+
+static void fenced(struct sched_coord *c, struct sched_env *e, struct sched_op *op)
+{
+    op->fenced = op->best.epoch;
+    sched_coord_decide(c, e, op);
+}
+
+static void alive(struct sched_coord *c, struct sched_env *e, struct sched_op *op)
+{
+    struct sched_reg_row *row = sched_reg_find(c->reg, op->key);
+    if (op->kind != SCHED_OP_OPEN) {
+        if (row != NULL) {
+            row->due_ns = e->now_ns + SCHED_MS(op->best.cooldown_ms);
+        }
+        sched_coord_free(c, e, op);
+        return;
+    }
+    op->val = op->best;
+    sched_coord_accept(c, e, op);
+}
+
+void sched_coord_host_says(
+    struct sched_coord *c, struct sched_env *e, struct sched_op *op, const struct sched_msg *msg)
+{
+    sched_epoch epoch = msg->bind.rec.epoch;
+    if (op->phase == SCHED_OP_BIND && epoch == op->val.epoch) {
+        if (msg->type == SCHED_MSG_BOUND) {
+            bound(c, e, op);
+        } else if (msg->type == SCHED_MSG_UNBOUND) {
+            op->fenced = epoch;
+            sched_coord_again(c, e, op);
+        }
+    } else if (op->phase == SCHED_OP_FENCE && epoch == op->best.epoch) {
+        if (msg->type == SCHED_MSG_GONE) {
+            fenced(c, e, op);
+        } else if (msg->type == SCHED_MSG_ALIVE) {
+            alive(c, e, op);
+        }
+    }
+}

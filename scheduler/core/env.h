@@ -1,0 +1,77 @@
+#pragma once
+#include "proto/base/hash.h"
+#include "scheduler/core/fx.h"
+#include "scheduler/core/map.h"
+
+/* Settings shared by the cores of one cluster; constant after init. */
+struct sched_cfg {
+    unsigned pbits;    /* partitions are 2^pbits; same on every node for ever */
+    uint32_t n_voters; /* 1, 3, 5 or 7 */
+    uint64_t voters[SCHED_VOTERS_MAX];
+    uint32_t members_max;  /* entries of a view */
+    uint32_t lease_ms;     /* T: life of a lease */
+    uint32_t rho_ppm;      /* bound on how far any clock's rate is off */
+    uint32_t renew_ms;     /* lease requests */
+    uint32_t stuck_ms;     /* R6, R7: patience with a view that does not settle */
+    uint32_t kill_ms;      /* from freeze to kill */
+    uint32_t regs_max;     /* registers of one worker */
+    uint32_t sess_max;     /* places of one worker, reservations included */
+    uint32_t execs_max;    /* journal entries of one worker */
+    uint32_t ops_max;      /* claims in progress at one worker */
+    uint32_t keep_ms;      /* tombstones and finished executions stay this long; at
+                            * least the life of the oldest message, see README */
+    uint32_t reserve_ms;   /* life of a reservation */
+    uint32_t cooldown_ms;  /* sessions end this long after their last activity */
+    uint32_t max_alive_ms; /* and this long after their start at the latest */
+    uint32_t spread_pct;   /* share of new sessions put on a random member */
+};
+
+/* What every module of a worker sees in a step. */
+struct sched_env {
+    const struct sched_cfg *cfg;
+    struct sched_placer placer;
+    struct sched_fx *fx;
+    const struct sched_view *view; /* installed; never NULL, number 0 before the first */
+    struct sched_host me;
+    uint64_t now_ns;   /* own monotonic clock, counts suspended time too */
+    uint64_t lease_ns; /* the lease is held before this time */
+    uint64_t serial;   /* numbers of operations and reservations: never used twice by a node */
+    uint32_t *base;    /* per bucket: the last view in which it was rebuilt, 0: never */
+    struct base_hash_rng rng;
+};
+
+#define SCHED_MS(ms) ((uint64_t)(ms)*1000000u)
+
+/* What T is to its holder, who counts from before the request left, and to the voter, who counts
+ * from after it came: whatever the two clocks do within rho, the holder stops first. */
+static inline uint64_t sched_cfg_hold_ns(const struct sched_cfg *c)
+{
+    return SCHED_MS(c->lease_ms) - (uint64_t)c->lease_ms * c->rho_ppm;
+}
+
+static inline uint64_t sched_cfg_guard_ns(const struct sched_cfg *c)
+{
+    return SCHED_MS(c->lease_ms) + (uint64_t)c->lease_ms * c->rho_ppm;
+}
+
+static inline bool sched_env_member(const struct sched_env *e)
+{
+    return sched_view_has(e->view, e->me);
+}
+
+/* May microVMs run, may new work be taken on? */
+static inline bool sched_env_serving(const struct sched_env *e)
+{
+    return e->now_ns < e->lease_ns && sched_env_member(e);
+}
+
+static inline uint32_t sched_env_base(const struct sched_env *e, struct sched_key key)
+{
+    return e->base[sched_part_bucket(sched_key_part(key, e->cfg->pbits), e->cfg->pbits)];
+}
+
+static inline void sched_env_group(
+    const struct sched_env *e, uint32_t part, struct sched_group *ret)
+{
+    e->placer.group(e->placer.ctx, e->view, false, part, ret);
+}

@@ -1,0 +1,99 @@
+#pragma once
+#include "scheduler/core/env.h"
+
+/* A voter: grants leases to worker incarnations and agrees with the other voters on the view, which
+ * is one CASPaxos register. It never decides where a session runs.
+ *
+ * R1 A voter refuses to accept a view that drops an incarnation whose grant from it still runs.
+ * R2 Having refused, it stops renewing that grant until the register moves on; else "finish the old
+ *    value" and the lease would block each other for ever.
+ * R3 A new view drops only whom nobody in a majority holds a lease for.
+ * R4 Who is admitted gets an initial grant when the view is learned, else it is dropped at once.
+ * R5 An incarnation is admitted at most once.
+ * R6 View v+1 comes after every surviving member has settled v, or after stuck_ms with the buckets
+ *    that cannot settle listed for rebuilding.
+ * R7 A member that does not install the view within stuck_ms is not renewed, so that it lapses: R6
+ *    would wait for it for ever, and members never skip a view (hand-over relies on that).
+ *
+ * A voter that lost its store does not vote until it has heard the register's state from a majority
+ * of voters, itself not counted, and then waits for a lease's life, in which every proposal that
+ * used one of its forgotten promises times out. At most one voter may lose its store at a time. */
+
+struct sched_voter_peer {
+    uint64_t node;
+    uint32_t inc; /* the incarnation that holds, or held last, a lease from here; 0: none */
+    uint32_t join_inc;
+    uint32_t seen_inc; /* of the latest report */
+    uint32_t installed;
+    uint64_t until_ns;
+    uint64_t join_ns;
+    uint64_t unsettled[SCHED_BUCKET_WORDS];
+    uint32_t active, ready;
+    uint16_t zone;
+    uint8_t weight;
+    bool gone;    /* relinquished: (node, inc) holds nothing any more */
+    bool refused; /* R2 */
+};
+
+enum sched_voter_phase { SCHED_VOTER_IDLE, SCHED_VOTER_PROMISES, SCHED_VOTER_ACCEPTS };
+
+/* A proposal of this voter. */
+struct sched_voter_op {
+    uint8_t phase;             /* enum sched_voter_phase */
+    uint8_t promises, accepts; /* by voter index, as bits */
+    bool adopted;              /* val is somebody's accepted view, to be finished */
+    uint64_t ballot;
+    uint64_t best; /* highest accepted ballot among the promises */
+    uint64_t deadline_ns;
+    uint32_t num; /* of the view that is to follow */
+    uint64_t rec[SCHED_BUCKET_WORDS];
+};
+
+struct sched_voter {
+    const struct sched_cfg *cfg;
+    struct sched_fx *fx;
+    uint64_t id, now_ns;
+    uint32_t index;
+    bool amnesia;
+    uint64_t nonce;        /* of the question after the state */
+    uint8_t told;          /* who answered it */
+    uint64_t quiet_ns;     /* accepts nothing new before this time */
+    uint64_t tick_ns;      /* next look at the members */
+    uint64_t learned_ns;   /* when `known` was learned */
+    uint64_t unsettled_ns; /* since when a bucket is unsettled; 0: none is */
+    uint64_t promised, accepted;
+    struct sched_view known, acc, val;
+    struct sched_voter_op op;
+    struct sched_voter_peer *peers;
+    uint32_t n_peers;
+    struct sched_map by_node;
+    uint8_t *lapses; /* per entry of known: how many promises called it lapsed */
+    struct base_hash_rng rng;
+};
+
+struct sched_voter_boot {
+    uint64_t id;
+    uint64_t seed;
+    uint64_t now_ns;
+    /* The store's rows, or for the birth of a cluster promised = accepted = 0 and the first view.
+     * known NULL: the store was lost. */
+    bool birth;
+    uint64_t promised, accepted;
+    const struct sched_view *known;
+    const struct sched_view *acc; /* NULL: none */
+};
+
+/* Bytes of memory that init takes. */
+size_t sched_voter_size(const struct sched_cfg *cfg);
+void sched_voter_init(struct sched_voter *v, const struct sched_cfg *cfg, struct sched_mem *mem,
+    const struct sched_voter_boot *boot);
+
+/* One message, or NULL for "time has passed". A view in the message must stay during the step. */
+void sched_voter_step(
+    struct sched_voter *v, uint64_t now_ns, const struct sched_msg *m, struct sched_fx *fx);
+
+/* When the next step with NULL is due. */
+uint64_t sched_voter_deadline_ns(const struct sched_voter *v);
+
+/* Does this incarnation hold a lease as far as this voter knows? For checks. */
+bool sched_voter_holds(const struct sched_voter *v, struct sched_host h, uint64_t now_ns);

@@ -1,0 +1,432 @@
+#include "scheduler/wire/wire.h"
+
+#include "proto/base/err.h"
+
+/* A walk over a message in either direction. When bad, nothing more is read or written. */
+struct walk {
+    bool decode, bad;
+    const uint8_t *in;
+    uint8_t *out;
+    size_t at, end;
+    struct sched_wire_room *room;
+};
+
+static uint64_t word(struct walk *w, uint64_t v, size_t n)
+{
+    if (w->bad || n > w->end - w->at) {
+        w->bad = true;
+        return 0;
+    }
+    if (w->decode) {
+        v = 0;
+        for (size_t i = 0; i < n; i++) {
+            v |= (uint64_t)w->in[w->at + i] << (8 * i);
+        }
+    } else {
+        for (size_t i = 0; i < n; i++) {
+            w->out[w->at + i] = (uint8_t)(v >> (8 * i));
+        }
+    }
+    w->at += n;
+    return v;
+}
+
+static void u8(struct walk *w, uint8_t *v, uint8_t max)
+{
+    *v = (uint8_t)word(w, *v, 1);
+    w->bad = w->bad || *v > max;
+}
+
+static void u16(struct walk *w, uint16_t *v)
+{
+    *v = (uint16_t)word(w, *v, 2);
+}
+
+static void u32(struct walk *w, uint32_t *v)
+{
+    *v = (uint32_t)word(w, *v, 4);
+}
+
+static void u64(struct walk *w, uint64_t *v)
+{
+    *v = word(w, *v, 8);
+}
+
+static void flag(struct walk *w, bool *v)
+{
+    uint8_t b = *v;
+    u8(w, &b, 1);
+    *v = b != 0;
+}
+
+/* A number of elements that follow. */
+static void count(struct walk *w, uint32_t *n, uint32_t max)
+{
+    u32(w, n);
+    w->bad = w->bad || *n > max;
+    *n = w->bad ? 0 : *n;
+}
+
+static void key(struct walk *w, struct sched_key *k)
+{
+    u64(w, &k->hi);
+    u64(w, &k->lo);
+}
+
+static void exec_id(struct walk *w, struct sched_exec *x)
+{
+    u64(w, &x->hi);
+    u64(w, &x->lo);
+}
+
+static void host(struct walk *w, struct sched_host *h)
+{
+    u64(w, &h->node);
+    u32(w, &h->inc);
+}
+
+static void rec(struct walk *w, struct sched_rec *r)
+{
+    u64(w, &r->epoch);
+    host(w, &r->host);
+    u32(w, &r->view);
+    u64(w, &r->resv);
+    exec_id(w, &r->inline_id);
+    u64(w, &r->inline_epoch);
+    u32(w, &r->cooldown_ms);
+    u8(w, &r->state, SCHED_REC_ENDED);
+}
+
+static void buckets(struct walk *w, uint64_t *set)
+{
+    for (int i = 0; i < SCHED_BUCKET_WORDS; i++) {
+        u64(w, &set[i]);
+    }
+}
+
+static void member(struct walk *w, struct sched_member *m)
+{
+    u64(w, &m->node);
+    u32(w, &m->inc);
+    u32(w, &m->pinc);
+    u16(w, &m->zone);
+    u16(w, &m->pzone);
+    u8(w, &m->weight, 255);
+    u8(w, &m->pweight, 255);
+    u8(w, &m->flags, SCHED_MEMBER_IN | SCHED_MEMBER_PREV);
+}
+
+static void view_body(struct walk *w, struct sched_view *v)
+{
+    u32(w, &v->num);
+    buckets(w, v->rec);
+    count(w, &v->n, w->decode ? w->room->view.cap : v->n);
+    for (uint32_t i = 0; i < v->n; i++) {
+        struct sched_member m = v->m[i];
+        member(w, &m);
+        if (w->decode) {
+            v->m[i] = m;
+        }
+        w->bad = w->bad || (i > 0 && v->m[i].node <= v->m[i - 1].node);
+    }
+}
+
+/* optional: NULL is allowed. */
+static void view(struct walk *w, const struct sched_view **v, bool optional)
+{
+    bool there = *v != NULL;
+    flag(w, &there);
+    w->bad = w->bad || (!there && !optional);
+    if (!there || w->bad) {
+        *v = NULL;
+        return;
+    }
+    struct sched_view copy;
+    if (w->decode) {
+        view_body(w, &w->room->view);
+        *v = &w->room->view;
+    } else {
+        copy = **v; /* the walk writes back what it read: into the copy's header only */
+        view_body(w, &copy);
+    }
+}
+
+static void ballot_body(struct walk *w, struct sched_m_ballot *m)
+{
+    u64(w, &m->ballot);
+}
+
+static void vprom_body(struct walk *w, struct sched_m_vprom *m)
+{
+    u64(w, &m->ballot);
+    u64(w, &m->accepted);
+    view(w, &m->view, true);
+    u32(w, &m->known);
+    count(w, &m->n_lapsed, w->room->members_max);
+    for (uint32_t i = 0; i < m->n_lapsed; i++) {
+        struct sched_host h = w->decode ? (struct sched_host){0} : m->lapsed[i];
+        host(w, &h);
+        if (w->decode) {
+            w->room->hosts[i] = h;
+        }
+    }
+    m->lapsed = w->decode ? w->room->hosts : m->lapsed;
+}
+
+static void vacc_body(struct walk *w, struct sched_m_vacc *m)
+{
+    u64(w, &m->ballot);
+    view(w, &m->view, false);
+}
+
+static void vtell_body(struct walk *w, struct sched_m_vtell *m)
+{
+    u64(w, &m->nonce);
+    u64(w, &m->promised);
+    u64(w, &m->accepted);
+    u32(w, &m->known);
+    view(w, &m->view, true);
+}
+
+static void view_msg_body(struct walk *w, struct sched_m_view *m)
+{
+    view(w, &m->view, false);
+}
+
+static void lease_body(struct walk *w, struct sched_m_lease *m)
+{
+    u32(w, &m->inc);
+    u64(w, &m->seq);
+    u32(w, &m->installed);
+    buckets(w, m->unsettled);
+    u16(w, &m->zone);
+    u8(w, &m->weight, 255);
+    u8(w, &m->draining, 1);
+    u32(w, &m->active);
+    u32(w, &m->ready);
+}
+
+static void grant_body(struct walk *w, struct sched_m_grant *m)
+{
+    u32(w, &m->inc);
+    u64(w, &m->seq);
+    u32(w, &m->maxinc);
+    u32(w, &m->mean);
+    count(w, &m->n_samples, SCHED_SPILL_SAMPLES_MAX);
+    for (uint32_t i = 0; i < m->n_samples; i++) {
+        struct sched_load l = w->decode ? (struct sched_load){0} : m->samples[i];
+        u64(w, &l.node);
+        u32(w, &l.active);
+        u32(w, &l.ready);
+        if (w->decode) {
+            w->room->loads[i] = l;
+        }
+    }
+    m->samples = w->decode ? w->room->loads : m->samples;
+}
+
+static void parts(struct walk *w, uint32_t *n, const uint32_t **list)
+{
+    count(w, n, SCHED_SYNC_PARTS_MAX);
+    for (uint32_t i = 0; i < *n; i++) {
+        uint32_t p = w->decode ? 0 : (*list)[i];
+        u32(w, &p);
+        if (w->decode) {
+            w->room->parts[i] = p;
+        }
+    }
+    *list = w->decode ? w->room->parts : *list;
+}
+
+static void sync_body(struct walk *w, struct sched_m_sync *m)
+{
+    u32(w, &m->num);
+    host(w, &m->asker);
+    u32(w, &m->inc);
+    u32(w, &m->cursor);
+    key(w, &m->after);
+    parts(w, &m->n, &m->parts);
+}
+
+static void synced_body(struct walk *w, struct sched_m_synced *m)
+{
+    u32(w, &m->num);
+    host(w, &m->asker);
+    u32(w, &m->inc);
+    u32(w, &m->cursor);
+    u32(w, &m->next);
+    flag(w, &m->partial);
+    parts(w, &m->n_parts, &m->parts);
+    count(w, &m->n_recs, SCHED_SYNC_RECS_MAX);
+    for (uint32_t i = 0; i < m->n_recs; i++) {
+        struct sched_sync_rec r = w->decode ? (struct sched_sync_rec){0} : m->recs[i];
+        key(w, &r.key);
+        u64(w, &r.accepted);
+        rec(w, &r.rec);
+        if (w->decode) {
+            w->room->recs[i] = r;
+        }
+    }
+    m->recs = w->decode ? w->room->recs : m->recs;
+}
+
+static void prep_body(struct walk *w, struct sched_m_prep *m)
+{
+    u64(w, &m->op);
+    key(w, &m->key);
+    u64(w, &m->ballot);
+}
+
+static void prom_body(struct walk *w, struct sched_m_prom *m)
+{
+    u64(w, &m->op);
+    u64(w, &m->ballot);
+    u64(w, &m->accepted);
+    rec(w, &m->rec);
+}
+
+static void acc_body(struct walk *w, struct sched_m_acc *m)
+{
+    u64(w, &m->op);
+    key(w, &m->key);
+    u64(w, &m->ballot);
+    rec(w, &m->rec);
+}
+
+static void resv_body(struct walk *w, struct sched_m_resv *m)
+{
+    u64(w, &m->op);
+    key(w, &m->key);
+    u64(w, &m->resv);
+    u32(w, &m->inc);
+    u32(w, &m->active);
+    u32(w, &m->ready);
+}
+
+static void asker(struct walk *w, struct sched_asker *a)
+{
+    u64(w, &a->gw);
+    u64(w, &a->rid);
+}
+
+static void bind_body(struct walk *w, struct sched_m_bind *m)
+{
+    u64(w, &m->op);
+    key(w, &m->key);
+    rec(w, &m->rec);
+    exec_id(w, &m->exec);
+    asker(w, &m->asker);
+}
+
+static void open_body(struct walk *w, struct sched_m_open *m)
+{
+    u64(w, &m->rid);
+    key(w, &m->key);
+    u32(w, &m->view);
+    u64(w, &m->gone);
+    flag(w, &m->has_exec);
+    exec_id(w, &m->exec);
+    u32(w, &m->exec_view);
+}
+
+static void route_body(struct walk *w, struct sched_m_route *m)
+{
+    u64(w, &m->rid);
+    key(w, &m->key);
+    rec(w, &m->rec);
+    u32(w, &m->view);
+    u32(w, &m->base);
+}
+
+static void retry_body(struct walk *w, struct sched_m_retry *m)
+{
+    u64(w, &m->rid);
+    u32(w, &m->view);
+    u8(w, &m->why, SCHED_RETRY_FULL);
+}
+
+static void exec_body(struct walk *w, struct sched_m_exec *m)
+{
+    u64(w, &m->rid);
+    key(w, &m->key);
+    u64(w, &m->epoch);
+    u32(w, &m->inc);
+    exec_id(w, &m->exec);
+    u8(w, &m->outcome, SCHED_OUTCOME_UNKNOWN);
+}
+
+static void timers_body(struct walk *w, struct sched_m_timers *m)
+{
+    count(w, &m->n, SCHED_TIMERS_MAX);
+    for (uint32_t i = 0; i < m->n; i++) {
+        struct sched_timer t = w->decode ? (struct sched_timer){0} : m->timers[i];
+        key(w, &t.key);
+        u64(w, &t.epoch);
+        u32(w, &t.remaining_ms);
+        if (w->decode) {
+            w->room->timers[i] = t;
+        }
+    }
+    m->timers = w->decode ? w->room->timers : m->timers;
+}
+
+static void body(struct walk *w, struct sched_msg *m)
+{
+#define view_body view_msg_body
+#define X(name, field)                                                                             \
+    case SCHED_MSG_##name:                                                                         \
+        field##_body(w, &m->field);                                                                \
+        break;
+    switch ((enum sched_msg_type)m->type) {
+        SCHED_MSG_MAP(X)
+    case SCHED_MSG_NONE:
+    case SCHED_MSG_TYPES:
+        w->bad = true;
+    }
+#undef X
+#undef view_body
+}
+
+void sched_wire_room_init(struct sched_wire_room *room, uint32_t members_max, struct sched_mem *mem)
+{
+    memset(room, 0, sizeof *room);
+    sched_view_init(&room->view, members_max, mem);
+    room->members_max = members_max;
+    room->hosts = sched_mem_take(mem, members_max, sizeof *room->hosts);
+    room->loads = sched_mem_take(mem, SCHED_SPILL_SAMPLES_MAX, sizeof *room->loads);
+    room->parts = sched_mem_take(mem, SCHED_SYNC_PARTS_MAX, sizeof *room->parts);
+    room->recs = sched_mem_take(mem, SCHED_SYNC_RECS_MAX, sizeof *room->recs);
+    room->timers = sched_mem_take(mem, SCHED_TIMERS_MAX, sizeof *room->timers);
+}
+
+int sched_wire_encode(const struct sched_msg *m, uint8_t *buf, size_t cap)
+{
+    if (m->type == SCHED_MSG_NONE || m->type >= SCHED_MSG_TYPES) {
+        return BASE_EINVAL;
+    }
+    struct sched_wire_room limits = {.members_max = SCHED_MEMBERS_MAX};
+    struct walk w = {.out = buf, .end = cap, .room = &limits};
+    struct sched_msg copy = *m;
+    uint8_t version = SCHED_WIRE_VERSION;
+    u8(&w, &version, 255);
+    u8(&w, &copy.type, 255);
+    body(&w, &copy);
+    return w.bad ? BASE_ETOOBIG : (int)w.at;
+}
+
+int sched_wire_decode(
+    const uint8_t *buf, size_t len, struct sched_wire_room *room, struct sched_msg *ret)
+{
+    struct walk w = {.decode = true, .in = buf, .end = len, .room = room};
+    uint8_t version = 0;
+    memset(ret, 0, sizeof *ret);
+    u8(&w, &version, 255);
+    u8(&w, &ret->type, 255);
+    if (!w.bad && version != SCHED_WIRE_VERSION) {
+        return BASE_EVERSION;
+    }
+    if (!w.bad) {
+        body(&w, ret);
+    }
+    return w.bad || w.at != len ? BASE_EBADMSG : 0;
+}

@@ -1,0 +1,32 @@
+#pragma once
+#include "scheduler/core/msg.h"
+
+/* The packed form of the messages between the cores: little-endian, no padding, version byte first.
+ * One description of every body serves both directions, so that they cannot drift apart. Views are
+ * whole; deltas are an optimisation of the shells. Who sent a message is not in it: that is what
+ * the transport has authenticated. */
+
+enum { SCHED_WIRE_VERSION = 1, SCHED_WIRE_BYTES_MAX = 1 << 20 };
+
+/* Where the arrays and the view of a decoded message are put; reused by the next decode. */
+struct sched_wire_room {
+    struct sched_view view;
+    uint32_t members_max;
+    struct sched_host *hosts;
+    struct sched_load *loads;
+    uint32_t *parts;
+    struct sched_sync_rec *recs;
+    struct sched_timer *timers;
+};
+
+/* members_max: entries of the largest view that is accepted. */
+void sched_wire_room_init(
+    struct sched_wire_room *room, uint32_t members_max, struct sched_mem *mem);
+
+/* Bytes written, or BASE_ETOOBIG (cap is too small), or BASE_EINVAL (no such type). */
+int sched_wire_encode(const struct sched_msg *m, uint8_t *buf, size_t cap);
+
+/* 0, or BASE_EBADMSG: not exactly one well-formed message within all limits; BASE_EVERSION. Then
+ * *ret is not usable. `from` and `to` of *ret are 0. */
+int sched_wire_decode(
+    const uint8_t *buf, size_t len, struct sched_wire_room *room, struct sched_msg *ret);

@@ -1,0 +1,248 @@
+#include <stdarg.h>
+
+#include "tests/sim/sim.h"
+
+void sim_bad(struct sim *s, const char *fmt, ...)
+{
+    if (s->bad[0] != '\0') {
+        return;
+    }
+    int n = snprintf(s->bad, sizeof s->bad, "%.6f s: ", (double)s->now_ns / 1e9);
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(s->bad + n, sizeof s->bad - (size_t)n, fmt, ap);
+    va_end(ap);
+}
+
+const char *sim_bad_name(const struct sim *s)
+{
+    const char *p = strstr(s->bad, ": ");
+    return p == NULL ? "" : p + 2;
+}
+
+uint32_t sim_key_index(const struct sim *s, struct sched_key key)
+{
+    return sched_map_get(&s->key_of, key.hi, key.lo);
+}
+
+/* ---- views: S5, S6, S7, S14 ---- */
+
+void sim_check_view(struct sim *s, struct sim_node *n, const struct sched_view *v)
+{
+    char name[16];
+    sim_name(n, name);
+    if (v->num < n->seen_view) {
+        sim_bad(s, "S5 %s installs view %u after %u", name, v->num, n->seen_view);
+    }
+    n->seen_view = v->num;
+    sim_check_chosen(s, v);
+}
+
+/* A grant or a lease page of (node, inc) that has not run out. */
+static bool may_run(struct sim *s, const struct sim_node *n, uint32_t inc)
+{
+    uint64_t now = sim_local(n, s->now_ns);
+    bool page = n->page_inc == inc && now < n->page.freeze_at_ns;
+    bool vms = false;
+    for (uint32_t i = 0; i < n->n_vms; i++) {
+        vms = vms || n->vms[i].state == SIM_VM_UP;
+    }
+    /* A worker that gave its lease back when it had no session may still see it run out. */
+    return page && (vms || !n->draining);
+}
+
+static void check_dropped(struct sim *s, const struct sched_view *v)
+{
+    for (uint32_t i = 0; i < v->n; i++) {
+        const struct sched_member *m = &v->m[i];
+        struct sim_node *n = sim_node_of(s, m->node);
+        bool in = (m->flags & SCHED_MEMBER_IN) != 0, was = (m->flags & SCHED_MEMBER_PREV) != 0;
+        if (was && (!in || m->inc != m->pinc) && may_run(s, n, m->pinc)) {
+            sim_bad(s, "S6 view %u drops H%u/%u whose lease runs", v->num, n->index, m->pinc);
+        }
+        uint32_t k = (uint32_t)(n - s->nodes);
+        if (in && (!was || m->inc != m->pinc)) {
+            if (m->inc <= s->admitted[k]) {
+                sim_bad(s, "S7 H%u/%u is admitted twice, in view %u", n->index, m->inc, v->num);
+            }
+            s->admitted[k] = m->inc;
+        }
+    }
+}
+
+void sim_check_chosen(struct sim *s, const struct sched_view *v)
+{
+    struct sim_view *sv = sim_view_of(s, v);
+    if (sv->chosen) {
+        return;
+    }
+    for (struct sim_view *x = s->views[v->num]; x != NULL; x = x->next) {
+        if (x->chosen) {
+            sim_bad(s, "S5 two views are chosen as number %u", v->num);
+        }
+    }
+    sv->chosen = true;
+    s->stat.views++;
+    s->stat.rebuilt += sched_bucket_any(v->rec);
+    if (v->num > s->chosen_num) {
+        if (v->num != s->chosen_num + 1) {
+            sim_bad(s, "S5 view %u is chosen after %u", v->num, s->chosen_num);
+        }
+        s->chosen_num = v->num;
+    }
+    check_dropped(s, v);
+}
+
+/* ---- sessions: S1, S2, S3, S10, S15 ---- */
+
+void sim_check_live(struct sim *s, struct sim_node *n, struct sim_vm *vm, bool on)
+{
+    if (on == vm->counted) {
+        return;
+    }
+    vm->counted = on;
+    struct sim_key *k = &s->keys[vm->key];
+    k->live += on ? 1u : UINT32_MAX;
+    if (k->live > 1) {
+        sim_bad(s, "S1 key %u has %u live sessions; the last is epoch %llx on H%u", vm->key,
+            k->live, (unsigned long long)vm->id.epoch, n->index);
+    }
+}
+
+void sim_check_bound(struct sim *s, struct sim_vm *vm)
+{
+    struct sim_key *k = &s->keys[vm->key];
+    if (vm->id.epoch <= k->bound) {
+        sim_bad(s, "S2 key %u starts epoch %llx after %llx", vm->key,
+            (unsigned long long)vm->id.epoch, (unsigned long long)k->bound);
+    }
+    k->bound = vm->id.epoch;
+    s->stat.opened++;
+}
+
+void sim_check_started(struct sim *s, struct sched_exec exec)
+{
+    struct sim_req *q = &s->reqs[exec.lo];
+    s->stat.execs++;
+    if (++q->starts > 1) {
+        sim_bad(s, "S3 request %llu starts a second time", (unsigned long long)exec.lo);
+    }
+    if (q->outcome == SCHED_OUTCOME_FAILED + 1) {
+        sim_bad(s, "S4 request %llu starts after it FAILED", (unsigned long long)exec.lo);
+    }
+}
+
+void sim_check_stop(struct sim *s, struct sim_node *n, struct sim_vm *vm)
+{
+    uint64_t now = sim_local(n, s->now_ns);
+    bool cooled = now >= vm->last_ns + s->opt.cooldown_ms * SIM_MS;
+    bool old = now >= vm->born_ns + s->cfg.max_alive_ms * SIM_MS;
+    if (!cooled && !old && !vm->deleted && !n->draining) {
+        sim_bad(s, "S10 key %u is stopped %llu ms after its last activity", vm->key,
+            (unsigned long long)((now - vm->last_ns) / SIM_MS));
+    }
+}
+
+void sim_check_attached(struct sim *s, struct sim_node *n)
+{
+    for (uint32_t i = 0; i < n->n_vms; i++) {
+        if (n->vms[i].state != SIM_VM_FREE &&
+            sched_sess_find(&n->host->sess, n->vms[i].id.key) == NULL) {
+            sim_bad(s, "S15 H%u has a microVM without a session", n->index);
+        }
+    }
+}
+
+/* ---- S9: a replica that settles a partition holds what was chosen for it ---- */
+
+static const struct sim_vm *running(struct sim *s, uint32_t key)
+{
+    for (uint32_t i = 0; i < s->n_nodes; i++) {
+        struct sim_node *n = &s->nodes[i];
+        for (uint32_t k = 0; n->kind == SIM_HOST && k < n->n_vms; k++) {
+            struct sim_vm *vm = &n->vms[k];
+            if (vm->state == SIM_VM_UP && vm->key == key && !n->frozen &&
+                vm->id.epoch == s->keys[key].bound) {
+                return vm;
+            }
+        }
+    }
+    return NULL;
+}
+
+void sim_check_settled(struct sim *s, struct sim_node *n, uint32_t part)
+{
+    uint32_t era = n->host->reg.parts[part].era;
+    if (s->opt.keys > 64) {
+        return; /* too dear; small runs check it */
+    }
+    for (uint32_t i = 0; i < s->opt.keys; i++) {
+        if (sched_key_part(s->keys[i].key, s->opt.pbits) != part ||
+            sched_epoch_era(s->keys[i].bound) >= era) {
+            continue;
+        }
+        const struct sim_vm *vm = running(s, i);
+        const struct sched_reg_row *row = sched_reg_find(&n->host->reg, s->keys[i].key);
+        if (vm != NULL && !vm->deleted && (row == NULL || row->rec.epoch < vm->id.epoch)) {
+            sim_bad(s, "S9 H%u settles partition %u in view %u without key %u, epoch %llx",
+                n->index, part, era, i, (unsigned long long)vm->id.epoch);
+        }
+    }
+}
+
+/* ---- liveness ---- */
+
+void sim_check_end(struct sim *s)
+{
+    uint32_t num = s->chosen_num;
+    const struct sim_view *v = s->views[num];
+    while (v != NULL && !v->chosen) {
+        v = v->next;
+    }
+    for (uint32_t i = 0; i < s->n_nodes && v != NULL; i++) {
+        const struct sim_node *n = &s->nodes[i];
+        if (n->kind == SIM_VOTER && n->voter->known.num != num) {
+            sim_bad(s, "L2 V%u knows view %u of %u", n->index, n->voter->known.num, num);
+        }
+        if (n->kind != SIM_HOST || n->draining) {
+            continue;
+        }
+        if (!sched_view_has(&v->v, n->host->env.me) || n->host->env.view->num != num) {
+            sim_bad(s, "L2 H%u/%u is not in view %u, has %u", n->index, n->host->env.me.inc, num,
+                n->host->env.view->num);
+        }
+        if (n->host->hand.unsettled > 0) {
+            sim_bad(s, "L3 H%u has %u unsettled partitions in view %u", n->index,
+                n->host->hand.unsettled, num);
+        }
+        if (n->frozen) {
+            sim_bad(s, "L2 H%u is frozen", n->index);
+        }
+    }
+    uint32_t want = s->opt.directed ? 0 : 8;
+    if (s->stat.tail_ok < want || s->stat.tail_bad > 0 || s->stat.tail_slow > 0) {
+        sim_bad(s, "L4 after the faults %llu requests were OK, %llu not, %llu slow",
+            (unsigned long long)s->stat.tail_ok, (unsigned long long)s->stat.tail_bad,
+            (unsigned long long)s->stat.tail_slow);
+    }
+}
+
+void sim_check_reclaimed(struct sim *s)
+{
+    for (uint32_t i = 0; i < s->n_nodes; i++) {
+        const struct sim_node *n = &s->nodes[i];
+        for (uint32_t k = 0; n->kind == SIM_HOST && k < n->n_vms; k++) {
+            if (n->vms[k].state != SIM_VM_FREE) {
+                sim_bad(s, "L5 key %u still has a session on H%u", n->vms[k].key, n->index);
+            }
+        }
+        for (uint32_t k = 0; n->kind == SIM_HOST && k < s->cfg.regs_max; k++) {
+            const struct sched_reg_row *row = &n->host->reg.rows[k];
+            if (row->used && row->rec.state == SCHED_REC_LIVE &&
+                sched_reg_ready(&n->host->reg, row->part)) {
+                sim_bad(s, "L5 H%u still believes in a session of key %u", n->index,
+                    sim_key_index(s, row->key));
+            }
+        }
+    }
+}

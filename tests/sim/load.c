@@ -1,0 +1,106 @@
+#include <stdlib.h>
+
+#include "proto/base/assert.h"
+#include "tests/sim/sim.h"
+
+enum { TIMEOUT_MS = 12000 };
+
+void sim_request(struct sim *s, struct sim_node *n, uint32_t key)
+{
+    if (s->n_reqs == s->cap_reqs) {
+        s->cap_reqs = s->cap_reqs == 0 ? 256 : s->cap_reqs * 2;
+        s->reqs = realloc(s->reqs, s->cap_reqs * sizeof *s->reqs);
+        REQUIRE(s->reqs != NULL);
+    }
+    struct sched_route_ask ask = {.key = s->keys[key].key,
+        .exec = {base_hash_mix64(s->n_reqs), s->n_reqs},
+        .may_inline = sim_rand(s, 100) < s->opt.inline_pct,
+        .timeout_ms = TIMEOUT_MS};
+    s->reqs[s->n_reqs++] =
+        (struct sim_req){.start_ns = s->now_ns, .seen = s->keys[key].seen, .key = key};
+    struct sched_fx_outcome none = {.outcome = SCHED_OUTCOME_FAILED, .exec = ask.exec};
+    sched_fx_clear(&s->fx);
+    if (sched_route_request(n->gw, sim_local(n, s->now_ns), &ask, &s->fx) == 0) {
+        sim_outcome(s, n, &none);
+        return;
+    }
+    for (uint32_t i = 0; i < s->fx.n; i++) {
+        struct sched_fx_item it = s->fx.items[i];
+        if (it.kind == SCHED_FX_SEND) {
+            sim_send(s, n, &it.msg);
+        }
+    }
+    struct sched_event tick = {.kind = SCHED_EV_TICK};
+    sim_step(s, n, &tick);
+}
+
+/* A client asks to delete a session: half of the time the host hears of it at a bad moment. */
+static void maybe_delete(struct sim *s)
+{
+    struct sim_node *h = &s->nodes[s->opt.voters + sim_rand(s, s->opt.hosts)];
+    if (s->calm || !h->up || h->paused || !sim_chance(s, 60000)) {
+        return;
+    }
+    for (uint32_t i = 0; i < h->n_vms; i++) {
+        struct sim_vm *vm = &h->vms[i];
+        if (vm->state == SIM_VM_UP) {
+            vm->deleted = true;
+            struct sched_event ev = {.kind = SCHED_EV_DELETE, .vm = vm->id};
+            sim_step(s, h, &ev);
+            return;
+        }
+    }
+}
+
+void sim_load(struct sim *s, struct sim_node *n)
+{
+    if (s->load_on) {
+        struct sim_event next = {.kind = SIM_E_LOAD, .node = (uint32_t)(n - s->nodes)};
+        sim_event(s, &next, s->now_ns + sim_rand(s, 2 * s->opt.request_ms * SIM_MS + 1));
+    }
+    if (s->opt.directed || !s->load_on) {
+        return;
+    }
+    maybe_delete(s);
+    if (n->up && !n->paused) {
+        sim_request(s, n, (uint32_t)sim_rand(s, s->opt.keys));
+    }
+}
+
+void sim_outcome(struct sim *s, struct sim_node *n, const struct sched_fx_outcome *o)
+{
+    struct sim_req *q = &s->reqs[o->exec.lo];
+    (void)n;
+    if (q->outcome != 0) {
+        sim_bad(s, "S4 request %llu has two outcomes", (unsigned long long)o->exec.lo);
+        return;
+    }
+    q->outcome = (uint8_t)(o->outcome + 1);
+    uint64_t took = s->now_ns - q->start_ns;
+    bool tail = s->calm && q->start_ns > (s->opt.chaos_ms + s->opt.quiet_ms * 28 / 100) * SIM_MS;
+    s->stat.tail_ok += tail && o->outcome == SCHED_OUTCOME_OK;
+    /* With hung agents sessions end by their maximal life, whatever runs in them. */
+    bool excused = s->opt.vm_hang_ppm > 0 && o->outcome == SCHED_OUTCOME_UNKNOWN;
+    s->stat.tail_bad += tail && o->outcome != SCHED_OUTCOME_OK && !excused;
+    s->stat.tail_slow += tail && took > 6 * SIM_S;
+    if (o->outcome == SCHED_OUTCOME_OK) {
+        s->stat.ok++;
+        if (q->starts != 1) {
+            sim_bad(s, "S4 request %llu is OK after %u starts", (unsigned long long)o->exec.lo,
+                q->starts);
+        }
+        struct sim_key *k = &s->keys[q->key];
+        if (o->epoch < q->seen) {
+            sim_bad(s, "S8 key %u answered by epoch %llx after %llx was seen", q->key,
+                (unsigned long long)o->epoch, (unsigned long long)q->seen);
+        }
+        k->seen = o->epoch > k->seen ? o->epoch : k->seen;
+    } else if (o->outcome == SCHED_OUTCOME_FAILED) {
+        s->stat.failed++;
+        if (q->starts != 0) {
+            sim_bad(s, "S4 request %llu FAILED but was started", (unsigned long long)o->exec.lo);
+        }
+    } else {
+        s->stat.unknown++;
+    }
+}

@@ -1,0 +1,168 @@
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "tests/sim/sim.h"
+
+/* sim [--seed N | --seeds A..B | --schedule FILE] [--twice] [--trace] [--shrink] [--print]
+ *     [--hosts N] [--voters N] [--gateways N] [--keys N] [--time S] [--hash] [--expect-bad]
+ * Exit: 0 no violation, 1 a violation, 2 usage. */
+
+struct args {
+    uint64_t from, to;
+    const char *schedule;
+    bool twice, shrink, print, hash, expect_bad, quiet;
+    struct sim_opts set; /* 0: drawn */
+};
+
+static struct sim_fault faults[SIM_FAULTS_MAX];
+
+static void override(struct sim_opts *o, const struct args *a)
+{
+    o->trace = a->set.trace;
+    o->hosts = a->set.hosts != 0 ? a->set.hosts : o->hosts;
+    o->voters = a->set.voters != 0 ? a->set.voters : o->voters;
+    o->gateways = a->set.gateways != 0 ? a->set.gateways : o->gateways;
+    o->keys = a->set.keys != 0 ? a->set.keys : o->keys;
+    o->chaos_ms = a->set.chaos_ms != 0 ? a->set.chaos_ms : o->chaos_ms;
+}
+
+static bool run_once(
+    const struct sim_opts *o, uint32_t n, struct sim_stats *sum, uint64_t *hash, char bad[400])
+{
+    static struct sim s;
+    sim_init(&s, o, faults, n);
+    bool ok = sim_run(&s);
+    uint64_t *to = (uint64_t *)(void *)sum, *from = (uint64_t *)(void *)&s.stat;
+    for (size_t i = 0; i < sizeof s.stat / sizeof(uint64_t); i++) {
+        to[i] += from[i];
+    }
+    *hash = s.hash;
+    memcpy(bad, s.bad, sizeof s.bad);
+    sim_deinit(&s);
+    return ok;
+}
+
+/* One seed or schedule; true when it holds. */
+static bool run(struct sim_opts *o, uint32_t n, const struct args *a, struct sim_stats *sum)
+{
+    char bad[400], again[400];
+    uint64_t hash, hash2;
+    if (a->print) {
+        sim_schedule_print(o, faults, n, stdout);
+    }
+    bool ok = run_once(o, n, sum, &hash, bad);
+    if (a->twice) {
+        struct sim_stats none = {0};
+        (void)run_once(o, n, &none, &hash2, again);
+        if (hash != hash2 || strcmp(bad, again) != 0) {
+            (void)printf("seed %llu: two runs differ\n", (unsigned long long)o->seed);
+            ok = false;
+        }
+    }
+    if (a->hash) {
+        (void)printf("%llu %016llx\n", (unsigned long long)o->seed, (unsigned long long)hash);
+    }
+    if (!ok && !a->quiet) {
+        (void)printf("seed %llu: %s\n", (unsigned long long)o->seed, bad);
+        if (a->shrink && sim_shrink(o, faults, &n, strstr(bad, ": ") + 2)) {
+            (void)run_once(o, n, sum, &hash, bad);
+            (void)printf("# %s\n", bad);
+            sim_schedule_print(o, faults, n, stdout);
+        }
+    }
+    return ok;
+}
+
+static bool parse(int argc, char **argv, struct args *a)
+{
+    static const struct option longs[] = {{"seed", 1, 0, 's'}, {"seeds", 1, 0, 'S'},
+        {"schedule", 1, 0, 'f'}, {"twice", 0, 0, '2'}, {"trace", 0, 0, 't'}, {"shrink", 0, 0, 'x'},
+        {"print", 0, 0, 'p'}, {"hosts", 1, 0, 'H'}, {"voters", 1, 0, 'V'}, {"gateways", 1, 0, 'G'},
+        {"keys", 1, 0, 'K'}, {"time", 1, 0, 'T'}, {"hash", 0, 0, 'h'}, {"expect-bad", 0, 0, 'b'},
+        {"quiet", 0, 0, 'q'}, {0}};
+    for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
+        unsigned long v = optarg != NULL ? strtoul(optarg, NULL, 10) : 0;
+        const char *dots = optarg != NULL ? strstr(optarg, "..") : NULL;
+        if (c == 's' || c == 'S') {
+            a->from = v;
+            a->to = dots != NULL ? strtoul(dots + 2, NULL, 10) : v;
+        } else if (c == 'f') {
+            a->schedule = optarg;
+        } else if (strchr("HVGKT", c) != NULL) {
+            uint32_t *to = c == 'H'   ? &a->set.hosts
+                           : c == 'V' ? &a->set.voters
+                           : c == 'G' ? &a->set.gateways
+                           : c == 'K' ? &a->set.keys
+                                      : &a->set.chaos_ms;
+            *to = (uint32_t)v * (c == 'T' ? 1000 : 1);
+        } else if (strchr("2txphbq", c) != NULL) {
+            bool *flag = c == '2'   ? &a->twice
+                         : c == 't' ? &a->set.trace
+                         : c == 'x' ? &a->shrink
+                         : c == 'p' ? &a->print
+                         : c == 'h' ? &a->hash
+                         : c == 'b' ? &a->expect_bad
+                                    : &a->quiet;
+            *flag = true;
+        } else {
+            return false;
+        }
+    }
+    return optind == argc;
+}
+
+static void summary(const struct sim_stats *t, uint64_t seeds, uint64_t bad, double hours)
+{
+    struct rusage u;
+    (void)getrusage(RUSAGE_SELF, &u);
+    double cpu = (double)u.ru_utime.tv_sec + (double)u.ru_utime.tv_usec / 1e6;
+    (void)printf("seeds %llu violations %llu virtual_h %.1f events %llu messages %llu MB %llu "
+                 "cpu_s %.1f rss_MB %ld\n",
+        (unsigned long long)seeds, (unsigned long long)bad, hours, (unsigned long long)t->events,
+        (unsigned long long)t->messages, (unsigned long long)t->bytes >> 20, cpu,
+        u.ru_maxrss / 1024);
+    (void)printf("sessions %llu executions %llu ok %llu failed %llu unknown %llu views %llu "
+                 "rebuilt %llu new_lives %llu restarts %llu crashes %llu freezes %llu\n",
+        (unsigned long long)t->opened, (unsigned long long)t->execs, (unsigned long long)t->ok,
+        (unsigned long long)t->failed, (unsigned long long)t->unknown, (unsigned long long)t->views,
+        (unsigned long long)t->rebuilt, (unsigned long long)t->evicted,
+        (unsigned long long)t->restarts, (unsigned long long)t->crashes,
+        (unsigned long long)t->freezes);
+}
+
+int main(int argc, char **argv)
+{
+    struct args a = {.from = 1, .to = 1};
+    if (!parse(argc, argv, &a)) {
+        (void)fprintf(stderr, "usage: see tests/sim/main.c\n");
+        return 2;
+    }
+    struct sim_stats sum = {0};
+    uint64_t bad = 0, seeds = 0;
+    double hours = 0;
+    for (uint64_t seed = a.from; seed <= a.to; seed++) {
+        struct sim_opts o;
+        uint32_t n = 0;
+        sim_opts_draw(&o, seed);
+        if (a.schedule != NULL) {
+            o.directed = true;
+            if (!sim_schedule_read(a.schedule, &o, faults, SIM_FAULTS_MAX, &n)) {
+                return 2;
+            }
+        }
+        override(&o, &a);
+        if (a.schedule == NULL) {
+            n = sim_faults_draw(&o, faults, SIM_FAULTS_MAX);
+        }
+        bad += !run(&o, n, &a, &sum);
+        seeds++;
+        hours += (o.chaos_ms + o.quiet_ms) / 3.6e6;
+        if (a.expect_bad && bad > 0) {
+            break;
+        }
+    }
+    summary(&sum, seeds, bad, hours);
+    return (bad > 0) != a.expect_bad;
+}

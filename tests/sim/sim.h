@@ -1,0 +1,241 @@
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "scheduler/core/node.h"
+#include "scheduler/core/place.h"
+#include "scheduler/core/route.h"
+#include "scheduler/core/voter.h"
+#include "scheduler/wire/wire.h"
+#include "tests/sim/schedule.h"
+
+/* The simulator: product cores and wire encoders on virtual time, everything from one seed.
+ * Files: world (nodes and what carries out their effects), bus (messages), store (the twin of the
+ * stores), vm (microVMs and their supervisors), fault and schedule (what goes wrong), check
+ * (invariants), load (requests), shrink, main. */
+
+enum { SIM_DROPS_MAX = 64 };
+
+#define SIM_MS UINT64_C(1000000)
+#define SIM_S UINT64_C(1000000000)
+
+enum sim_kind { SIM_VOTER, SIM_HOST, SIM_GATEWAY };
+
+enum sim_vm_state { SIM_VM_FREE, SIM_VM_STARTING, SIM_VM_UP };
+
+struct sim_run {
+    struct sched_exec exec;
+    bool done;
+};
+
+struct sim_vm {
+    uint8_t state; /* enum sim_vm_state */
+    bool counted;  /* in live[key] */
+    bool deleted;  /* may end before its cooldown */
+    uint32_t gen;
+    uint32_t key;
+    struct sched_fx_vm id;
+    uint64_t born_ns, last_ns; /* own clock of the machine */
+    struct sim_run *runs;
+    uint32_t n_runs, cap_runs;
+};
+
+struct sim_rows; /* store.c */
+
+struct sim_node {
+    uint8_t kind; /* enum sim_kind */
+    uint64_t id;
+    uint32_t index;
+    bool up, paused, draining;
+    uint8_t torn; /* 1: dies before commit, 2: after */
+    uint32_t gen; /* of the process; events of an older one are void */
+    uint64_t resume_ns;
+    int64_t rate_ppm;
+    uint64_t off_ns;
+    uint64_t tick_ns; /* scheduled, virtual; 0: none */
+    uint64_t down_until_ns;
+    uint32_t inc, run;
+    void *mem;
+    struct sched_voter *voter;
+    struct sched_node *host;
+    struct sched_route *gw;
+    struct sim_rows *rows;
+    /* machine of a host */
+    struct sched_fx_page page;
+    uint32_t page_gen, page_inc;
+    bool frozen;
+    struct sim_vm *vms;
+    uint32_t n_vms;
+    uint64_t next_rid;
+    uint32_t seen_view;
+};
+
+struct sim_view {
+    struct sched_view v;
+    uint64_t digest;
+    struct sched_group *now, *prev;
+    struct sim_view *next; /* other content under the same number: only unchosen ones */
+    bool chosen;
+};
+
+struct sim_req {
+    uint64_t start_ns;
+    sched_epoch seen; /* highest epoch confirmed for the key when it began */
+    uint32_t key;
+    uint8_t outcome; /* 0: none yet, else enum sched_outcome + 1 */
+    uint8_t starts;
+    bool hung;
+};
+
+struct sim_key {
+    struct sched_key key;
+    uint32_t live;           /* unfrozen microVMs */
+    sched_epoch bound, seen; /* highest that came up; highest confirmed to a client */
+};
+
+struct sim_stats {
+    uint64_t events, messages, bytes, opened, ok, failed, unknown, views, rebuilt, evicted,
+        restarts, crashes, freezes, execs, tail_ok, tail_bad, tail_slow, dropped;
+};
+
+enum sim_event_kind {
+    SIM_E_MSG,
+    SIM_E_TICK,
+    SIM_E_FREEZE,
+    SIM_E_KILL,
+    SIM_E_VM_UP,
+    SIM_E_VM_DONE,
+    SIM_E_VM_TELL, /* to the process: SCHED_EV_VM_* in arg */
+    SIM_E_FAULT,
+    SIM_E_HEAL,
+    SIM_E_UP,
+    SIM_E_LOAD,
+};
+
+struct sim_event {
+    uint64_t at_ns, seq;
+    uint8_t kind;
+    uint32_t node, arg, gen;
+    void *data; /* MSG: struct sim_packet. VM_*: NULL */
+    struct sched_fx_vm vm;
+};
+
+struct sim {
+    struct sim_opts opt;
+    struct sched_cfg cfg;
+    struct sched_route_cfg rcfg;
+    uint64_t now_ns, seq, hash;
+    struct base_hash_rng rng;
+    struct sim_event *heap;
+    uint32_t n_heap, cap_heap;
+    struct sim_node *nodes;
+    uint32_t n_nodes;
+    struct sim_view **views; /* by number */
+    uint32_t cap_views, chosen_num;
+    uint32_t *admitted; /* per host index: highest incarnation */
+    struct sched_place place;
+    void *place_mem;
+    struct sim_key *keys;
+    struct sched_map key_of;
+    void *key_mem;
+    struct sim_req *reqs; /* by global request number */
+    uint32_t n_reqs, cap_reqs;
+    struct sim_fault *faults;
+    uint32_t n_faults;
+    const struct sim_fault *drops[SIM_DROPS_MAX];
+    uint32_t n_drops;
+    uint64_t cut_a; /* bit of index mod 64: side */
+    bool cut;
+    uint8_t *links; /* n_nodes x n_nodes: one-way cuts */
+    uint32_t n_links;
+    bool calm; /* liveness phase */
+    bool load_on;
+    struct sched_fx fx;
+    void *fx_mem;
+    struct sched_wire_room room;
+    void *room_mem;
+    uint8_t *buf;
+    struct sim_stats stat;
+    char bad[400]; /* first violation; empty: none */
+    struct sched_msg *loop;
+};
+
+/* ---- world.c ---- */
+void sim_init(
+    struct sim *s, const struct sim_opts *opt, const struct sim_fault *faults, uint32_t n);
+void sim_deinit(struct sim *s);
+/* Runs both phases. True when nothing was violated. */
+bool sim_run(struct sim *s);
+void sim_event(struct sim *s, const struct sim_event *ev, uint64_t at_ns);
+uint64_t sim_rand(struct sim *s, uint64_t n);
+bool sim_chance(struct sim *s, uint32_t ppm);
+uint64_t sim_local(const struct sim_node *n, uint64_t t_ns);
+uint64_t sim_virtual(const struct sim_node *n, uint64_t local_ns);
+struct sim_node *sim_node_of(struct sim *s, uint64_t id);
+void sim_name(const struct sim_node *n, char out[16]);
+/* One step of a node's core, with its effects. */
+void sim_step(struct sim *s, struct sim_node *n, const struct sched_event *ev);
+void sim_boot(struct sim *s, struct sim_node *n, bool first);
+void sim_halt(struct sim *s, struct sim_node *n);
+const struct sched_view *sim_intern(struct sim *s, const struct sched_view *v);
+struct sim_view *sim_view_of(struct sim *s, const struct sched_view *v);
+
+/* ---- bus.c ---- */
+struct sim_packet {
+    uint32_t from, to, len;
+    uint8_t type;
+    uint8_t bytes[];
+};
+void sim_send(struct sim *s, struct sim_node *from, const struct sched_msg *m);
+void sim_deliver(struct sim *s, struct sim_event *ev);
+
+/* ---- trace.c ---- */
+void sim_trace(const struct sim *s, const struct sched_msg *m, const char *what);
+
+/* ---- store.c ---- */
+struct sim_rows *sim_rows_new(void);
+void sim_rows_free(struct sim_rows *r);
+void sim_rows_clear(struct sim_rows *r);
+void sim_rows_put(struct sim_rows *r, const struct sched_row *row);
+/* Hands every row to fn, the view first. */
+void sim_rows_each(
+    const struct sim_rows *r, void (*fn)(void *ctx, const struct sched_row *row), void *ctx);
+const struct sched_row *sim_rows_vote(const struct sim_rows *r);
+const struct sched_row *sim_rows_known(const struct sim_rows *r);
+
+/* ---- vm.c ---- */
+void sim_vm_start(struct sim *s, struct sim_node *n, const struct sched_fx_vm *vm);
+void sim_vm_stop(struct sim *s, struct sim_node *n, const struct sched_fx_vm *vm);
+void sim_vm_exec(struct sim *s, struct sim_node *n, const struct sched_fx_vm *vm);
+void sim_vm_kill_all(struct sim *s, struct sim_node *n, bool tell);
+void sim_vm_page(struct sim *s, struct sim_node *n, const struct sched_fx_page *p);
+void sim_vm_event(struct sim *s, struct sim_event *ev);
+/* After a process restart: attach or destroy. */
+void sim_vm_attach(struct sim *s, struct sim_node *n);
+
+/* ---- fault.c ---- */
+void sim_fault_begin(struct sim *s, uint32_t i);
+void sim_fault_end(struct sim *s, uint32_t i);
+void sim_calm(struct sim *s);
+/* ---- load.c ---- */
+void sim_load(struct sim *s, struct sim_node *n);
+void sim_request(struct sim *s, struct sim_node *n, uint32_t key);
+void sim_outcome(struct sim *s, struct sim_node *n, const struct sched_fx_outcome *o);
+
+/* ---- check.c ---- */
+void sim_bad(struct sim *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The name of the violated invariant, like "S1". */
+const char *sim_bad_name(const struct sim *s);
+void sim_check_view(struct sim *s, struct sim_node *n, const struct sched_view *v);
+void sim_check_chosen(struct sim *s, const struct sched_view *v);
+void sim_check_live(struct sim *s, struct sim_node *n, struct sim_vm *vm, bool on);
+void sim_check_bound(struct sim *s, struct sim_vm *vm);
+void sim_check_stop(struct sim *s, struct sim_node *n, struct sim_vm *vm);
+void sim_check_started(struct sim *s, struct sched_exec exec);
+void sim_check_settled(struct sim *s, struct sim_node *n, uint32_t part);
+void sim_check_attached(struct sim *s, struct sim_node *n);
+/* After the liveness phase. */
+void sim_check_end(struct sim *s);
+void sim_check_reclaimed(struct sim *s);
+uint32_t sim_key_index(const struct sim *s, struct sched_key key);

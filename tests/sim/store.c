@@ -1,0 +1,187 @@
+#include <stdlib.h>
+
+#include "proto/base/assert.h"
+#include "tests/sim/sim.h"
+
+/* The twin of a node's stores: rows by kind and key, what was committed and nothing else. */
+
+struct sim_rows {
+    struct sched_row *rows;
+    struct sched_part *parts;
+    uint32_t n, cap, n_parts;
+    struct sched_row vote, known, view;
+    bool has_vote, has_known, has_view;
+    struct sched_view vote_view, known_view; /* owned copies */
+    uint32_t base[SCHED_BUCKETS];
+};
+
+struct sim_rows *sim_rows_new(void)
+{
+    struct sim_rows *r = calloc(1, sizeof *r);
+    REQUIRE(r != NULL);
+    return r;
+}
+
+void sim_rows_free(struct sim_rows *r)
+{
+    free(r->rows);
+    free(r->parts);
+    free(r->vote_view.m);
+    free(r->known_view.m);
+    free(r);
+}
+
+void sim_rows_clear(struct sim_rows *r)
+{
+    r->n = 0;
+    r->has_vote = r->has_known = r->has_view = false;
+    memset(r->base, 0, sizeof r->base);
+    if (r->n_parts > 0) {
+        memset(r->parts, 0, r->n_parts * sizeof *r->parts);
+    }
+}
+
+static bool same(const struct sched_row *a, const struct sched_row *b)
+{
+    if (a->kind != b->kind) {
+        return false;
+    }
+    return a->kind == SCHED_ROW_EXEC ? sched_exec_eq(a->exec, b->exec)
+                                     : sched_key_eq(a->key, b->key);
+}
+
+static void put_list(struct sim_rows *r, const struct sched_row *row)
+{
+    uint32_t i = 0;
+    while (i < r->n && !same(&r->rows[i], row)) {
+        i++;
+    }
+    if (row->erase) {
+        if (i < r->n) {
+            r->rows[i] = r->rows[--r->n];
+        }
+        return;
+    }
+    if (i == r->n) {
+        if (r->n == r->cap) {
+            r->cap = r->cap == 0 ? 16 : r->cap * 2;
+            r->rows = realloc(r->rows, r->cap * sizeof *r->rows);
+            REQUIRE(r->rows != NULL);
+        }
+        r->n++;
+    }
+    r->rows[i] = *row;
+}
+
+static void drop_bucket(struct sim_rows *r, const struct sched_row *row, unsigned pbits)
+{
+    r->base[row->first] = row->num;
+    for (uint32_t i = 0; i < r->n;) {
+        uint32_t part = sched_key_part(r->rows[i].key, pbits);
+        if (r->rows[i].kind == SCHED_ROW_REG && sched_part_bucket(part, pbits) == row->first) {
+            r->rows[i] = r->rows[--r->n];
+        } else {
+            i++;
+        }
+    }
+}
+
+static void put_parts(struct sim_rows *r, const struct sched_row *row)
+{
+    if (row->first + row->n > r->n_parts) {
+        uint32_t n = row->first + row->n;
+        r->parts = realloc(r->parts, n * sizeof *r->parts);
+        REQUIRE(r->parts != NULL);
+        memset(r->parts + r->n_parts, 0, (n - r->n_parts) * sizeof *r->parts);
+        r->n_parts = n;
+    }
+    memcpy(r->parts + row->first, row->parts, row->n * sizeof *row->parts);
+}
+
+static void own_view(struct sched_view *mine, struct sched_row *row)
+{
+    if (row->view == NULL) {
+        return;
+    }
+    if (row->view->n > mine->cap) {
+        free(mine->m);
+        mine->cap = row->view->n;
+        mine->m = calloc(mine->cap, sizeof *mine->m);
+        REQUIRE(mine->m != NULL);
+    }
+    REQUIRE(sched_view_copy(mine, row->view) == 0);
+    row->view = mine;
+}
+
+static unsigned pbits_of(const struct sim_rows *r)
+{
+    unsigned b = 0;
+    while ((1u << b) < r->n_parts) {
+        b++;
+    }
+    return b;
+}
+
+void sim_rows_put(struct sim_rows *r, const struct sched_row *row)
+{
+    switch ((enum sched_row_kind)row->kind) {
+    case SCHED_ROW_META:
+        break; /* the node's inc */
+    case SCHED_ROW_VIEW:
+        r->view = *row; /* interned */
+        r->has_view = true;
+        break;
+    case SCHED_ROW_VOTE:
+        r->vote = *row;
+        own_view(&r->vote_view, &r->vote);
+        r->has_vote = true;
+        break;
+    case SCHED_ROW_KNOWN:
+        r->known = *row;
+        own_view(&r->known_view, &r->known);
+        r->has_known = true;
+        break;
+    case SCHED_ROW_PARTS:
+        put_parts(r, row);
+        break;
+    case SCHED_ROW_BASE:
+        drop_bucket(r, row, pbits_of(r));
+        break;
+    case SCHED_ROW_REG:
+    case SCHED_ROW_SESS:
+    case SCHED_ROW_EXEC:
+        put_list(r, row);
+        break;
+    }
+}
+
+void sim_rows_each(
+    const struct sim_rows *r, void (*fn)(void *ctx, const struct sched_row *row), void *ctx)
+{
+    if (r->has_view) {
+        fn(ctx, &r->view);
+    }
+    if (r->n_parts > 0) {
+        struct sched_row p = {.kind = SCHED_ROW_PARTS, .n = r->n_parts, .parts = r->parts};
+        fn(ctx, &p);
+    }
+    for (uint32_t b = 0; b < SCHED_BUCKETS; b++) {
+        if (r->base[b] != 0) {
+            struct sched_row row = {.kind = SCHED_ROW_BASE, .first = b, .num = r->base[b]};
+            fn(ctx, &row);
+        }
+    }
+    for (uint32_t i = 0; i < r->n; i++) {
+        fn(ctx, &r->rows[i]);
+    }
+}
+
+const struct sched_row *sim_rows_vote(const struct sim_rows *r)
+{
+    return r->has_vote ? &r->vote : NULL;
+}
+
+const struct sched_row *sim_rows_known(const struct sim_rows *r)
+{
+    return r->has_known ? &r->known : NULL;
+}
