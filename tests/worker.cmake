@@ -4,3 +4,10 @@ warren_unit(worker_exec SOURCES unit/worker/test_exec.c DEPS worker_core)
 warren_unit(worker_rows SOURCES unit/worker/test_rows.c DEPS worker_wire)
 warren_unit(worker_store SOURCES unit/worker/test_store.c DEPS worker_store)
 warren_unit(worker_config SOURCES unit/worker/test_config.c DEPS worker_config)
+# The agent as an ordinary process with the real interpreters of this machine. Debian's Python: the
+# test needs its protobuf, the interpreter its numpy, pandas, matplotlib and IPython.
+add_test(NAME integration.guest
+  COMMAND /usr/bin/python3 ${CMAKE_SOURCE_DIR}/tests/integration/test_guest.py
+          $<TARGET_FILE:warren-guest>)
+set_tests_properties(integration.guest PROPERTIES LABELS integration SKIP_RETURN_CODE 77
+  RUN_SERIAL ON TIMEOUT 600)

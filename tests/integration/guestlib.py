@@ -343,7 +343,7 @@ class Guest:
 class HostAgent:
     """warren-guest as an ordinary process with two listening sockets in place of QEMU's."""
 
-    def __init__(self, program, boot="python,shell", user=None):
+    def __init__(self, program, boot="python,shell", user=None, kernels=None):
         self.dir = tempfile.mkdtemp(prefix="warren-guest-")
         self.data = os.path.join(self.dir, "data")
         self.state = os.path.join(self.dir, "state")
@@ -365,7 +365,7 @@ class HostAgent:
             self.sockets.append(s)
             fds.append(s.fileno())
         argv = [program, "--test-ctl", str(fds[0]), "--test-bulk", str(fds[1]), "--root", self.data,
-                "--state", self.state, "--kernels", str(ROOT / "worker/guest/kernels"),
+                "--state", self.state, "--kernels", kernels or str(ROOT / "worker/guest/kernels"),
                 "--boot", boot]
         if user is not None:
             argv += ["--user", str(user)]

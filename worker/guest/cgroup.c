@@ -18,6 +18,7 @@ enum {
 };
 
 static int root_fd = -1; /* one hierarchy per machine */
+static const char *root_path = "";
 
 static int put(const char *path, const char *text)
 {
@@ -41,6 +42,7 @@ int agent_cgroup_init(const char *mount_point, uint64_t mem_total_bytes)
     if (root_fd < 0) {
         return -errno;
     }
+    root_path = mount_point;
     if (mkdirat(root_fd, "agent", 0755) != 0 || mkdirat(root_fd, "user", 0755) != 0) {
         return -errno;
     }
@@ -77,6 +79,16 @@ void agent_cgroup_join(const char *name)
             _exit(126); /* user code must not run outside its limits */
         }
     }
+}
+
+const char *agent_cgroup_procs(const char *name)
+{
+    static char path[128];
+    if (root_fd < 0) {
+        return "-";
+    }
+    (void)snprintf(path, sizeof path, "%s/user/%s/cgroup.procs", root_path, name);
+    return path;
 }
 
 void agent_cgroup_kill(const char *name)

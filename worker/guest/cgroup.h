@@ -15,6 +15,9 @@ int agent_cgroup_make(const char *name);
 /* For a child between fork and exec: joins user/<name>. */
 void agent_cgroup_join(const char *name);
 
+/* Where a process writes 0 to join user/<name>, or "-" without a hierarchy. Static memory. */
+const char *agent_cgroup_procs(const char *name);
+
 /* SIGKILL to all processes of user/<name>. */
 void agent_cgroup_kill(const char *name);
 

@@ -131,6 +131,11 @@ static void on_gone(struct agent_stream *s)
     drop_events(e);
     if (e->state == AGENT_EXEC_RECEIVING) {
         destroy(e);
+    } else if (e->hidden && e->state == AGENT_EXEC_FINISHED) {
+        destroy(e); /* nobody comes back for a warm-up */
+    } else if (e->hidden) {
+        e->forgotten = true;
+        drop_events(e);
     }
 }
 

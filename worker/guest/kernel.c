@@ -65,10 +65,10 @@ void agent_kernel_seed(struct agent_kernel *k)
 void agent_kernel_kill(struct agent_kernel *k)
 {
     agent_cgroup_kill(k->name);
+    k->ending = k->active;
     if (k->pid <= 0) {
         return;
     }
-    k->ending = true;
     (void)kill(-k->pid, SIGKILL);
     if (!k->exited) {
         (void)kill(k->pid, SIGKILL);
@@ -108,22 +108,77 @@ static int add_watches(struct agent_kernel *k, const struct agent_spawn *s)
     return rc;
 }
 
-int agent_kernel_spawn(struct agent_kernel *k)
+static int open_pipes(struct agent_kernel *k, const struct agent_spawn *s)
+{
+    k->active = true;
+    k->pid = s->pid;
+    k->ending = k->exited = k->drained = k->marked = k->reply_eof = false;
+    k->seeds_out = 0;
+    int rc = add_watches(k, s);
+    if (rc != 0) {
+        agent_kernel_kill(k); /* it is reaped and closed as any other */
+        return rc;
+    }
+    agent_kernel_seed(k);
+    return 0;
+}
+
+static int spawn_now(struct agent_kernel *k)
 {
     struct agent_spawn s;
-    int rc = agent_spawn(k->runner->config, k->kind, k->name, &s);
+    struct agent_runner *r = k->runner;
+    int rc = agent_spawn_pipes(&s);
     if (rc != 0) {
         return rc;
     }
-    k->pid = s.pid;
-    k->state = AGENT_KERNEL_STARTING;
-    k->ending = k->exited = k->drained = k->marked = k->reply_eof = false;
-    k->seeds_out = 0;
-    rc = add_watches(k, &s);
-    if (rc != 0) {
-        agent_kernel_kill(k); /* it is reaped and closed as any other */
+    k->wants_forks = false;
+    if (k->kind == WARREN__KERNEL__KERNEL_PYTHON && r->forks.state == AGENT_FORKS_READY) {
+        rc = agent_forks_request(&r->forks, k->name, &s);
+    } else {
+        rc = agent_spawn_run(r->config, (enum agent_spawn_what)k->kind, k->name, &s);
     }
+    agent_spawn_close(s.theirs);
+    if (rc != 0) {
+        agent_spawn_close(s.ours);
+        return rc;
+    }
+    k->state = AGENT_KERNEL_STARTING;
+    (void)open_pipes(k, &s);
     return 0;
+}
+
+int agent_kernel_spawn(struct agent_kernel *k)
+{
+    struct agent_forks *f = &k->runner->forks;
+    if (k->kind == WARREN__KERNEL__KERNEL_PYTHON && agent_forks_wanted(f)) {
+        k->wants_forks = true;
+        k->state = AGENT_KERNEL_STARTING;
+        return 0;
+    }
+    return spawn_now(k);
+}
+
+int agent_kernel_spawn_waiting(struct agent_kernel *k)
+{
+    if (!k->wants_forks) {
+        return 0;
+    }
+    int rc = spawn_now(k);
+    if (rc != 0) {
+        k->wants_forks = false;
+        k->state = AGENT_KERNEL_OFF;
+    }
+    return rc;
+}
+
+void agent_kernel_started(struct agent_kernel *k, pid_t pid)
+{
+    if (k->pid == 0 && pid > 1) {
+        k->pid = pid;
+        if (k->ending) {
+            agent_kernel_kill(k);
+        }
+    }
 }
 
 static void close_watch(struct agent_loop *l, struct agent_watch *w)
@@ -144,7 +199,7 @@ void agent_kernel_close(struct agent_kernel *k)
     base_buf_deinit(&k->in);
     base_buf_deinit(&k->out_queue);
     k->pid = 0;
-    k->ending = false;
+    k->active = k->ending = k->wants_forks = false;
     k->state = AGENT_KERNEL_OFF;
     k->seeds_out = 0;
     k->limit.at_ns = 0;

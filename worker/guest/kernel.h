@@ -12,7 +12,8 @@
 #include "worker/guest/loop.h"
 
 /* One interpreter as a child process: a request pipe, a reply pipe (kernel_msg.h), and its standard
- * output and error. Requests look like replies: "exec N FLAGS\n" + code, "seed 128\n" + hex digits.
+ * output and error. Requests look like replies: "exec N FLAGS\n" + code, "seed 128 -\n" + hex
+ * digits, "shown 0 -\n" (a display was taken).
  */
 
 enum agent_kernel_state {
@@ -45,8 +46,11 @@ struct agent_kernel {
     bool wanted; /* started again when it dies */
     enum agent_kernel_state state;
 
-    pid_t pid;   /* and process group; 0: none */
-    bool ending; /* killed: takes no more executions */
+    bool active;      /* its pipes are open */
+    bool wants_forks; /* waits for the fork server */
+    int failures;     /* starts in a row that came to nothing */
+    pid_t pid;        /* and process group; 0: not known (yet) */
+    bool ending;      /* killed: takes no more executions */
     bool exited;
     bool drained; /* after exit: what is left in the pipes is marked to be read */
     int wait_status;
@@ -64,8 +68,13 @@ struct agent_kernel {
     bool seed_wait;           /* the answer to GuestSeed waits for them */
 };
 
-/* Starts the process; state is STARTING. 0 or -errno (then it is OFF as before). */
+/* Starts the process, from the fork server where there is one; state is STARTING. 0 or -errno (then
+ * it is OFF as before). */
 int agent_kernel_spawn(struct agent_kernel *k);
+/* The fork server became ready or failed for good: goes on with a start that waits for it. */
+int agent_kernel_spawn_waiting(struct agent_kernel *k);
+/* The interpreter told its process id. */
+void agent_kernel_started(struct agent_kernel *k, pid_t pid);
 
 /* SIGKILL to all that belongs to it. The rest happens when it is reaped. */
 void agent_kernel_kill(struct agent_kernel *k);

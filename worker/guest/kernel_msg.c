@@ -15,6 +15,7 @@ static const struct {
     {"ready", AGENT_KERNEL_READY, false},
     {"seeded", AGENT_KERNEL_SEEDED, false},
     {"display", AGENT_KERNEL_DISPLAY, true},
+    {"show", AGENT_KERNEL_SHOW, true},
     {"result", AGENT_KERNEL_RESULT, true},
     {"error", AGENT_KERNEL_ERROR, true},
     {"done", AGENT_KERNEL_DONE, false},

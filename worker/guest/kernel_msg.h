@@ -13,6 +13,7 @@
  *
  *     ready 0          loaded
  *     seeded 0         generators are reseeded
+ *     show N           as display, and the interpreter waits for the request "shown"
  *     display N, result N     body: parts, each "type SP length LF bytes"; none: the value is None
  *     error N          body: name NUL value NUL traceback
  *     done 0 WORD CODE        WORD is ok, error, interrupted; CODE the exit code
@@ -22,6 +23,7 @@ enum agent_kernel_verb {
     AGENT_KERNEL_READY = 1,
     AGENT_KERNEL_SEEDED,
     AGENT_KERNEL_DISPLAY,
+    AGENT_KERNEL_SHOW,
     AGENT_KERNEL_RESULT,
     AGENT_KERNEL_ERROR,
     AGENT_KERNEL_DONE,

@@ -18,9 +18,11 @@
 
 enum {
     START_S_MAX = 180, /* an interpreter with all its libraries under software emulation */
-    STOP_MS = 2000,    /* between SIGINT and SIGKILL */
+    START_FAILURES_MAX = 2,
+    STOP_MS = 2000, /* between SIGINT and SIGKILL */
     READ_BYTES = 64 << 10,
     KEEP_BYTES = 256 << 10, /* a larger buffer is given back after a large message */
+    EXIT_NOT_STARTED = 125,
     SIGNAL_EXIT = 128,
     EXIT_KILLED = SIGNAL_EXIT + SIGKILL,
 };
@@ -41,7 +43,6 @@ static int start_kernel(struct agent_kernel *k)
         return rc;
     }
     set_limit(k, START_S_MAX * 1000);
-    agent_kernel_seed(k);
     return 0;
 }
 
@@ -93,7 +94,7 @@ static void start_next(struct agent_kernel *k)
     }
     if (k->state == AGENT_KERNEL_OFF) {
         k->wanted = !k->fresh;
-        if (k->pid == 0 && start_kernel(k) != 0) {
+        if (start_kernel(k) != 0) {
             fail_queue(k);
         }
         return;
@@ -177,6 +178,7 @@ static void on_message(struct agent_kernel *k, const struct agent_kernel_msg *m)
         if (k->state == AGENT_KERNEL_STARTING) {
             k->state = AGENT_KERNEL_IDLE;
             k->limit.at_ns = 0;
+            k->failures = 0;
             start_next(k);
             k->runner->changed(k->runner->owner);
         }
@@ -186,9 +188,13 @@ static void on_message(struct agent_kernel *k, const struct agent_kernel_msg *m)
         k->runner->changed(k->runner->owner);
         return;
     case AGENT_KERNEL_DISPLAY:
+    case AGENT_KERNEL_SHOW:
     case AGENT_KERNEL_RESULT:
         if (k->current != NULL) {
             on_parts(k, m);
+        }
+        if (m->verb == AGENT_KERNEL_SHOW && agent_kernel_request(k, "shown", "-", NULL, 0) != 0) {
+            agent_kernel_kill(k);
         }
         return;
     case AGENT_KERNEL_ERROR:
@@ -202,6 +208,8 @@ static void on_message(struct agent_kernel *k, const struct agent_kernel_msg *m)
         }
         return;
     case AGENT_KERNEL_STARTED:
+        agent_kernel_started(k, (pid_t)m->number);
+        return;
     default:
         return;
     }
@@ -227,7 +235,8 @@ static void died(struct agent_kernel *k)
         finish(k, status, code, !k->fresh);
     }
     agent_kernel_close(k);
-    if (starting) {
+    if (starting && ++k->failures >= START_FAILURES_MAX) {
+        k->failures = 0;
         k->wanted = false;
         fail_queue(k);
     } else if (k->wanted && start_kernel(k) != 0) {
@@ -267,8 +276,8 @@ static void consume(struct agent_kernel *k, size_t n)
 
 static bool is_output(const struct agent_kernel_msg *m)
 {
-    return m->verb == AGENT_KERNEL_DISPLAY || m->verb == AGENT_KERNEL_RESULT ||
-           m->verb == AGENT_KERNEL_ERROR;
+    return m->verb == AGENT_KERNEL_DISPLAY || m->verb == AGENT_KERNEL_SHOW ||
+           m->verb == AGENT_KERNEL_RESULT || m->verb == AGENT_KERNEL_ERROR;
 }
 
 /* Handles messages as far as they have come. False when the host must acknowledge events first. */
@@ -307,11 +316,16 @@ static bool handle_messages(struct agent_kernel *k)
 
 void agent_run_step(struct agent_kernel *k)
 {
-    while (k->pid != 0) {
+    while (k->active) {
         if (!handle_messages(k)) {
             return;
         }
         if (!k->exited) {
+            if (k->reply_eof && k->pid == 0) {
+                k->exited = true; /* it was never forked, or not long enough to say so */
+                k->wait_status = EXIT_NOT_STARTED << 8;
+                continue;
+            }
             if (k->reply_eof) {
                 agent_kernel_kill(k); /* it can answer nothing any more */
             } else {
@@ -343,7 +357,9 @@ static void on_limit(struct agent_timer *t)
     struct agent_kernel *k = CONTAINER_OF(t, struct agent_kernel, limit);
     if (k->current != NULL && k->current->stop_reason == 0) {
         stop(k, WARREN__DONE_STATUS__DONE_TIMEOUT);
-    } else if (k->pid != 0) {
+    } else if (k->wants_forks) {
+        agent_forks_stop(&k->runner->forks); /* when it is reaped the start goes on without */
+    } else if (k->active) {
         LOG_INFO(k->runner->log, "kernel does not react, killing it kernel=%s", k->name);
         agent_kernel_kill(k);
     }
@@ -369,8 +385,28 @@ void agent_runner_interrupt(struct agent_runner *r, struct agent_exec *e)
     }
 }
 
+/* The fork server became ready or ended. */
+static void on_forks(void *owner)
+{
+    struct agent_runner *r = owner;
+    for (int i = 0; i < AGENT_RUNNER_KERNELS; i++) {
+        if (agent_kernel_spawn_waiting(&r->kernel[i]) != 0) {
+            fail_queue(&r->kernel[i]);
+        }
+    }
+    r->changed(r->owner);
+}
+
 void agent_runner_reaped(struct agent_runner *r, pid_t pid, int wait_status)
 {
+    if (agent_forks_reaped(&r->forks, pid)) {
+        return;
+    }
+    for (int i = 0; i < AGENT_RUNNER_KERNELS; i++) {
+        if (r->kernel[i].active && r->kernel[i].pid == 0) {
+            agent_run_step(&r->kernel[i]); /* may be the one, and its process id still unread */
+        }
+    }
     for (int i = 0; i < AGENT_RUNNER_KERNELS; i++) {
         struct agent_kernel *k = &r->kernel[i];
         if (k->pid == pid && !k->exited) {
@@ -425,7 +461,7 @@ int agent_runner_want(struct agent_runner *r, Warren__Kernel kind)
         return -EINVAL;
     }
     k->wanted = true;
-    return k->state == AGENT_KERNEL_OFF && k->pid == 0 ? start_kernel(k) : 0;
+    return k->state == AGENT_KERNEL_OFF ? start_kernel(k) : 0;
 }
 
 int agent_runner_init(struct agent_runner *r)
@@ -436,6 +472,7 @@ int agent_runner_init(struct agent_runner *r)
     if (r->null_fd < 0) {
         return -errno;
     }
+    agent_forks_init(&r->forks, r->loop, r->config, on_forks, r);
     for (int i = 0; i < AGENT_RUNNER_KERNELS; i++) {
         struct agent_kernel *k = &r->kernel[i];
         *k = (struct agent_kernel){.runner = r, .name = names[i], .fresh = i >= 3};
@@ -456,14 +493,15 @@ void agent_runner_deinit(struct agent_runner *r)
 {
     for (int i = 0; i < AGENT_RUNNER_KERNELS; i++) {
         struct agent_kernel *k = &r->kernel[i];
-        if (k->pid != 0) {
+        if (k->active) {
             agent_kernel_kill(k);
-            if (!k->exited) {
+            if (!k->exited && k->pid > 0) {
                 (void)waitpid(k->pid, NULL, 0);
             }
             agent_kernel_close(k);
         }
         agent_loop_timer_remove(r->loop, &k->limit);
     }
+    agent_forks_deinit(&r->forks);
     (void)close(r->null_fd);
 }

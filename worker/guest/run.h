@@ -2,6 +2,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "worker/guest/forks.h"
 #include "worker/guest/kernel.h"
 
 /* Runs executions on interpreters: one at a time each, in order, with time-outs. Starts
@@ -18,6 +19,7 @@ struct agent_runner {
     void *owner;
     int null_fd;
     uint64_t oom_kills; /* counted so far */
+    struct agent_forks forks;
     struct agent_kernel kernel[AGENT_RUNNER_KERNELS];
 };
 

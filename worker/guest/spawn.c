@@ -39,7 +39,7 @@ static void give_up_protection(void)
     (void)setpriority(PRIO_PROCESS, 0, 0);
 }
 
-static void drop_rights(const struct agent_config *c)
+static void drop_rights(const struct agent_config *c, bool forks)
 {
     if (c->machine) {
         give_up_protection();
@@ -47,12 +47,15 @@ static void drop_rights(const struct agent_config *c)
         set_limit(RLIMIT_NOFILE, FILES_MAX);
     }
     set_limit(RLIMIT_CORE, 0);
+    (void)umask(022);
+    if (forks) {
+        return; /* it gives each interpreter the user's rights; it runs no code of the user */
+    }
     if (c->uid != (uid_t)-1 && (setgroups(0, NULL) != 0 || setresgid(c->gid, c->gid, c->gid) != 0 ||
                                    setresuid(c->uid, c->uid, c->uid) != 0)) {
         _exit(EXIT_SETUP);
     }
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    (void)umask(022);
 }
 
 static void reset_signals(void)
@@ -70,22 +73,27 @@ static char *const *words(const char *const *list)
     return (char *const *)(uintptr_t)list;
 }
 
-static void run_program(const struct agent_config *c, Warren__Kernel kind)
+static void run_program(const struct agent_config *c, enum agent_spawn_what what)
 {
-    char home[256], state[256], script[256];
+    char home[256], state[256], script[256], uid[16], gid[16];
     (void)snprintf(home, sizeof home, "HOME=%s", c->home_dir);
     (void)snprintf(state, sizeof state, "WARREN_STATE=%s", c->state_dir);
     const char *env[] = {"PATH=/usr/local/bin:/usr/bin:/bin", home, state, "USER=session",
         "LOGNAME=session", "SHELL=/bin/bash", "LANG=C.UTF-8", "TERM=dumb",
         "PYTHONDONTWRITEBYTECODE=1", NULL};
-    static const char *const file[] = {"python_kernel.py", "node_kernel.js", "shell_kernel.sh"};
-    (void)snprintf(script, sizeof script, "%s/%s", c->kernels_dir, file[kind - 1]);
+    static const char *const file[] = {
+        "python_kernel.py", "node_kernel.js", "shell_kernel.sh", "python_kernel.py"};
+    (void)snprintf(script, sizeof script, "%s/%s", c->kernels_dir, file[what - 1]);
     const char *python[] = {"python3", script, NULL};
+    (void)snprintf(uid, sizeof uid, "%d", (int)c->uid);
+    (void)snprintf(gid, sizeof gid, "%d", (int)c->gid);
+    const char *forks[] = {"python3", script, "--fork-server", uid, gid, NULL};
     const char *node[] = {"node", script, NULL};
     const char *shell[] = {"bash", "--noprofile", "--norc", script, NULL};
-    if (kind == WARREN__KERNEL__KERNEL_PYTHON) {
-        (void)execve("/usr/bin/python3", words(python), words(env));
-    } else if (kind == WARREN__KERNEL__KERNEL_NODE) {
+    if (what == AGENT_SPAWN_PYTHON || what == AGENT_SPAWN_PYTHON_FORKS) {
+        (void)execve(
+            "/usr/bin/python3", words(what == AGENT_SPAWN_PYTHON ? python : forks), words(env));
+    } else if (what == AGENT_SPAWN_NODE) {
         (void)execve("/usr/bin/node", words(node), words(env));
     } else {
         (void)execve("/bin/bash", words(shell), words(env));
@@ -94,7 +102,7 @@ static void run_program(const struct agent_config *c, Warren__Kernel kind)
 }
 
 /* Between fork and exec: only what is safe there. theirs[] is above HIGH_FD. */
-static void child(const struct agent_config *c, Warren__Kernel kind, const char *name,
+static void child(const struct agent_config *c, enum agent_spawn_what what, const char *name,
     const int theirs[AGENT_SPAWN_FDS])
 {
     (void)setsid();
@@ -104,15 +112,15 @@ static void child(const struct agent_config *c, Warren__Kernel kind, const char 
         }
     }
     agent_cgroup_join(name);
-    drop_rights(c);
+    drop_rights(c, what == AGENT_SPAWN_PYTHON_FORKS);
     if (chdir(c->data_dir) != 0 && chdir("/") != 0) {
         _exit(EXIT_SETUP);
     }
     reset_signals();
-    run_program(c, kind);
+    run_program(c, what);
 }
 
-static void close_all(int fds[AGENT_SPAWN_FDS])
+void agent_spawn_close(int fds[AGENT_SPAWN_FDS])
 {
     for (int i = 0; i < AGENT_SPAWN_FDS; i++) {
         if (fds[i] >= 0) {
@@ -122,8 +130,7 @@ static void close_all(int fds[AGENT_SPAWN_FDS])
     }
 }
 
-/* Moves a descriptor out of the way of the numbers 0 to 4. */
-static int raise_fd(int fd)
+int agent_spawn_raise(int fd)
 {
     int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
     if (fd >= 0) {
@@ -132,40 +139,41 @@ static int raise_fd(int fd)
     return high;
 }
 
-static int make_pipes(int ours[AGENT_SPAWN_FDS], int theirs[AGENT_SPAWN_FDS])
+static int make_pipes(struct agent_spawn *s)
 {
-    theirs[0] = raise_fd(open("/dev/null", O_RDONLY | O_CLOEXEC));
+    s->theirs[0] = agent_spawn_raise(open("/dev/null", O_RDONLY | O_CLOEXEC));
     for (int i = AGENT_SPAWN_STDOUT; i < AGENT_SPAWN_FDS; i++) {
         int p[2];
         if (pipe2(p, O_CLOEXEC) != 0) {
             return -errno;
         }
         bool to_child = i == AGENT_SPAWN_REQUEST;
-        theirs[i] = raise_fd(p[to_child ? 0 : 1]);
-        ours[i] = p[to_child ? 1 : 0];
-        if (theirs[i] < 0 || fcntl(ours[i], F_SETFL, O_NONBLOCK) != 0) {
+        s->theirs[i] = agent_spawn_raise(p[to_child ? 0 : 1]);
+        s->ours[i] = p[to_child ? 1 : 0];
+        if (s->theirs[i] < 0 || fcntl(s->ours[i], F_SETFL, O_NONBLOCK) != 0) {
             return -errno;
         }
     }
-    return theirs[0] < 0 ? -EMFILE : 0;
+    return s->theirs[0] < 0 ? -EMFILE : 0;
 }
 
-int agent_spawn(
-    const struct agent_config *c, Warren__Kernel kind, const char *name, struct agent_spawn *ret)
+int agent_spawn_pipes(struct agent_spawn *s)
 {
-    int theirs[AGENT_SPAWN_FDS] = {-1, -1, -1, -1, -1};
-    *ret = (struct agent_spawn){.ours = {-1, -1, -1, -1, -1}};
-    int rc = make_pipes(ret->ours, theirs);
-    if (rc == 0) {
-        ret->pid = fork();
-        if (ret->pid == 0) {
-            child(c, kind, name, theirs);
-        }
-        rc = ret->pid < 0 ? -errno : 0;
-    }
-    close_all(theirs);
+    *s = (struct agent_spawn){.ours = {-1, -1, -1, -1, -1}, .theirs = {-1, -1, -1, -1, -1}};
+    int rc = make_pipes(s);
     if (rc != 0) {
-        close_all(ret->ours);
+        agent_spawn_close(s->ours);
+        agent_spawn_close(s->theirs);
     }
     return rc;
+}
+
+int agent_spawn_run(const struct agent_config *c, enum agent_spawn_what what, const char *name,
+    struct agent_spawn *s)
+{
+    s->pid = fork();
+    if (s->pid == 0) {
+        child(c, what, name, s->theirs);
+    }
+    return s->pid < 0 ? -errno : 0;
 }

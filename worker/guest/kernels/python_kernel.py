@@ -26,6 +26,7 @@ import os
 import random
 import re
 import signal
+import socket
 import threading
 import traceback
 import warnings
@@ -58,9 +59,29 @@ class Channel:
     def __init__(self):
         self.buffer = b""
         self.lock = threading.Lock()
+        self.pending = []  # requests that came while a display was waited for
+        self.shown_out = 0  # displays whose "shown" has not come yet
 
     def request(self):
         """The next request as (verb, argument, body); None at the end."""
+        while True:
+            request = self.pending.pop(0) if self.pending else self.read_request()
+            if request is None or request[0] != "shown":
+                return request
+            self.shown_out -= 1
+
+    def wait_shown(self):
+        """Until the agent has the display and all output before it; an interrupt may end it."""
+        while self.shown_out > 0:
+            request = self.read_request()
+            if request is None:
+                os._exit(0)
+            if request[0] == "shown":
+                self.shown_out -= 1
+            else:
+                self.pending.append(request)
+
+    def read_request(self):
         while b"\n" not in self.buffer:
             if not self.fill():
                 return None
@@ -86,7 +107,7 @@ class Channel:
         return more
 
     def send(self, verb, body=b"", tail=""):
-        """One message. SIGINT waits: half a message would end the kernel."""
+        """One message."""
         data = b"%s %d%s\n%s" % (verb.encode(), len(body), tail.encode(), body)
         with self.lock:
             n = os_write(REPLY, data)
@@ -98,12 +119,25 @@ channel = Channel()
 
 
 def send_from_user_code(verb, body):
+    """A message of the running cell. SIGINT waits meanwhile: half of one would be the end."""
+    if os_getpid() != kernel.pid:
+        return  # a child that the cell forked
     old = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
     try:
         flush()
         channel.send(verb, body)
+        channel.shown_out += verb == "show"
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
+
+
+def display_body(body):
+    """Output goes through other pipes: to keep the order, the main thread waits for the agent."""
+    if threading.current_thread() is threading.main_thread() and not serving_forks:
+        send_from_user_code("show", body)
+        channel.wait_shown()
+    else:
+        send_from_user_code("display", body)
 
 
 # --- Output -------------------------------------------------------------------------------------
@@ -186,7 +220,7 @@ class Publisher(DisplayPublisher):
     def publish(self, data, metadata=None, source=None, *, transient=None, update=False, **kw):
         body = bundle(data)
         if body:
-            send_from_user_code("display", body)
+            display_body(body)
 
     def clear_output(self, wait=False):
         pass
@@ -385,6 +419,7 @@ class Kernel:
             shell.run_cell(code, store_history=True)
             return NOTHING  # IPython has shown it
         shell.history_manager.store_inputs(shell.execution_count, code, code)
+        self.names.pop("__warningregistry__", None)  # each cell warns anew
         try:
             value = self.run_plain(tree, code, name, self.names)
             if value is not NOTHING and value is not None:
@@ -500,7 +535,7 @@ def show_figures(*args, **kwargs):
             figure = manager.canvas.figure
             if figure.get_children()[1:]:  # more than its background
                 body = bundle({"image/png": as_png(figure), "text/plain": repr(figure)})
-                send_from_user_code("display", body)
+                display_body(body)
     finally:
         pyplot.close("all")
 
@@ -512,6 +547,7 @@ def prepare_plotting():
     matplotlib.use("agg")
     import matplotlib.pyplot as pyplot
 
+    pyplot.switch_backend("agg")  # hooks itself into IPython now and not at the first figure
     pyplot.show = show_figures
     Figure.show = show_figures
     kernel.shell.display_formatter.formatters["image/png"].for_type(Figure, as_png)
@@ -539,6 +575,63 @@ def reseed(hexadecimal):
         process = modules["multiprocessing.process"]
         current = process.current_process()
         current._config["authkey"] = process.AuthenticationString(os.urandom(32))
+
+
+# --- Fork server --------------------------------------------------------------------------------
+
+
+def serve_forks(channel_fd):
+    """Forks an interpreter for each message, on the descriptors that come with it. Returns in the
+    interpreter. The user's code cannot reach this process: its real user is root."""
+    requests = socket.socket(fileno=channel_fd)
+    requests.send(b"ready")
+    while True:
+        text, fds, _, _ = socket.recv_fds(requests, 256, REPLY)
+        if not text:
+            os._exit(0)
+        pid = os.fork()
+        if pid == 0:
+            if os.fork() > 0:
+                os._exit(0)  # the agent becomes the interpreter's parent
+            requests.detach()
+            become_interpreter(*text.decode().split(" "), fds)
+            return
+        os.waitpid(pid, 0)
+        for fd in fds:
+            os.close(fd)
+
+
+def become_interpreter(group, uid, gid, fds):
+    os.setsid()
+    for number, fd in enumerate(fds, 1):
+        os.dup2(fd, number, number <= 2)
+        os.close(fd)
+    if group != "-":
+        with open(group, "w") as file:
+            file.write("0")
+    if int(uid) >= 0:
+        os.seteuid(0)
+        if group != "-":
+            with open("/proc/self/oom_score_adj", "w") as file:
+                file.write("0")
+        os.setgroups([])
+        os.setresgid(int(gid), int(gid), int(gid))
+        os.setresuid(int(uid), int(uid), int(uid))
+    prctl = ctypes.CDLL(None).prctl
+    prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+    prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: /proc/self is its own again
+    kernel.pid = os_getpid()
+    output.saved = [os.dup(1), os.dup(2)]
+    channel.send("started", b"", " %d" % kernel.pid)
+
+
+def run_warm_up():
+    """The template's warm-up cell, so that every interpreter comes out of it warm."""
+    try:
+        with open(os.path.join(os.path.dirname(HERE), "template.py")) as file:
+            kernel.execute(file.read(), True)
+    except OSError:
+        pass  # not packed with it
 
 
 # --- Start --------------------------------------------------------------------------------------
@@ -571,15 +664,34 @@ def preload():
         print("guest: python kernel without", error.name, file=sys.stderr)
 
 
+def main(fork_server):
+    global serving_forks
+    if fork_server:
+        # The request descriptor is a socket here; the number is the interpreters' afterwards.
+        channel_fd = os.dup(REQUEST)
+        os.dup2(REPLY, REQUEST, False)
+    preload()
+    if fork_server:
+        run_warm_up()
+    kernel.settle()
+    gc.collect()
+    gc.freeze()
+    if fork_server:
+        serve_forks(channel_fd)
+        serving_forks = False
+    channel.send("ready")
+    serve()
+
+
+arguments, sys.argv = sys.argv[1:], [""]
+serving_forks = arguments[:1] == ["--fork-server"]
+if serving_forks and int(arguments[1]) >= 0:
+    # Files made while loading are the session's user's; root's rights are kept aside.
+    os.setegid(int(arguments[2]))
+    os.seteuid(int(arguments[1]))
 signal.signal(signal.SIGINT, on_idle_interrupt)
 for fd in (REQUEST, REPLY):
     os.set_inheritable(fd, False)
 output = Output()
 kernel = Kernel()
-preload()
-kernel.settle()
-sys.argv = [""]
-gc.collect()
-gc.freeze()
-channel.send("ready")
-serve()
+main(serving_forks)

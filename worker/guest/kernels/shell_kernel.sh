@@ -10,13 +10,18 @@ __w_state=${WARREN_STATE:-/tmp}/shell.$$
 unset WARREN_STATE OLDPWD
 shopt -s expand_aliases
 trap : INT
+compgen -e >"$__w_state"
+mapfile -t __w_had <"$__w_state"
+__w_functions=()
 
 __w_save() {
     local code=$?
     {
         printf 'cd -- %q 2>/dev/null\n' "$PWD"
-        unset -f __w_save
-        declare -f
+        unset -f __w_save __w_run
+        printf '__w_have=(\n' && compgen -e
+        printf ')\n__w_functions=(\n' && compgen -A function
+        printf ')\n' && declare -f
         alias -p
         export -p
     } >"$__w_state" 2>/dev/null
@@ -44,7 +49,14 @@ while IFS=' ' read -r -u 3 __w_verb __w_size __w_arg; do
         __w_run "$__w_arg"
         __w_exit=$?
         # Not in a function: what is declared there would be local to it.
-        if [[ -f $__w_state ]]; then . "$__w_state" 2>/dev/null; fi
+        if [[ -f $__w_state ]]; then
+            for __w_name in "${__w_functions[@]}"; do unset -f "$__w_name"; done
+            . "$__w_state" 2>/dev/null
+            for __w_name in "${__w_had[@]}"; do
+                if [[ " ${__w_have[*]} " != *" $__w_name "* ]]; then unset -v "$__w_name"; fi
+            done
+            __w_had=("${__w_have[@]}")
+        fi
         if ((__w_exit == 0)); then __w_word=ok; else __w_word=error; fi
         printf 'done 0 %s %d\n' "$__w_word" "$__w_exit" >&4
         ;;
