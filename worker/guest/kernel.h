@@ -12,7 +12,7 @@
 #include "worker/guest/loop.h"
 
 /* One interpreter as a child process: a request pipe, a reply pipe (kernel_msg.h), and its standard
- * output and error. Requests look like replies: "exec N FLAGS\n" + code, "seed 128 -\n" + hex
+ * output and error. Requests look like replies: "exec N FLAG.SERIAL\n" + code, "seed 128 -\n" + hex
  * digits, "shown 0 -\n" (a display was taken).
  */
 
@@ -63,6 +63,7 @@ struct agent_kernel {
     struct agent_timer limit; /* of starting, of the execution, of its end after SIGINT */
 
     struct agent_exec *current;
+    uint32_t serial;          /* of the newest exec request: user code may forge a "done" */
     struct agent_exec *queue; /* next_queued */
     int seeds_out;            /* seed requests without an answer */
     bool seed_wait;           /* the answer to GuestSeed waits for them */

@@ -82,6 +82,10 @@ static int parse_tail(const char *at, const char *end, struct agent_kernel_msg *
             return BASE_EBADMSG;
         }
     }
+    if (m->verb == AGENT_KERNEL_DONE &&
+        (!next_word(&at, end, &word, &len) || !number(word, len, &m->serial) || m->serial < 0)) {
+        return BASE_EBADMSG;
+    }
     return at == end ? 0 : BASE_EBADMSG;
 }
 

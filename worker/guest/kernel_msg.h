@@ -16,7 +16,7 @@
  *     show N           as display, and the interpreter waits for the request "shown"
  *     display N, result N     body: parts, each "type SP length LF bytes"; none: the value is None
  *     error N          body: name NUL value NUL traceback
- *     done 0 WORD CODE        WORD is ok, error, interrupted; CODE the exit code
+ *     done 0 WORD CODE SERIAL WORD is ok, error, interrupted; CODE the exit code
  *     started 0 PID    (fork server) the interpreter is this process */
 
 enum agent_kernel_verb {
@@ -40,6 +40,7 @@ struct agent_kernel_msg {
     enum agent_kernel_verb verb;
     Warren__DoneStatus status; /* done */
     int64_t number;            /* done: exit code; started: pid */
+    int64_t serial;            /* done: of the exec request that it answers */
     const uint8_t *body;       /* into the caller's bytes */
     size_t body_len;
     size_t total; /* bytes of the whole message */

@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -111,8 +113,11 @@ static void start_next(struct agent_kernel *k)
     agent_output_begin(&k->output[1]);
     agent_exec_start(e);
     set_limit(k, e->timeout_ms);
-    if (agent_kernel_request(k, "exec", e->hidden ? "hidden" : "-", base_buf_data(&e->code),
-            base_buf_size(&e->code)) != 0) {
+    char args[32];
+    k->serial = (k->serial + 1) & INT32_MAX;
+    (void)snprintf(args, sizeof args, "%s.%" PRIu32, e->hidden ? "hidden" : "-", k->serial);
+    if (agent_kernel_request(k, "exec", args, base_buf_data(&e->code), base_buf_size(&e->code)) !=
+        0) {
         agent_kernel_kill(k);
     }
 }
@@ -171,6 +176,14 @@ static void on_done(struct agent_kernel *k, const struct agent_kernel_msg *m)
     }
 }
 
+/* User code wrote to the reply pipe: what comes from there cannot be believed any more. */
+static void nonsense(struct agent_kernel *k)
+{
+    LOG_WARN(k->runner->log, "kernel sent nonsense kernel=%s", k->name);
+    k->reply_eof = true;
+    agent_kernel_kill(k);
+}
+
 static void on_message(struct agent_kernel *k, const struct agent_kernel_msg *m)
 {
     switch (m->verb) {
@@ -203,8 +216,10 @@ static void on_message(struct agent_kernel *k, const struct agent_kernel_msg *m)
         }
         return;
     case AGENT_KERNEL_DONE:
-        if (k->current != NULL) {
+        if (k->current != NULL && m->serial == k->serial) {
             on_done(k, m);
+        } else {
+            nonsense(k);
         }
         return;
     case AGENT_KERNEL_STARTED:
@@ -293,10 +308,8 @@ static bool handle_messages(struct agent_kernel *k)
             return true;
         }
         if (rc < 0) {
-            LOG_WARN(k->runner->log, "kernel sent nonsense kernel=%s", k->name);
             base_buf_clear(&k->in);
-            k->reply_eof = true;
-            agent_kernel_kill(k);
+            nonsense(k);
             return true;
         }
         if (!k->marked) {

@@ -247,7 +247,9 @@ function report(error) {
   return ['error', 1];
 }
 
-async function execute(code, hidden) {
+async function execute(code, argument) {
+  const [flag, serial] = argument.split('.');
+  const hidden = flag === 'hidden';
   let status = ['ok', 0];
   try {
     const value = await runCell(code, hidden);
@@ -262,7 +264,7 @@ async function execute(code, hidden) {
       status = ['error', 1];
     }
   }
-  send('done', Buffer.alloc(0), ` ${status[0]} ${status[1]}`);
+  send('done', Buffer.alloc(0), ` ${status[0]} ${status[1]} ${serial}`);
 }
 
 // --- The process -------------------------------------------------------------------------------
@@ -329,7 +331,7 @@ let input = Buffer.alloc(0);
 
 function handle(verb, argument, body) {
   if (verb === 'exec') {
-    execute(body.toString(), argument === 'hidden');
+    execute(body.toString(), argument);
   } else if (verb === 'seed') {
     send('seeded', Buffer.alloc(0)); // started after a seed: nothing here is a copy
   }

@@ -645,10 +645,11 @@ def serve():
         verb, argument, body = request
         if verb == "exec":
             output.restore()
-            status, code = kernel.execute(body.decode("utf-8", "replace"), argument == "hidden")
+            flag, serial = argument.split(".")
+            status, code = kernel.execute(body.decode("utf-8", "replace"), flag == "hidden")
             if os_getpid() != kernel.pid:
                 os._exit(code)  # a child that the cell forked and that came out of it
-            channel.send("done", b"", " %s %d" % (status, code))
+            channel.send("done", b"", " %s %d %s" % (status, code, serial))
         elif verb == "seed":
             reseed(body)
             channel.send("seeded")

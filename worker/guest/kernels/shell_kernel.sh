@@ -46,7 +46,7 @@ while IFS=' ' read -r -u 3 __w_verb __w_size __w_arg; do
         exec 1>&6 2>&7
         IFS= LC_ALL=C read -r -N "$__w_size" -u 3 __w_code
         rm -f "$__w_state"
-        __w_run "$__w_arg"
+        __w_run "${__w_arg%.*}"
         __w_exit=$?
         # Not in a function: what is declared there would be local to it.
         if [[ -f $__w_state ]]; then
@@ -58,7 +58,7 @@ while IFS=' ' read -r -u 3 __w_verb __w_size __w_arg; do
             __w_had=("${__w_have[@]}")
         fi
         if ((__w_exit == 0)); then __w_word=ok; else __w_word=error; fi
-        printf 'done 0 %s %d\n' "$__w_word" "$__w_exit" >&4
+        printf 'done 0 %s %d %s\n' "$__w_word" "$__w_exit" "${__w_arg#*.}" >&4
         ;;
     seed)
         IFS= LC_ALL=C read -r -N "$__w_size" -u 3 __w_code
