@@ -13,3 +13,14 @@ endfunction()
 
 warren_sim(seeds --seeds 1..200)
 warren_sim(twice --seeds 1001..1030 --twice)
+
+# Membership alone, at sizes and with faults of its own.
+add_library(swim_sim_lib STATIC sim/swim_sim.c sim/swim_sim_check.c sim/swim_sim_net.c
+  sim/swim_sim_queue.c)
+target_link_libraries(swim_sim_lib PUBLIC scheduler_wire scheduler_core PRIVATE warren_flags)
+set_target_properties(swim_sim_lib PROPERTIES C_CLANG_TIDY "")
+add_executable(swim_sim sim/swim_sim_main.c)
+target_link_libraries(swim_sim PRIVATE swim_sim_lib warren_flags)
+set_target_properties(swim_sim PROPERTIES C_CLANG_TIDY "")
+add_test(NAME sim.swim COMMAND swim_sim --seeds 1..100 --quiet)
+set_tests_properties(sim.swim PROPERTIES LABELS sim)
