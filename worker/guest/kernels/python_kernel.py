@@ -606,14 +606,13 @@ def become_interpreter(group, uid, gid, fds):
     for number, fd in enumerate(fds, 1):
         os.dup2(fd, number, number <= 2)
         os.close(fd)
-    if group != "-":
-        with open(group, "w") as file:
-            file.write("0")
     if int(uid) >= 0:
         os.seteuid(0)
-        if group != "-":
-            with open("/proc/self/oom_score_adj", "w") as file:
+    if group != "-":
+        for path in (group, "/proc/self/oom_score_adj"):
+            with open(path, "w") as file:
                 file.write("0")
+    if int(uid) >= 0:
         os.setgroups([])
         os.setresgid(int(gid), int(gid), int(gid))
         os.setresuid(int(uid), int(uid), int(uid))
