@@ -6,6 +6,8 @@ warren_unit(cli_setup SOURCES unit/cli/test_setup.c DEPS warren_cli)
 add_test(NAME unit.leaks COMMAND ${CMAKE_SOURCE_DIR}/tests/lib/test_leaks.py)
 set_tests_properties(unit.leaks PROPERTIES LABELS unit
   ENVIRONMENT "PYTHONDONTWRITEBYTECODE=1")
-add_test(NAME unit.cli_up COMMAND ${CMAKE_SOURCE_DIR}/tests/integration/test_cli_up.py)
-set_tests_properties(unit.cli_up PROPERTIES LABELS unit
-  ENVIRONMENT "WARREN_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONDONTWRITEBYTECODE=1")
+foreach(part up client)
+  add_test(NAME unit.cli_${part} COMMAND ${CMAKE_SOURCE_DIR}/tests/integration/test_cli_${part}.py)
+  set_tests_properties(unit.cli_${part} PROPERTIES LABELS unit
+    ENVIRONMENT "WARREN_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONDONTWRITEBYTECODE=1")
+endforeach()
