@@ -11,3 +11,9 @@ add_test(NAME integration.guest
           $<TARGET_FILE:warren-guest>)
 set_tests_properties(integration.guest PROPERTIES LABELS integration SKIP_RETURN_CODE 77
   RUN_SERIAL ON TIMEOUT 600)
+warren_unit(worker_rpc SOURCES unit/worker/test_rpc.c unit/worker/rpc_rig.c lib/fake_engine.c
+  DEPS worker_rpc)
+warren_unit(worker_rpc_exec SOURCES unit/worker/test_rpc_exec.c unit/worker/rpc_rig.c
+  lib/fake_engine.c DEPS worker_rpc)
+warren_fuzz(worker_request SOURCES fuzz/fuzz_worker_request.c DEPS worker_wire)
+warren_fuzz(worker_rows SOURCES fuzz/fuzz_worker_rows.c DEPS worker_wire)

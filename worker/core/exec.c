@@ -269,6 +269,11 @@ struct worker_exec *worker_exec_lost(struct worker_execs *j, proto_epoch epoch, 
     return NULL;
 }
 
+void worker_exec_give_up(struct worker_execs *j, struct worker_exec *x, uint64_t now_ns)
+{
+    end(j, x, WORKER_EXEC_UNKNOWN, now_ns);
+}
+
 struct worker_exec *worker_exec_running(const struct worker_execs *j, const struct worker_exec *x)
 {
     const struct worker_list *l = x == NULL ? j->running.next : x->link.next;
@@ -308,10 +313,13 @@ enum worker_exec_drop worker_exec_expire(
 
 uint64_t worker_exec_deadline_ns(const struct worker_execs *j)
 {
-    const struct worker_list *l = worker_list_first(&j->finished);
-    return l == NULL ? UINT64_MAX
-                     : CONTAINER_OF(l, struct worker_exec, link)->ended_ns +
-                           j->cfg.retention_ms * BASE_NS_PER_MS;
+    for (const struct worker_list *l = j->finished.next; l != &j->finished; l = l->next) {
+        const struct worker_exec *x = CONTAINER_OF(l, struct worker_exec, link);
+        if (worker_list_empty(&x->readers)) {
+            return x->ended_ns + j->cfg.retention_ms * BASE_NS_PER_MS;
+        }
+    }
+    return UINT64_MAX;
 }
 
 uint64_t worker_exec_bytes(const struct worker_execs *j)

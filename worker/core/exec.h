@@ -53,6 +53,7 @@ struct worker_exec {
     uint64_t bytes;    /* stored events */
     uint64_t started_ns;
     uint64_t ended_ns;
+    void *shell; /* the shell's, untouched here; NULL at first */
 };
 
 struct worker_execs; /* private */
@@ -118,6 +119,9 @@ void worker_exec_finish(struct worker_execs *j, struct worker_exec *x, uint64_t 
  * one by one, NULL when there is no more. */
 struct worker_exec *worker_exec_lost(struct worker_execs *j, proto_epoch epoch, uint64_t now_ns);
 
+/* A running one whose outcome cannot be known any more: UNKNOWN. */
+void worker_exec_give_up(struct worker_execs *j, struct worker_exec *x, uint64_t now_ns);
+
 /* Running executions one by one: x NULL for the first. */
 struct worker_exec *worker_exec_running(const struct worker_execs *j, const struct worker_exec *x);
 
@@ -132,7 +136,8 @@ enum worker_exec_drop {
 enum worker_exec_drop worker_exec_expire(
     struct worker_execs *j, uint64_t now_ns, struct worker_exec **ret);
 
-/* When worker_exec_expire() is due for age (UINT64_MAX: never). */
+/* When worker_exec_expire() is due for age (UINT64_MAX: never); what is being read does not count.
+ */
 uint64_t worker_exec_deadline_ns(const struct worker_execs *j);
 
 uint64_t worker_exec_bytes(const struct worker_execs *j);

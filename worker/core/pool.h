@@ -126,7 +126,7 @@ enum worker_pool_event_kind {
     WORKER_EV_HOLD,         /* session, epoch: something more runs in it */
     WORKER_EV_RELEASE,      /* session, epoch: one hold less; counts as use */
     WORKER_EV_TOUCH,        /* session, epoch: use without a hold */
-    WORKER_EV_END,          /* session, epoch, end: only LIVE or FROZEN ones */
+    WORKER_EV_END,          /* session, epoch, end: only what runs or is being adopted */
     WORKER_EV_DRAIN,        /* on: no new session; end_all: the running ones end too */
     WORKER_EV_RESTORE,      /* restore: a row of the store after a restart, before any request */
     WORKER_EV_RESTORE_TOMB, /* restore: an ended session's row */

@@ -541,8 +541,9 @@ void worker_pool_use(struct worker_pools *p, const struct worker_pool_event *ev)
 {
     REQUIRE(ev->session < p->cfg.vms_max);
     struct worker_session *s = &p->sessions[ev->session];
-    if (ev->epoch == 0 || s->epoch != ev->epoch ||
-        (s->state != WORKER_SESSION_LIVE && s->state != WORKER_SESSION_FROZEN)) {
+    bool runs = s->state == WORKER_SESSION_LIVE || s->state == WORKER_SESSION_FROZEN;
+    bool ends = s->state == WORKER_SESSION_ADOPTING && ev->kind == WORKER_EV_END;
+    if (ev->epoch == 0 || s->epoch != ev->epoch || !(runs || ends)) {
         return;
     }
     if (ev->kind == WORKER_EV_HOLD) {

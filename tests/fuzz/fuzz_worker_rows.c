@@ -1,0 +1,48 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/wire/rows.h"
+
+/* The first byte chooses the table. What is read as a row must be written as the same bytes. */
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+
+static void same(const uint8_t *data, size_t n, const uint8_t *out, size_t out_n)
+{
+    if (n != out_n || memcmp(data, out, n) != 0) {
+        abort();
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    uint8_t out[WORKER_ROW_MAX];
+    if (n == 0) {
+        return 0;
+    }
+    uint8_t table = data[0];
+    data++;
+    n--;
+    if (table % 4 == 0) {
+        struct worker_row_session r;
+        if (worker_row_session_decode(data, n, &r) == 0) {
+            same(data, n, out, worker_row_session_encode(&r, out));
+        }
+    } else if (table % 4 == 1) {
+        struct worker_row_vm r;
+        if (worker_row_vm_decode(data, n, &r) == 0) {
+            same(data, n, out, worker_row_vm_encode(&r, out));
+        }
+    } else if (table % 4 == 2) {
+        struct worker_row_fence r;
+        if (worker_row_fence_decode(data, n, &r) == 0) {
+            same(data, n, out, worker_row_fence_encode(&r, out));
+        }
+    } else {
+        struct worker_exec x;
+        if (worker_row_exec_decode(data, n, &x) == 0) {
+            same(data, n, out, worker_row_exec_encode(&x, out));
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,66 @@
+#pragma once
+#include "proto/base/buf.h"
+#include "proto/net/loop_zmq.h"
+#include "proto/session.pb-c.h"
+#include "tests/lib/check.h"
+#include "tests/lib/fake_engine.h"
+#include "worker/io/rpc.h"
+#include "worker/io/session_io.h"
+#include "worker/io/store.h"
+
+/* A worker without microVMs (tests/lib/fake_engine.h) and a gateway's sockets, in one loop. */
+
+struct rig_message {
+    struct proto_envelope env;
+    struct base_buf body;
+};
+
+struct rig {
+    struct ev_loop *loop;
+    struct base_log log;
+    struct fake_world *world;
+    struct worker_store *run, *node;
+    struct worker_sessions *sessions;
+    struct worker_engine *engine;
+    struct worker_rpc *rpc;
+    struct proto_net *net;
+    struct proto_net_socket *sockets[2];
+    struct rig_message inbox[4096];
+    uint32_t inbox_n;
+    uint64_t corr;
+    uint32_t sessions_max, ready;
+    uint32_t cooldown_ms;
+    uint32_t view;
+    uint32_t deadline_ms; /* of requests sent from now on; 0: none */
+};
+
+/* Two sessions at most, none ready, unless changed before. */
+void rig_init(struct rig *r);
+void rig_start(struct rig *r); /* the worker */
+void rig_stop(struct rig *r);  /* as by kill -9: what is not committed is lost */
+void rig_deinit(struct rig *r);
+
+/* Runs the loop until the condition holds; the test is ended when that takes a minute. */
+#define RIG_UNTIL(r, cond)                                                                         \
+    do {                                                                                           \
+        (void)alarm(60);                                                                           \
+        while (!(cond)) {                                                                          \
+            ev_run((r)->loop, EVRUN_ONCE);                                                         \
+        }                                                                                          \
+        (void)alarm(0);                                                                            \
+    } while (0)
+
+/* Sends a request for pool "python" and identifier `name` (NULL: none); returns its corr. */
+uint64_t rig_send(struct rig *r, enum proto_net_class class, const char *name, Warren__Request *q);
+void rig_envelope(struct rig *r, enum proto_net_class class, const struct proto_envelope *env,
+    const void *body, size_t n);
+/* The k-th message of a kind for a corr so far, NULL when there are fewer. */
+const struct rig_message *rig_got(
+    const struct rig *r, uint64_t corr, enum proto_envelope_type type, uint32_t k);
+uint32_t rig_count(const struct rig *r, uint64_t corr, enum proto_envelope_type type);
+/* Waits for HEAD or END; the caller frees. */
+Warren__Reply *rig_reply(struct rig *r, uint64_t corr, enum proto_envelope_type type);
+/* Waits for END and returns its status. */
+Warren__Status rig_status(struct rig *r, uint64_t corr);
+
+uint64_t rig_exec(struct rig *r, const char *name, uint8_t id, const char *code);

@@ -1,0 +1,422 @@
+#include <unistd.h>
+
+#include "proto/base/hash.h"
+#include "tests/unit/worker/rpc_rig.h"
+
+static struct rig r;
+
+static void setup(void)
+{
+    memset(&r, 0, sizeof r);
+    rig_init(&r);
+}
+
+/* --- files --------------------------------------------------------------------------------- */
+
+static uint64_t put(const char *path, uint64_t size_max)
+{
+    Warren__Request q = WARREN__REQUEST__INIT;
+    Warren__FilePut f = WARREN__FILE_PUT__INIT;
+    f.path = (char *)(uintptr_t)path;
+    f.size_max = size_max;
+    q.op_case = WARREN__REQUEST__OP_FILE_PUT;
+    q.file_put = &f;
+    return rig_send(&r, PROTO_NET_BULK, "alice", &q);
+}
+
+static uint64_t get(const char *path)
+{
+    Warren__Request q = WARREN__REQUEST__INIT;
+    Warren__FileGet f = WARREN__FILE_GET__INIT;
+    f.path = (char *)(uintptr_t)path;
+    q.op_case = WARREN__REQUEST__OP_FILE_GET;
+    q.file_get = &f;
+    return rig_send(&r, PROTO_NET_BULK, "alice", &q);
+}
+
+static void chunk(uint64_t corr, uint32_t seq, const void *data, size_t n, bool fin)
+{
+    struct proto_envelope env = {.type = PROTO_ENVELOPE_CHUNK,
+        .corr = corr,
+        .seq = seq,
+        .flags = fin ? PROTO_ENVELOPE_FIN : 0};
+    rig_envelope(&r, PROTO_NET_BULK, &env, data, n);
+}
+
+static uint32_t credits(uint64_t corr)
+{
+    uint32_t n = 0;
+    for (uint32_t k = 0; rig_got(&r, corr, PROTO_ENVELOPE_CREDIT, k) != NULL; k++) {
+        n += rig_got(&r, corr, PROTO_ENVELOPE_CREDIT, k)->env.seq;
+    }
+    return n;
+}
+
+static uint8_t content[1000000];
+
+static void upload(const char *path, size_t size)
+{
+    uint64_t c = put(path, 0);
+    Warren__Reply *head = rig_reply(&r, c, PROTO_ENVELOPE_HEAD);
+    CHECK_EQ(head->status, WARREN__STATUS__STATUS_OK);
+    warren__reply__free_unpacked(head, NULL);
+    uint32_t seq = 0;
+    for (size_t at = 0; at < size || seq == 0; seq++) {
+        RIG_UNTIL(&r, seq < PROTO_CHUNK_CREDIT + credits(c)); /* as a gateway does */
+        size_t n = size - at < PROTO_CHUNK_BYTES ? size - at : PROTO_CHUNK_BYTES;
+        chunk(c, seq, content + at, n, at + n == size);
+        at += n;
+    }
+    Warren__Reply *end = rig_reply(&r, c, PROTO_ENVELOPE_END);
+    CHECK_EQ(end->status, WARREN__STATUS__STATUS_OK);
+    CHECK(end->file != NULL && end->file->size == size);
+    CHECK_STR(end->file->name, path);
+    warren__reply__free_unpacked(end, NULL);
+}
+
+TEST(files_go_up_and_come_down_in_chunks_under_credit)
+{
+    setup();
+    for (size_t i = 0; i < sizeof content; i++) {
+        content[i] = (uint8_t)(base_hash_mix64(i) >> 8);
+    }
+    fake_world_slow(r.world, 30000); /* the guest is slower than the gateway */
+    upload("data.bin", sizeof content);
+    upload("empty", 0);
+    uint64_t c = get("data.bin");
+    uint32_t seen = 0, given = 0;
+    while (rig_got(&r, c, PROTO_ENVELOPE_END, 0) == NULL) {
+        RIG_UNTIL(&r, rig_count(&r, c, PROTO_ENVELOPE_CHUNK) > seen ||
+                          rig_got(&r, c, PROTO_ENVELOPE_END, 0) != NULL);
+        seen = rig_count(&r, c, PROTO_ENVELOPE_CHUNK);
+        CHECK(seen <= given + PROTO_CHUNK_CREDIT);
+        struct proto_envelope env = {.type = PROTO_ENVELOPE_CREDIT, .corr = c, .seq = seen - given};
+        rig_envelope(&r, PROTO_NET_BULK, &env, NULL, 0);
+        given = seen;
+    }
+    size_t at = 0;
+    for (uint32_t k = 0; k < seen; k++) {
+        const struct rig_message *m = rig_got(&r, c, PROTO_ENVELOPE_CHUNK, k);
+        CHECK_EQ(m->env.seq, k);
+        CHECK_EQ(m->env.flags, k + 1 == seen ? PROTO_ENVELOPE_FIN : 0);
+        CHECK(memcmp(base_buf_data(&m->body), content + at, base_buf_size(&m->body)) == 0);
+        at += base_buf_size(&m->body);
+    }
+    CHECK_EQ(at, sizeof content);
+    Warren__Reply *head = rig_reply(&r, c, PROTO_ENVELOPE_HEAD);
+    CHECK(head->file != NULL && head->file->size == sizeof content);
+    warren__reply__free_unpacked(head, NULL);
+    c = get("empty");
+    CHECK_EQ(rig_status(&r, c), WARREN__STATUS__STATUS_OK);
+    CHECK_EQ(rig_count(&r, c, PROTO_ENVELOPE_CHUNK), 1);
+    CHECK_EQ(rig_status(&r, get("absent")), WARREN__STATUS__STATUS_NOT_FOUND);
+    rig_deinit(&r);
+}
+
+TEST(a_reader_that_gives_no_credit_gets_four_chunks_and_holds_up_nobody)
+{
+    setup();
+    upload("data.bin", sizeof content);
+    uint64_t c = get("data.bin");
+    RIG_UNTIL(&r, rig_count(&r, c, PROTO_ENVELOPE_CHUNK) == PROTO_CHUNK_CREDIT);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 1, "say x")), WARREN__STATUS__STATUS_OK);
+    CHECK_EQ(rig_count(&r, c, PROTO_ENVELOPE_CHUNK), PROTO_CHUNK_CREDIT);
+    struct proto_envelope env = {.type = PROTO_ENVELOPE_RESET, .corr = c};
+    rig_envelope(&r, PROTO_NET_BULK, &env, NULL, 0);
+    struct worker_rpc_stats s;
+    RIG_UNTIL(&r, (worker_rpc_stats(r.rpc, &s), s.exchanges == 0));
+    rig_deinit(&r);
+}
+
+TEST(uploads_that_break_the_rules_end_and_leave_no_file)
+{
+    setup();
+    uint64_t c = put("big", 100000);
+    warren__reply__free_unpacked(rig_reply(&r, c, PROTO_ENVELOPE_HEAD), NULL);
+    chunk(c, 0, content, PROTO_CHUNK_BYTES, false);
+    chunk(c, 1, content, PROTO_CHUNK_BYTES, true);
+    CHECK_EQ(rig_status(&r, c), WARREN__STATUS__STATUS_TOO_LARGE);
+    c = put("order", 0);
+    warren__reply__free_unpacked(rig_reply(&r, c, PROTO_ENVELOPE_HEAD), NULL);
+    chunk(c, 1, content, 10, true);
+    CHECK_EQ(rig_status(&r, c), WARREN__STATUS__STATUS_INVALID);
+    fake_world_slow(r.world, 1); /* five chunks and more without credit for the fifth */
+    c = put("credit", 0);
+    warren__reply__free_unpacked(rig_reply(&r, c, PROTO_ENVELOPE_HEAD), NULL);
+    for (uint32_t i = 0; i < 12; i++) {
+        chunk(c, i, content, PROTO_CHUNK_BYTES, false);
+    }
+    CHECK_EQ(rig_status(&r, c), WARREN__STATUS__STATUS_INVALID);
+    fake_world_slow(r.world, 0);
+    c = put("given up", 0);
+    warren__reply__free_unpacked(rig_reply(&r, c, PROTO_ENVELOPE_HEAD), NULL);
+    chunk(c, 0, content, 10, false);
+    struct proto_envelope env = {.type = PROTO_ENVELOPE_RESET, .corr = c};
+    rig_envelope(&r, PROTO_NET_BULK, &env, NULL, 0);
+    struct worker_rpc_stats s;
+    RIG_UNTIL(&r, (worker_rpc_stats(r.rpc, &s), s.exchanges == 0));
+    CHECK_EQ(fake_world_files(r.world), 0);
+    rig_deinit(&r);
+}
+
+static uint64_t path_op(Warren__Request__OpCase op, const char *path)
+{
+    Warren__Request q = WARREN__REQUEST__INIT;
+    Warren__FileList l = WARREN__FILE_LIST__INIT;
+    Warren__FileStat s = WARREN__FILE_STAT__INIT;
+    Warren__FileDelete d = WARREN__FILE_DELETE__INIT;
+    l.path = s.path = d.path = (char *)(uintptr_t)path;
+    q.op_case = op;
+    if (op == WARREN__REQUEST__OP_FILE_LIST) {
+        q.file_list = &l;
+    } else if (op == WARREN__REQUEST__OP_FILE_STAT) {
+        q.file_stat = &s;
+    } else {
+        q.file_delete = &d;
+    }
+    return rig_send(&r, PROTO_NET_CTL, "alice", &q);
+}
+
+TEST(files_are_listed_looked_at_and_deleted)
+{
+    setup();
+    upload("a.csv", 10);
+    upload("b.png", 70000);
+    Warren__Reply *end =
+        rig_reply(&r, path_op(WARREN__REQUEST__OP_FILE_LIST, ""), PROTO_ENVELOPE_END);
+    CHECK_EQ(end->n_files, 2);
+    CHECK_STR(end->files[1]->name, "b.png");
+    CHECK_EQ(end->files[1]->size, 70000);
+    warren__reply__free_unpacked(end, NULL);
+    end = rig_reply(&r, path_op(WARREN__REQUEST__OP_FILE_STAT, "a.csv"), PROTO_ENVELOPE_END);
+    CHECK(end->file != NULL && end->file->size == 10);
+    warren__reply__free_unpacked(end, NULL);
+    CHECK_EQ(rig_status(&r, path_op(WARREN__REQUEST__OP_FILE_DELETE, "a.csv")),
+        WARREN__STATUS__STATUS_OK);
+    CHECK_EQ(rig_status(&r, path_op(WARREN__REQUEST__OP_FILE_DELETE, "a.csv")),
+        WARREN__STATUS__STATUS_NOT_FOUND);
+    CHECK_EQ(fake_world_files(r.world), 1);
+    rig_deinit(&r);
+}
+
+TEST(a_microvm_that_dies_under_a_transfer_is_told)
+{
+    setup();
+    upload("data.bin", sizeof content);
+    uint64_t c = get("data.bin");
+    RIG_UNTIL(&r, rig_count(&r, c, PROTO_ENVELOPE_CHUNK) == PROTO_CHUNK_CREDIT);
+    for (uint32_t i = 0; i < 4; i++) {
+        fake_world_die(r.world, i);
+    }
+    CHECK_EQ(rig_status(&r, c), WARREN__STATUS__STATUS_LOST);
+    rig_deinit(&r);
+}
+
+/* --- sessions and pools -------------------------------------------------------------------- */
+
+static uint64_t session_op(Warren__Request__OpCase op, const char *name, uint64_t generation)
+{
+    static Warren__SessionGet g = WARREN__SESSION_GET__INIT;
+    static Warren__SessionDelete d = WARREN__SESSION_DELETE__INIT;
+    static Warren__SessionList l = WARREN__SESSION_LIST__INIT;
+    static Warren__PoolGet p = WARREN__POOL_GET__INIT;
+    Warren__Request q = WARREN__REQUEST__INIT;
+    q.op_case = op;
+    q.expect_generation = generation;
+    if (op == WARREN__REQUEST__OP_SESSION_GET) {
+        q.session_get = &g;
+    } else if (op == WARREN__REQUEST__OP_SESSION_DELETE) {
+        q.session_delete = &d;
+    } else if (op == WARREN__REQUEST__OP_SESSION_LIST) {
+        q.session_list = &l;
+    } else {
+        q.pool_get = &p;
+    }
+    return rig_send(&r, PROTO_NET_CTL, name, &q);
+}
+
+TEST(sessions_are_found_listed_and_deleted_for_good)
+{
+    setup();
+    CHECK_EQ(rig_status(&r, session_op(WARREN__REQUEST__OP_SESSION_GET, "alice", 0)),
+        WARREN__STATUS__STATUS_NOT_FOUND);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 1, "say x")), WARREN__STATUS__STATUS_OK);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "bobby", 2, "say x")), WARREN__STATUS__STATUS_OK);
+    Warren__Reply *end =
+        rig_reply(&r, session_op(WARREN__REQUEST__OP_SESSION_GET, "alice", 0), PROTO_ENVELOPE_END);
+    CHECK(end->session != NULL && end->session->identifier.len == 5);
+    CHECK_STR(end->session->state, "running");
+    uint64_t generation = end->session->generation;
+    warren__reply__free_unpacked(end, NULL);
+    end = rig_reply(&r, session_op(WARREN__REQUEST__OP_SESSION_LIST, NULL, 0), PROTO_ENVELOPE_END);
+    CHECK(end->n_sessions == 2 && end->total == 2);
+    warren__reply__free_unpacked(end, NULL);
+    end = rig_reply(&r, rig_exec(&r, "carol", 3, "say x"), PROTO_ENVELOPE_END);
+    CHECK_EQ(end->status, WARREN__STATUS__STATUS_FULL);
+    CHECK_STR(end->code, "PoolFull");
+    CHECK(end->retry_after_ms >= 1000);
+    warren__reply__free_unpacked(end, NULL);
+    CHECK_EQ(
+        rig_status(&r, session_op(WARREN__REQUEST__OP_SESSION_DELETE, "alice", generation + 9)),
+        WARREN__STATUS__STATUS_LOST);
+    CHECK_EQ(rig_status(&r, session_op(WARREN__REQUEST__OP_SESSION_DELETE, "alice", 0)),
+        WARREN__STATUS__STATUS_OK);
+    CHECK_EQ(fake_world_alive(r.world), 1);
+    CHECK_EQ(rig_status(&r, session_op(WARREN__REQUEST__OP_SESSION_DELETE, "alice", 0)),
+        WARREN__STATUS__STATUS_NOT_FOUND);
+    end = rig_reply(&r, rig_exec(&r, "alice", 4, "say x"), PROTO_ENVELOPE_END);
+    CHECK_STR(end->session->recreated, "deleted");
+    warren__reply__free_unpacked(end, NULL);
+    rig_deinit(&r);
+}
+
+TEST(deleting_under_a_running_execution_tells_its_client)
+{
+    setup();
+    uint64_t a = rig_exec(&r, "alice", 1, "say x\nhold");
+    RIG_UNTIL(&r, rig_count(&r, a, PROTO_ENVELOPE_EVENT) == 1);
+    uint64_t d = session_op(WARREN__REQUEST__OP_SESSION_DELETE, "alice", 0);
+    CHECK_EQ(rig_status(&r, a), WARREN__STATUS__STATUS_OUTCOME_UNKNOWN);
+    CHECK_EQ(rig_status(&r, d), WARREN__STATUS__STATUS_OK);
+    rig_deinit(&r);
+}
+
+TEST(an_expected_generation_is_kept_or_lost_never_replaced)
+{
+    setup();
+    Warren__Request q = WARREN__REQUEST__INIT;
+    Warren__FileStat s = WARREN__FILE_STAT__INIT;
+    q.op_case = WARREN__REQUEST__OP_FILE_STAT;
+    q.file_stat = &s;
+    q.expect_generation = 77;
+    CHECK_EQ(rig_status(&r, rig_send(&r, PROTO_NET_CTL, "alice", &q)), WARREN__STATUS__STATUS_LOST);
+    q.expect_generation = 0;
+    q.no_allocate = true;
+    q.key = NULL;
+    CHECK_EQ(
+        rig_status(&r, rig_send(&r, PROTO_NET_CTL, "alice", &q)), WARREN__STATUS__STATUS_NOT_FOUND);
+    CHECK_EQ(fake_world_alive(r.world), 0);
+    rig_deinit(&r);
+}
+
+TEST(a_pool_tells_its_numbers)
+{
+    memset(&r, 0, sizeof r);
+    r.ready = 2;
+    r.sessions_max = 3;
+    rig_init(&r);
+    RIG_UNTIL(&r, worker_session_ready(r.sessions));
+    Warren__Reply *end =
+        rig_reply(&r, session_op(WARREN__REQUEST__OP_POOL_GET, NULL, 0), PROTO_ENVELOPE_END);
+    CHECK(end->pool != NULL && end->pool->ready == 2 && end->pool->sessions_max == 3);
+    CHECK_STR(end->pool->state, "ready");
+    CHECK_STR(end->pool->container_type, "PythonLTS");
+    CHECK_STR(end->pool->template_id, "t1");
+    warren__reply__free_unpacked(end, NULL);
+    worker_session_drain(r.sessions, true, true);
+    RIG_UNTIL(&r, worker_session_idle(r.sessions));
+    CHECK_EQ(fake_world_alive(r.world), 0);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 1, "say x")), WARREN__STATUS__STATUS_UNAVAILABLE);
+    rig_deinit(&r);
+}
+
+TEST(failed_starts_and_claims_are_replaced_behind_the_client_s_back)
+{
+    memset(&r, 0, sizeof r);
+    r.ready = 1;
+    rig_init(&r);
+    RIG_UNTIL(&r, worker_session_ready(r.sessions));
+    fake_world_fail_claims(r.world, 1);
+    fake_world_fail_starts(r.world, 1);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 1, "say x")), WARREN__STATUS__STATUS_OK);
+    rig_deinit(&r);
+}
+
+TEST(a_session_expires_after_its_cooldown)
+{
+    memset(&r, 0, sizeof r);
+    r.cooldown_ms = 100;
+    rig_init(&r);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 1, "say x")), WARREN__STATUS__STATUS_OK);
+    RIG_UNTIL(&r, fake_world_alive(r.world) == 0);
+    Warren__Reply *end = rig_reply(&r, rig_exec(&r, "alice", 2, "say x"), PROTO_ENVELOPE_END);
+    CHECK_STR(end->session->recreated, "expired");
+    warren__reply__free_unpacked(end, NULL);
+    rig_deinit(&r);
+}
+
+/* --- bad and late requests ----------------------------------------------------------------- */
+
+TEST(waiting_requests_end_at_their_deadline_or_by_reset)
+{
+    setup();
+    fake_world_hold_starts(r.world, true);
+    Warren__Request q = WARREN__REQUEST__INIT;
+    Warren__FileStat s = WARREN__FILE_STAT__INIT;
+    q.op_case = WARREN__REQUEST__OP_FILE_STAT;
+    q.file_stat = &s;
+    r.deadline_ms = 50;
+    CHECK_EQ(
+        rig_status(&r, rig_send(&r, PROTO_NET_CTL, "alice", &q)), WARREN__STATUS__STATUS_TIMEOUT);
+    r.deadline_ms = 0;
+    uint64_t a = rig_exec(&r, "bobby", 1, "say x");
+    struct proto_envelope env = {.type = PROTO_ENVELOPE_RESET, .corr = a};
+    rig_envelope(&r, PROTO_NET_CTL, &env, NULL, 0);
+    struct worker_rpc_stats st;
+    RIG_UNTIL(&r, (worker_rpc_stats(r.rpc, &st),
+                      st.requests == 2 && st.exchanges == 0 && st.request_bytes == 0));
+    fake_world_hold_starts(r.world, false);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "carol", 2, "say x")), WARREN__STATUS__STATUS_OK);
+    CHECK_EQ(fake_world_runs(r.world), 1);
+    rig_deinit(&r);
+}
+
+TEST(wrong_requests_are_refused_with_a_reason)
+{
+    setup();
+    struct proto_envelope env = {.type = PROTO_ENVELOPE_REQ, .corr = 1000};
+    rig_envelope(&r, PROTO_NET_CTL, &env, "\xff\xff\xff", 3);
+    CHECK_EQ(rig_status(&r, 1000), WARREN__STATUS__STATUS_INVALID);
+    /* 60,000 empty arguments: a small message that wants a lot of memory. */
+    static uint8_t bomb[3 + 120000];
+    bomb[0] = 0x52; /* exec, 120000 bytes */
+    bomb[1] = 0xc0;
+    bomb[2] = 0xa9;
+    bomb[3] = 0x07;
+    for (size_t i = 4; i + 1 < sizeof bomb; i += 2) {
+        bomb[i] = 0x42; /* argv */
+    }
+    env.corr = 1001;
+    rig_envelope(&r, PROTO_NET_CTL, &env, bomb, sizeof bomb);
+    CHECK_EQ(rig_status(&r, 1001), WARREN__STATUS__STATUS_INVALID);
+    Warren__Request q = WARREN__REQUEST__INIT;
+    CHECK_EQ(rig_status(&r, rig_send(&r, PROTO_NET_CTL, "alice", &q)),
+        WARREN__STATUS__STATUS_INVALID); /* no operation */
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "al", 1, "say x")), WARREN__STATUS__STATUS_INVALID);
+    Warren__Key key = WARREN__KEY__INIT;
+    Warren__FileStat s = WARREN__FILE_STAT__INIT;
+    key.pool = (char *)(uintptr_t) "nowhere";
+    key.identifier = (ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t) "alice", .len = 5};
+    warren__request__init(&q);
+    q.key = &key;
+    q.op_case = WARREN__REQUEST__OP_FILE_STAT;
+    q.file_stat = &s;
+    Warren__Reply *end = rig_reply(&r, rig_send(&r, PROTO_NET_CTL, NULL, &q), PROTO_ENVELOPE_END);
+    CHECK_EQ(end->status, WARREN__STATUS__STATUS_NOT_FOUND);
+    CHECK_STR(end->code, "pool");
+    warren__reply__free_unpacked(end, NULL);
+    r.view = 2;
+    end = rig_reply(&r, rig_exec(&r, "alice", 1, "say x"), PROTO_ENVELOPE_END);
+    CHECK_EQ(end->status, WARREN__STATUS__STATUS_RETRY);
+    CHECK_EQ(end->view, 1);
+    warren__reply__free_unpacked(end, NULL);
+    env.type = PROTO_ENVELOPE_PING;
+    env.corr = 1002;
+    rig_envelope(&r, PROTO_NET_CTL, &env, NULL, 0);
+    RIG_UNTIL(&r, rig_got(&r, 1002, PROTO_ENVELOPE_PONG, 0) != NULL);
+    CHECK_EQ(fake_world_alive(r.world), 0);
+    struct worker_rpc_stats st;
+    worker_rpc_stats(r.rpc, &st);
+    CHECK(st.exchanges == 0 && st.request_bytes == 0);
+    rig_deinit(&r);
+}

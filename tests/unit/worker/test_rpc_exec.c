@@ -1,0 +1,342 @@
+#include <unistd.h>
+
+#include "tests/unit/worker/rpc_rig.h"
+
+static struct rig r;
+
+static void setup(void)
+{
+    memset(&r, 0, sizeof r);
+    rig_init(&r);
+}
+
+static uint64_t attach(uint8_t id, uint64_t after, bool wait)
+{
+    Warren__Request q = WARREN__REQUEST__INIT;
+    Warren__ExecAttach a = WARREN__EXEC_ATTACH__INIT;
+    uint8_t raw[PROTO_EXEC_ID_BYTES] = {id};
+    a.id = (ProtobufCBinaryData){.data = raw, .len = sizeof raw};
+    a.after_seq = after;
+    a.wait = wait;
+    q.op_case = WARREN__REQUEST__OP_EXEC_ATTACH;
+    q.exec_attach = &a;
+    return rig_send(&r, PROTO_NET_CTL, "alice", &q);
+}
+
+static uint64_t cancel(uint8_t id)
+{
+    Warren__Request q = WARREN__REQUEST__INIT;
+    Warren__ExecCancel c = WARREN__EXEC_CANCEL__INIT;
+    uint8_t raw[PROTO_EXEC_ID_BYTES] = {id};
+    c.id = (ProtobufCBinaryData){.data = raw, .len = sizeof raw};
+    q.op_case = WARREN__REQUEST__OP_EXEC_CANCEL;
+    q.exec_cancel = &c;
+    return rig_send(&r, PROTO_NET_CTL, "alice", &q);
+}
+
+static void credit(uint64_t corr, uint32_t n)
+{
+    struct proto_envelope env = {.type = PROTO_ENVELOPE_CREDIT, .corr = corr, .seq = n};
+    rig_envelope(&r, PROTO_NET_CTL, &env, NULL, 0);
+}
+
+static void output_is(uint64_t corr, const char *want)
+{
+    char text[256] = "";
+    for (uint32_t k = 0; rig_got(&r, corr, PROTO_ENVELOPE_EVENT, k) != NULL; k++) {
+        const struct rig_message *m = rig_got(&r, corr, PROTO_ENVELOPE_EVENT, k);
+        Warren__GuestEvent *ev =
+            warren__guest_event__unpack(NULL, base_buf_size(&m->body), base_buf_data(&m->body));
+        CHECK(ev != NULL && ev->seq == m->env.seq);
+        if (ev->kind == WARREN__EVENT_KIND__EVENT_STDOUT) {
+            (void)snprintf(text + strlen(text), sizeof text - strlen(text), "%.*s|",
+                (int)ev->data.len, (const char *)ev->data.data);
+        }
+        warren__guest_event__free_unpacked(ev, NULL);
+    }
+    CHECK_STR(text, want);
+}
+
+TEST(code_runs_in_a_new_session_and_its_events_come_in_order)
+{
+    setup();
+    uint64_t c = rig_exec(&r, "alice", 1, "say one\nsay two");
+    Warren__Reply *head = rig_reply(&r, c, PROTO_ENVELOPE_HEAD);
+    CHECK_EQ(head->status, WARREN__STATUS__STATUS_OK);
+    CHECK_EQ(head->exec_state, WARREN__EXEC_STATE__EXEC_RUNNING);
+    CHECK(head->session != NULL && head->session->new_allocation && !head->replayed);
+    CHECK_STR(head->session->isolation, "tcg");
+    CHECK(head->session->generation >> 32 == 1 && head->session->vm_id.len == 16);
+    CHECK(head->session->expires_ns > head->session->created_ns);
+    Warren__Reply *end = rig_reply(&r, c, PROTO_ENVELOPE_END);
+    CHECK_EQ(end->status, WARREN__STATUS__STATUS_OK);
+    CHECK_EQ(end->exec_state, WARREN__EXEC_STATE__EXEC_DONE);
+    CHECK(end->done != NULL && end->done->status == WARREN__DONE_STATUS__DONE_OK);
+    CHECK_EQ(end->done->duration_us, 42);
+    output_is(c, "one|two|");
+    CHECK_EQ(rig_count(&r, c, PROTO_ENVELOPE_EVENT), 3);
+    CHECK_EQ(fake_world_kept(r.world), 0); /* acknowledged and forgotten */
+    uint64_t generation = end->session->generation;
+    warren__reply__free_unpacked(head, NULL);
+    warren__reply__free_unpacked(end, NULL);
+    c = rig_exec(&r, "alice", 2, "fail");
+    end = rig_reply(&r, c, PROTO_ENVELOPE_END);
+    CHECK(end->session->generation == generation && !end->session->new_allocation);
+    CHECK_EQ(end->done->status, WARREN__DONE_STATUS__DONE_ERROR);
+    warren__reply__free_unpacked(end, NULL);
+    rig_deinit(&r);
+}
+
+TEST(the_same_id_joins_while_it_runs_and_is_replayed_afterwards)
+{
+    setup();
+    uint64_t a = rig_exec(&r, "alice", 1, "say x\nhold\nsay y");
+    RIG_UNTIL(&r, rig_count(&r, a, PROTO_ENVELOPE_EVENT) == 1);
+    uint64_t b = rig_exec(&r, "alice", 1, "say something else");
+    RIG_UNTIL(&r, rig_count(&r, b, PROTO_ENVELOPE_EVENT) == 1);
+    fake_world_go_on(r.world);
+    CHECK_EQ(rig_status(&r, a), WARREN__STATUS__STATUS_OK);
+    CHECK_EQ(rig_status(&r, b), WARREN__STATUS__STATUS_OK);
+    uint64_t c = rig_exec(&r, "alice", 1, "say x");
+    Warren__Reply *end = rig_reply(&r, c, PROTO_ENVELOPE_END);
+    CHECK(end->replayed && end->done != NULL);
+    warren__reply__free_unpacked(end, NULL);
+    output_is(a, "x|y|");
+    output_is(b, "x|y|");
+    output_is(c, "x|y|");
+    CHECK_EQ(fake_world_runs(r.world), 1);
+    /* The same id in another session is somebody else's mistake. */
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "bobby", 1, "say x")), WARREN__STATUS__STATUS_EXISTS);
+    rig_deinit(&r);
+}
+
+TEST(attach_reads_behind_a_number_and_waits_only_when_asked)
+{
+    setup();
+    uint64_t a = rig_exec(&r, "alice", 1, "say x\nsay y\nhold\nsay z");
+    RIG_UNTIL(&r, rig_count(&r, a, PROTO_ENVELOPE_EVENT) == 2);
+    uint64_t b = attach(1, 1, false);
+    Warren__Reply *end = rig_reply(&r, b, PROTO_ENVELOPE_END);
+    CHECK_EQ(end->exec_state, WARREN__EXEC_STATE__EXEC_RUNNING);
+    warren__reply__free_unpacked(end, NULL);
+    output_is(b, "y|");
+    uint64_t c = attach(1, 2, true);
+    CHECK_EQ(rig_status(&r, attach(9, 0, true)), WARREN__STATUS__STATUS_NOT_FOUND);
+    fake_world_go_on(r.world);
+    CHECK_EQ(rig_status(&r, c), WARREN__STATUS__STATUS_OK);
+    output_is(c, "z|");
+    rig_deinit(&r);
+}
+
+TEST(a_detached_execution_ends_its_exchange_at_the_start_and_can_be_cancelled)
+{
+    setup();
+    Warren__Request q = WARREN__REQUEST__INIT;
+    Warren__Exec e = WARREN__EXEC__INIT;
+    uint8_t raw[PROTO_EXEC_ID_BYTES] = {5};
+    e.id = (ProtobufCBinaryData){.data = raw, .len = sizeof raw};
+    e.kernel = WARREN__KERNEL__KERNEL_PYTHON;
+    e.code = (ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t) "hold", .len = 4};
+    e.detach = true;
+    q.op_case = WARREN__REQUEST__OP_EXEC;
+    q.exec = &e;
+    uint64_t a = rig_send(&r, PROTO_NET_CTL, "alice", &q);
+    Warren__Reply *end = rig_reply(&r, a, PROTO_ENVELOPE_END);
+    CHECK_EQ(end->exec_state, WARREN__EXEC_STATE__EXEC_RUNNING);
+    warren__reply__free_unpacked(end, NULL);
+    CHECK_EQ(rig_status(&r, cancel(5)), WARREN__STATUS__STATUS_OK);
+    end = rig_reply(&r, attach(5, 0, true), PROTO_ENVELOPE_END);
+    CHECK_EQ(end->done->status, WARREN__DONE_STATUS__DONE_INTERRUPTED);
+    warren__reply__free_unpacked(end, NULL);
+    rig_deinit(&r);
+}
+
+TEST(events_stop_at_the_window_and_go_on_with_credit)
+{
+    setup();
+    uint64_t a = rig_exec(&r, "alice", 1, "big 100000 10\nsay end");
+    /* Another request's answer shows that the worker had its chance to send more. */
+    RIG_UNTIL(&r, rig_count(&r, a, PROTO_ENVELOPE_EVENT) == 2);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "bobby", 2, "say x")), WARREN__STATUS__STATUS_OK);
+    CHECK_EQ(rig_count(&r, a, PROTO_ENVELOPE_EVENT), 2);
+    for (uint32_t n = 2; n < 10; n++) {
+        size_t bytes = base_buf_size(&rig_got(&r, a, PROTO_ENVELOPE_EVENT, n - 2)->body);
+        credit(a, (uint32_t)bytes);
+        RIG_UNTIL(&r, rig_count(&r, a, PROTO_ENVELOPE_EVENT) >= n + 1);
+    }
+    CHECK_EQ(rig_status(&r, a), WARREN__STATUS__STATUS_OK);
+    CHECK_EQ(rig_count(&r, a, PROTO_ENVELOPE_EVENT), 12);
+    rig_deinit(&r);
+}
+
+TEST(output_beyond_the_store_s_limit_is_cut_and_said_so)
+{
+    setup();
+    /* 4 MiB for all, a quarter for one: one event of 1 MB fits, the next does not. */
+    uint64_t a = rig_exec(&r, "alice", 1, "big 1000000 1\nbig 900000 3\nsay tiny");
+    RIG_UNTIL(&r, rig_count(&r, a, PROTO_ENVELOPE_EVENT) == 1);
+    credit(a, 1000100);
+    Warren__Reply *end = rig_reply(&r, a, PROTO_ENVELOPE_END);
+    CHECK(end->truncated && end->done != NULL && end->done->status == WARREN__DONE_STATUS__DONE_OK);
+    warren__reply__free_unpacked(end, NULL);
+    CHECK_EQ(rig_count(&r, a, PROTO_ENVELOPE_EVENT), 3);
+    rig_deinit(&r);
+}
+
+TEST(a_microvm_that_dies_leaves_an_unknown_outcome_and_the_code_never_runs_again)
+{
+    setup();
+    uint64_t a = rig_exec(&r, "alice", 1, "say x\ndie\nsay y");
+    Warren__Reply *end = rig_reply(&r, a, PROTO_ENVELOPE_END);
+    CHECK_EQ(end->status, WARREN__STATUS__STATUS_OUTCOME_UNKNOWN);
+    CHECK_EQ(end->exec_state, WARREN__EXEC_STATE__EXEC_UNKNOWN);
+    CHECK_STR(end->code, "ExecutionOutcomeUnknown");
+    warren__reply__free_unpacked(end, NULL);
+    output_is(a, "x|");
+    CHECK_EQ(
+        rig_status(&r, rig_exec(&r, "alice", 1, "say x")), WARREN__STATUS__STATUS_OUTCOME_UNKNOWN);
+    CHECK_EQ(fake_world_runs(r.world), 1);
+    end = rig_reply(&r, rig_exec(&r, "alice", 2, "say x"), PROTO_ENVELOPE_END);
+    CHECK_EQ(end->status, WARREN__STATUS__STATUS_OK);
+    CHECK_STR(end->session->recreated, "vm-lost");
+    CHECK_EQ(end->session->generation & 0xffffffff, 2);
+    warren__reply__free_unpacked(end, NULL);
+    rig_deinit(&r);
+}
+
+TEST(a_refusal_of_the_agent_is_told_and_the_id_may_be_used_again)
+{
+    setup();
+    char code[32];
+    (void)snprintf(code, sizeof code, "rst %d", BASE_EINVAL);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 1, code)), WARREN__STATUS__STATUS_INVALID);
+    CHECK_EQ(fake_world_runs(r.world), 0);
+    (void)snprintf(code, sizeof code, "rst %d", BASE_EIO);
+    CHECK_EQ(
+        rig_status(&r, rig_exec(&r, "alice", 2, code)), WARREN__STATUS__STATUS_OUTCOME_UNKNOWN);
+    rig_deinit(&r);
+}
+
+TEST(a_reset_leaves_the_execution_running_and_its_outcome_stored)
+{
+    setup();
+    uint64_t a = rig_exec(&r, "alice", 1, "say x\nhold\nsay y");
+    RIG_UNTIL(&r, rig_count(&r, a, PROTO_ENVELOPE_EVENT) == 1);
+    struct proto_envelope reset = {.type = PROTO_ENVELOPE_RESET, .corr = a};
+    rig_envelope(&r, PROTO_NET_CTL, &reset, NULL, 0);
+    uint64_t b = attach(1, 0, true);
+    RIG_UNTIL(&r, rig_count(&r, b, PROTO_ENVELOPE_EVENT) == 1);
+    fake_world_go_on(r.world);
+    CHECK_EQ(rig_status(&r, b), WARREN__STATUS__STATUS_OK);
+    output_is(b, "x|y|");
+    CHECK_EQ(rig_count(&r, a, PROTO_ENVELOPE_END), 0);
+    rig_deinit(&r);
+}
+
+TEST(the_deadline_answers_by_itself_and_the_execution_goes_on)
+{
+    setup();
+    Warren__Request q = WARREN__REQUEST__INIT;
+    Warren__Exec e = WARREN__EXEC__INIT;
+    uint8_t raw[PROTO_EXEC_ID_BYTES] = {1};
+    e.id = (ProtobufCBinaryData){.data = raw, .len = sizeof raw};
+    e.kernel = WARREN__KERNEL__KERNEL_PYTHON;
+    e.code = (ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t) "hold\nsay y", .len = 10};
+    q.op_case = WARREN__REQUEST__OP_EXEC;
+    q.exec = &e;
+    r.deadline_ms = 300;
+    uint64_t a = rig_send(&r, PROTO_NET_CTL, "alice", &q);
+    r.deadline_ms = 0;
+    Warren__Reply *end = rig_reply(&r, a, PROTO_ENVELOPE_END);
+    CHECK_EQ(end->status, WARREN__STATUS__STATUS_TIMEOUT);
+    CHECK_EQ(end->exec_state, WARREN__EXEC_STATE__EXEC_RUNNING);
+    warren__reply__free_unpacked(end, NULL);
+    fake_world_go_on(r.world);
+    uint64_t b = attach(1, 0, true);
+    CHECK_EQ(rig_status(&r, b), WARREN__STATUS__STATUS_OK);
+    output_is(b, "y|");
+    rig_deinit(&r);
+}
+
+/* --- a worker that dies and comes back ------------------------------------------------------ */
+
+TEST(a_restarted_worker_takes_over_running_executions)
+{
+    setup();
+    uint64_t a = rig_exec(&r, "alice", 1, "say x\nhold\nsay y");
+    RIG_UNTIL(&r, rig_count(&r, a, PROTO_ENVELOPE_EVENT) == 1);
+    Warren__Reply *head = rig_reply(&r, a, PROTO_ENVELOPE_HEAD);
+    uint64_t generation = head->session->generation;
+    warren__reply__free_unpacked(head, NULL);
+    rig_stop(&r);
+    rig_start(&r);
+    uint64_t b = attach(1, 0, true); /* comes before the microVM is attached again */
+    RIG_UNTIL(&r, rig_count(&r, b, PROTO_ENVELOPE_EVENT) == 1);
+    RIG_UNTIL(&r, worker_session_ready(r.sessions)); /* template, then the rest */
+    uint64_t c = rig_exec(&r, "alice", 2, "say z");  /* waits for the adoption */
+    CHECK_EQ(rig_status(&r, c), WARREN__STATUS__STATUS_OK);
+    fake_world_go_on(r.world);
+    Warren__Reply *end = rig_reply(&r, b, PROTO_ENVELOPE_END);
+    CHECK_EQ(end->status, WARREN__STATUS__STATUS_OK);
+    CHECK(end->session != NULL && end->session->generation == generation);
+    warren__reply__free_unpacked(end, NULL);
+    output_is(b, "x|y|");
+    CHECK_EQ(fake_world_runs(r.world), 2);
+    rig_deinit(&r);
+}
+
+TEST(a_restarted_worker_tells_what_did_not_survive)
+{
+    setup();
+    uint64_t a = rig_exec(&r, "alice", 1, "say x\nhold\nsay y");
+    RIG_UNTIL(&r, rig_count(&r, a, PROTO_ENVELOPE_EVENT) == 1);
+    rig_stop(&r);
+    for (uint32_t i = 0; i < 4; i++) {
+        fake_world_vanish(r.world, i);
+    }
+    rig_start(&r);
+    uint64_t b = attach(1, 0, true);
+    CHECK_EQ(rig_status(&r, b), WARREN__STATUS__STATUS_OUTCOME_UNKNOWN);
+    output_is(b, "x|");
+    Warren__Reply *end = rig_reply(&r, rig_exec(&r, "alice", 2, "say z"), PROTO_ENVELOPE_END);
+    CHECK_STR(end->session->recreated, "worker-restart");
+    CHECK(end->session->generation > (UINT64_C(1) << 32) + 1);
+    warren__reply__free_unpacked(end, NULL);
+    rig_deinit(&r);
+}
+
+/* Cut at every turn of the loop: the code runs at most once, and a client that asks again gets the
+ * right result, or is told honestly that it cannot be known, or that it never ran. */
+TEST(a_crash_at_any_turn_never_runs_code_twice)
+{
+    uint32_t right = 0, unknown = 0;
+    for (int turns = 1; turns < 60; turns++) {
+        setup();
+        uint64_t a = rig_exec(&r, "alice", 1, "say x\nsay y");
+        for (int i = 0; i < turns; i++) {
+            ev_run(r.loop, EVRUN_NOWAIT);
+        }
+        (void)a;
+        rig_stop(&r);
+        rig_start(&r);
+        for (int tries = 0;; tries++) {
+            CHECK(tries < 5);
+            uint64_t b = rig_exec(&r, "alice", 1, "say x\nsay y");
+            Warren__Status status = rig_status(&r, b);
+            if (status == WARREN__STATUS__STATUS_OK) {
+                output_is(b, "x|y|");
+                right++;
+                break;
+            }
+            if (status == WARREN__STATUS__STATUS_OUTCOME_UNKNOWN) {
+                unknown++;
+                break;
+            }
+            CHECK(status == WARREN__STATUS__STATUS_UNAVAILABLE ||
+                  status == WARREN__STATUS__STATUS_LOST);
+        }
+        CHECK(fake_world_runs(r.world) <= 1);
+        rig_deinit(&r);
+    }
+    CHECK(right > unknown); /* an adopted microVM gives its outcome */
+}

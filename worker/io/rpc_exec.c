@@ -1,0 +1,295 @@
+#include <string.h>
+
+#include "proto/base/container.h"
+#include "worker/io/rpc_state.h"
+
+/* Executions: run, attach, cancel. The events come from the store, whoever asks and whenever. */
+
+static const char unknown_text[] =
+    "the microVM ended before the outcome was known; it will not be run again";
+
+static Warren__ExecState state_of(const struct worker_exec *e)
+{
+    switch (e->state) {
+    case WORKER_EXEC_STARTED:
+        return WARREN__EXEC_STATE__EXEC_RUNNING;
+    case WORKER_EXEC_DONE:
+        return WARREN__EXEC_STATE__EXEC_DONE;
+    case WORKER_EXEC_UNKNOWN:
+        return WARREN__EXEC_STATE__EXEC_UNKNOWN;
+    case WORKER_EXEC_FREE:
+        break;
+    }
+    return WARREN__EXEC_STATE__EXEC_NONE;
+}
+
+static void fill(struct rpc_exchange *x, Warren__Reply *reply, Warren__Session *session)
+{
+    reply->status = WARREN__STATUS__STATUS_OK;
+    reply->exec_id.data = x->exec_id;
+    reply->exec_id.len = sizeof x->exec_id;
+    reply->replayed = x->replayed;
+    if (x->watch.reader.exec != NULL) {
+        reply->exec_state = state_of(x->watch.reader.exec);
+        reply->truncated = x->watch.reader.exec->truncated;
+    }
+    rpc_session_attach(x, reply, session);
+}
+
+static void head(struct rpc_exchange *x)
+{
+    Warren__Reply reply = WARREN__REPLY__INIT;
+    Warren__Session session;
+    fill(x, &reply, &session);
+    rpc_head_reply(x, &reply);
+    x->head_sent = true;
+}
+
+/* The DONE event of an execution that has one. NULL: damaged or not there. */
+static Warren__GuestEvent *done_event(struct rpc_exchange *x)
+{
+    struct worker_exec_watch *w = &x->watch;
+    struct worker_exec_event e;
+    uint64_t next = w->reader.next_seq;
+    w->reader.next_seq = w->reader.exec->last_seq;
+    int rc = worker_exec_io_read(x->rpc->config.sessions, w, &e);
+    w->reader.next_seq = next;
+    Warren__GuestEvent *ev = rc == 0 ? warren__guest_event__unpack(NULL, e.n, e.raw) : NULL;
+    if (ev != NULL && ev->done == NULL) {
+        warren__guest_event__free_unpacked(ev, NULL);
+        ev = NULL;
+    }
+    return ev;
+}
+
+static void end(struct rpc_exchange *x)
+{
+    const struct worker_exec *e = x->watch.reader.exec;
+    Warren__Reply reply = WARREN__REPLY__INIT;
+    Warren__Session session;
+    Warren__GuestEvent *ev = NULL;
+    fill(x, &reply, &session);
+    if (e->state == WORKER_EXEC_UNKNOWN) {
+        reply.status = WARREN__STATUS__STATUS_OUTCOME_UNKNOWN;
+        reply.code = rpc_text("ExecutionOutcomeUnknown");
+        reply.text = rpc_text(unknown_text);
+    } else if (e->state == WORKER_EXEC_DONE) {
+        ev = done_event(x);
+        reply.done = ev != NULL ? ev->done : NULL;
+    }
+    rpc_end_reply(x, &reply);
+    if (ev != NULL) {
+        warren__guest_event__free_unpacked(ev, NULL);
+    }
+}
+
+void rpc_exec_timeout(struct rpc_exchange *x)
+{
+    Warren__Reply reply = WARREN__REPLY__INIT;
+    Warren__Session session;
+    fill(x, &reply, &session);
+    reply.status = WARREN__STATUS__STATUS_TIMEOUT;
+    reply.text = rpc_text("the deadline of the request has passed, the execution goes on");
+    x->more = NULL;
+    rpc_end_reply(x, &reply);
+}
+
+/* Sends committed events within the reader's window. */
+static bool events(struct rpc_exchange *x)
+{
+    struct worker_exec_event e;
+    int rc = 0;
+    if (!worker_exec_io_started(x->watch.reader.exec)) {
+        return false;
+    }
+    while ((rc = worker_exec_io_read(x->rpc->config.sessions, &x->watch, &e)) == 0) {
+        if (!worker_exec_may_send(&x->watch.reader, e.n)) {
+            return false; /* CREDIT goes on */
+        }
+        struct proto_envelope env = {.type = PROTO_ENVELOPE_EVENT, .seq = (uint32_t)e.seq};
+        if (rpc_send(x, &env, e.raw, e.n) != 0) {
+            return false;
+        }
+        worker_exec_sent(&x->watch.reader, e.seq, e.n);
+    }
+    if (rc != BASE_ENOTFOUND) {
+        LOG_ERROR(x->rpc->config.log, "stored events cannot be read: %s", base_err_str(rc));
+        x->more = NULL;
+        rpc_end(x, WARREN__STATUS__STATUS_INTERNAL, "", "stored events cannot be read");
+        return false;
+    }
+    if (worker_exec_io_read_out(&x->watch) || x->no_wait) {
+        x->more = NULL; /* flush comes back here otherwise */
+        end(x);
+        return false;
+    }
+    return true;
+}
+
+static void on_ready(struct worker_exec_watch *w)
+{
+    struct rpc_exchange *x = CONTAINER_OF(w, struct rpc_exchange, watch);
+    if (x->end_due) {
+        rpc_flush(x);
+        return;
+    }
+    if (!x->head_sent && worker_exec_io_started(w->reader.exec)) {
+        head(x);
+        if (x->detach && !x->dead) {
+            x->more = NULL;
+            end(x);
+            return;
+        }
+    }
+    rpc_flush(x);
+}
+
+static void on_refused(struct worker_exec_watch *w, int code, const char *text)
+{
+    struct rpc_exchange *x = CONTAINER_OF(w, struct rpc_exchange, watch);
+    rpc_end_error(x, code == BASE_ENOTFOUND ? BASE_EAGAIN : code, text);
+}
+
+static void watch(struct rpc_exchange *x, struct worker_exec *e, uint64_t after_seq)
+{
+    x->watch.ready = on_ready;
+    x->watch.refused = on_refused;
+    worker_exec_io_watch(&x->watch, e, after_seq);
+    x->more = events;
+    on_ready(&x->watch);
+}
+
+static void lost(struct rpc_exchange *x, const struct worker_exec *e)
+{
+    Warren__Reply reply = WARREN__REPLY__INIT;
+    Warren__Session session;
+    fill(x, &reply, &session);
+    reply.status = WARREN__STATUS__STATUS_OUTCOME_UNKNOWN;
+    reply.code = rpc_text("ExecutionOutcomeUnknown");
+    reply.exec_state = state_of(e);
+    reply.text = rpc_text(
+        e->state == WORKER_EXEC_DONE ? "it ran, but its output is no longer stored" : unknown_text);
+    rpc_end_reply(x, &reply);
+}
+
+static void foreign(struct rpc_exchange *x)
+{
+    rpc_end(x, WARREN__STATUS__STATUS_EXISTS, "execution",
+        "this execution id was used in another session");
+}
+
+/* --- run ----------------------------------------------------------------------------------- */
+
+static void verdict(struct rpc_exchange *x, enum worker_exec_verdict v, struct worker_exec *e)
+{
+    switch (v) {
+    case WORKER_EXEC_NEW:
+        watch(x, e, 0);
+        break;
+    case WORKER_EXEC_JOIN:
+    case WORKER_EXEC_REPLAY:
+        x->replayed = true;
+        watch(x, e, 0);
+        break;
+    case WORKER_EXEC_LOST:
+        x->replayed = true;
+        lost(x, e);
+        break;
+    case WORKER_EXEC_FOREIGN:
+        foreign(x);
+        break;
+    case WORKER_EXEC_FULL:
+        rpc_end(x, WARREN__STATUS__STATUS_UNAVAILABLE, "TooManyExecutions",
+            "too many executions run or wait");
+        break;
+    }
+}
+
+static void begin(struct rpc_exchange *x)
+{
+    const Warren__Exec *q = x->req->msg->exec;
+    struct worker_exec_order o = {.code = q->code.data,
+        .code_n = q->code.len,
+        .owner = x->req,
+        .release = rpc_request_release};
+    warren__guest_exec__init(&o.exec);
+    o.exec.id = q->id;
+    o.exec.kernel = q->kernel;
+    o.exec.timeout_ms = q->timeout_ms != 0 ? q->timeout_ms : PROTO_TIMEOUT_MS_DEFAULT;
+    o.exec.stdout_max = q->stdout_max;
+    o.exec.stderr_max = q->stderr_max;
+    o.exec.fresh_kernel = q->fresh_kernel;
+    o.exec.n_argv = q->n_argv;
+    o.exec.argv = q->argv;
+    uint64_t hash = worker_session_hash(x->rpc->config.sessions, x->pool, &x->id);
+    struct worker_exec *e = NULL;
+    x->req = NULL; /* the order's from here on */
+    enum worker_exec_verdict v =
+        worker_exec_io_begin(x->rpc->config.sessions, x->ref, hash, &o, &e);
+    verdict(x, v, e);
+}
+
+/* An id that is known needs no session: its outcome outlives it. */
+void rpc_exec(struct rpc_exchange *x)
+{
+    const Warren__Exec *q = x->req->msg->exec;
+    struct worker_sessions *s = x->rpc->config.sessions;
+    memcpy(x->exec_id, q->id.data, sizeof x->exec_id);
+    x->detach = q->detach;
+    struct worker_exec *e = worker_exec_io_find(s, x->exec_id);
+    if (e == NULL) {
+        rpc_acquire(x, begin);
+    } else if (e->hash != worker_session_hash(s, x->pool, &x->id)) {
+        foreign(x);
+    } else {
+        enum worker_exec_verdict v = e->state == WORKER_EXEC_STARTED ? WORKER_EXEC_JOIN
+                                     : e->state == WORKER_EXEC_DONE && !e->dropped
+                                         ? WORKER_EXEC_REPLAY
+                                         : WORKER_EXEC_LOST;
+        verdict(x, v, e);
+    }
+}
+
+/* --- attach, cancel ------------------------------------------------------------------------ */
+
+/* NULL when it was answered: no such execution in this session. */
+static struct worker_exec *known(struct rpc_exchange *x, const ProtobufCBinaryData *id)
+{
+    struct worker_sessions *s = x->rpc->config.sessions;
+    memcpy(x->exec_id, id->data, sizeof x->exec_id);
+    struct worker_exec *e = worker_exec_io_find(s, x->exec_id);
+    if (e == NULL || e->hash != worker_session_hash(s, x->pool, &x->id)) {
+        rpc_end(x, WARREN__STATUS__STATUS_NOT_FOUND, "execution", "no such execution");
+        return NULL;
+    }
+    return e;
+}
+
+void rpc_exec_attach(struct rpc_exchange *x)
+{
+    const Warren__ExecAttach *q = x->req->msg->exec_attach;
+    struct worker_exec *e = known(x, &q->id);
+    if (e == NULL) {
+        return;
+    }
+    x->no_wait = !q->wait;
+    x->replayed = e->state != WORKER_EXEC_STARTED;
+    if (e->dropped) {
+        lost(x, e);
+    } else {
+        watch(x, e, q->after_seq);
+    }
+}
+
+void rpc_exec_cancel(struct rpc_exchange *x)
+{
+    struct worker_exec *e = known(x, &x->req->msg->exec_cancel->id);
+    if (e != NULL) {
+        worker_exec_io_interrupt(x->rpc->config.sessions, e);
+        Warren__Reply reply = WARREN__REPLY__INIT;
+        Warren__Session session;
+        fill(x, &reply, &session);
+        reply.exec_state = state_of(e);
+        rpc_end_reply(x, &reply);
+    }
+}

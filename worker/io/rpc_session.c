@@ -1,0 +1,119 @@
+#include <stdlib.h>
+
+#include "worker/io/rpc_state.h"
+
+/* Sessions and pools: get, delete, list. None of these counts as use of a session. */
+
+enum { LIST_DEFAULT = 300 };
+
+static void not_found(struct rpc_exchange *x)
+{
+    rpc_end(x, WARREN__STATUS__STATUS_NOT_FOUND, "session", "no such session");
+}
+
+static bool wrong_generation(const struct rpc_exchange *x, const struct worker_session_info *info)
+{
+    uint64_t want = x->req->msg->expect_generation;
+    return want != 0 && want != info->ref.epoch;
+}
+
+static void get(struct rpc_exchange *x)
+{
+    if (!worker_session_find(x->rpc->config.sessions, x->pool, &x->id, &x->info)) {
+        not_found(x);
+    } else if (wrong_generation(x, &x->info)) {
+        rpc_end(x, WARREN__STATUS__STATUS_LOST, "SessionLost",
+            "the session of this generation is gone");
+    } else {
+        rpc_end(x, WARREN__STATUS__STATUS_OK, "", "");
+    }
+}
+
+/* Answered when nothing of the microVM is left. */
+static void delete (struct rpc_exchange *x)
+{
+    struct worker_sessions *s = x->rpc->config.sessions;
+    if (!worker_session_find(s, x->pool, &x->id, &x->info)) {
+        not_found(x);
+    } else if (wrong_generation(x, &x->info)) {
+        rpc_end(x, WARREN__STATUS__STATUS_LOST, "SessionLost",
+            "the session of this generation is gone");
+    } else {
+        struct worker_session_ref ref = x->info.ref;
+        worker_session_use_add(s, &x->use, ref);
+        worker_session_end(s, ref, WORKER_END_DELETED);
+    }
+}
+
+struct listed {
+    struct worker_session_info info;
+    Warren__Session session;
+};
+
+static void list(struct rpc_exchange *x)
+{
+    struct worker_sessions *s = x->rpc->config.sessions;
+    const Warren__SessionList *q = x->req->msg->session_list;
+    uint32_t limit = q->limit != 0 ? q->limit : LIST_DEFAULT, total = 0, n = 0;
+    struct listed *all = calloc(limit, sizeof *all);
+    Warren__Session **sessions = calloc(limit, sizeof *sessions);
+    struct worker_session_info info;
+    if (all == NULL || sessions == NULL) {
+        rpc_end(x, WARREN__STATUS__STATUS_UNAVAILABLE, "", "out of memory");
+    } else {
+        uint32_t i = WORKER_NONE;
+        while ((i = worker_session_next(s, x->pool, i, &info)) != WORKER_NONE) {
+            if (total++ >= q->skip && n < limit) {
+                all[n].info = info;
+                rpc_session_fill(x, &all[n].info, &all[n].session);
+                sessions[n] = &all[n].session;
+                n++;
+            }
+        }
+        Warren__Reply reply = WARREN__REPLY__INIT;
+        reply.status = WARREN__STATUS__STATUS_OK;
+        reply.total = total;
+        reply.n_sessions = n;
+        reply.sessions = sessions;
+        rpc_end_reply(x, &reply);
+    }
+    free(all);
+    free(sessions);
+}
+
+static void pool(struct rpc_exchange *x)
+{
+    struct worker_session_pool_info i;
+    worker_session_pool_look(x->rpc->config.sessions, x->pool, &i);
+    Warren__PoolInfo p = WARREN__POOL_INFO__INIT;
+    p.name = rpc_text(i.spec->name);
+    p.container_type = rpc_text(i.container);
+    p.sessions_max = i.spec->sessions_max;
+    p.ready_target = i.spec->ready_target;
+    p.ready = i.ready;
+    p.starting = i.starting;
+    p.active = i.active;
+    p.cooldown_s = i.spec->cooldown_ms / 1000;
+    p.isolation = rpc_text(i.isolation);
+    p.template_id = rpc_text(i.template_id);
+    p.image_manifest = rpc_text(i.manifest);
+    p.state = rpc_text(i.state);
+    p.created_ns = i.created_ns;
+    Warren__Reply reply = WARREN__REPLY__INIT;
+    reply.status = WARREN__STATUS__STATUS_OK;
+    reply.pool = &p;
+    rpc_end_reply(x, &reply);
+}
+
+void rpc_session(struct rpc_exchange *x)
+{
+    if (x->op == WARREN__REQUEST__OP_SESSION_GET) {
+        get(x);
+    } else if (x->op == WARREN__REQUEST__OP_SESSION_DELETE) {
+        delete (x);
+    } else if (x->op == WARREN__REQUEST__OP_SESSION_LIST) {
+        list(x);
+    } else {
+        pool(x);
+    }
+}

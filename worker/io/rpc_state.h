@@ -1,0 +1,122 @@
+#pragma once
+#include "proto/base/buf.h"
+#include "proto/session.pb-c.h"
+#include "worker/io/exec_io.h"
+#include "worker/io/rpc.h"
+#include "worker/wire/request.h"
+
+/* Inside of worker/io/rpc*.c. */
+
+/* protobuf-c has no const: what is packed is not written to. */
+static inline char *rpc_text(const char *text)
+{
+    return (char *)(uintptr_t)text;
+}
+
+/* A request with its memory, counted. */
+struct rpc_request {
+    struct worker_list link;
+    Warren__Request *msg;
+    struct worker_rpc *rpc; /* NULL: it is gone, an execution still has this */
+    uint64_t bytes;
+};
+
+enum { RPC_CHUNKS = PROTO_CHUNK_CREDIT };
+
+struct rpc_exchange {
+    struct worker_list link;    /* all, or the dead */
+    struct worker_list blocked; /* the socket's queue was full */
+    struct rpc_exchange *chain;
+    struct worker_rpc *rpc;
+    enum proto_net_class class;
+    struct proto_net_peer peer;
+    uint64_t corr;
+    struct ev_timer timer; /* the request's deadline */
+    bool dead;             /* freed at the end of the turn */
+
+    struct rpc_request *req;
+    Warren__Request__OpCase op;
+    uint32_t pool;
+    struct proto_identifier id;
+
+    struct worker_session_want want;
+    struct worker_session_use use;
+    struct worker_session_ref ref;   /* held while epoch != 0 */
+    struct worker_session_info info; /* what replies point into while they are packed */
+    bool fresh;
+    uint64_t waited_ns;
+    void (*go)(struct rpc_exchange *x); /* has its session */
+
+    /* executions */
+    struct worker_exec_watch watch;
+    uint8_t exec_id[PROTO_EXEC_ID_BYTES];
+    bool replayed, no_wait, detach, head_sent;
+
+    /* files */
+    struct worker_stream *stream;
+    struct base_buf data;         /* bytes on their way */
+    struct base_buf extra;        /* packed fields (file, files) for HEAD and END */
+    uint32_t pending[RPC_CHUNKS]; /* upload: bytes of each chunk not yet written */
+    uint32_t pending_n;
+    uint32_t seq_in, seq_out;
+    uint32_t credit;     /* chunks that may be sent */
+    uint32_t credit_due; /* chunks to give back */
+    uint64_t bytes_in, bytes_max;
+    bool fin_in, fin_done, source_done, truncated;
+    uint32_t entries;
+
+    /* to be sent, in this order: head, credits, events or chunks, end */
+    struct base_buf head, end;
+    bool head_due, end_due;
+    bool (*more)(struct rpc_exchange *x); /* sends events or chunks; false: cannot go on now */
+};
+
+enum { RPC_BUCKETS = 4096 };
+
+struct worker_rpc {
+    struct worker_rpc_config config;
+    struct proto_net *net;
+    struct proto_net_socket *sockets[2]; /* by class */
+    struct worker_list blocked[2];
+    struct worker_list exchanges, dead, requests;
+    struct rpc_exchange *buckets[RPC_BUCKETS];
+    struct ev_prepare reaper;
+    struct worker_rpc_stats stats;
+};
+
+/* --- rpc.c --------------------------------------------------------------------------------- */
+
+/* Sends what is due. May end the exchange (x->dead). */
+void rpc_flush(struct rpc_exchange *x);
+/* Gives everything up without an answer. */
+void rpc_close(struct rpc_exchange *x);
+void rpc_request_release(void *request);
+/* Sends one message. 0, or the exchange cannot go on now: BASE_EAGAIN, BASE_ECLOSED (dead). */
+int rpc_send(struct rpc_exchange *x, const struct proto_envelope *env, const void *body, size_t n);
+
+/* --- rpc_reply.c --------------------------------------------------------------------------- */
+
+/* An END with this status and text goes out after what is due before it. */
+void rpc_end(struct rpc_exchange *x, Warren__Status status, const char *code, const char *text);
+void rpc_end_reply(struct rpc_exchange *x, Warren__Reply *reply);
+void rpc_head_reply(struct rpc_exchange *x, Warren__Reply *reply);
+/* For an exchange that there is not (yet). */
+void rpc_refuse(struct worker_rpc *r, enum proto_net_class class, const struct proto_net_message *m,
+    Warren__Status status, const char *text);
+void rpc_end_answer(struct rpc_exchange *x, const struct worker_session_answer *a);
+void rpc_end_error(struct rpc_exchange *x, int code, const char *text);
+void rpc_session_fill(
+    const struct rpc_exchange *x, const struct worker_session_info *info, Warren__Session *ret);
+/* The exchange's session when it is still there; points *reply at *session. */
+void rpc_session_attach(struct rpc_exchange *x, Warren__Reply *reply, Warren__Session *session);
+
+/* --- operations ---------------------------------------------------------------------------- */
+
+void rpc_acquire(struct rpc_exchange *x, void (*go)(struct rpc_exchange *x));
+void rpc_exec(struct rpc_exchange *x);
+void rpc_exec_attach(struct rpc_exchange *x);
+void rpc_exec_cancel(struct rpc_exchange *x);
+void rpc_exec_timeout(struct rpc_exchange *x); /* while it watches an execution */
+void rpc_file(struct rpc_exchange *x);
+void rpc_file_chunk(struct rpc_exchange *x, const struct proto_net_message *m);
+void rpc_session(struct rpc_exchange *x);
