@@ -242,6 +242,13 @@ void worker_engine_vm_kill(struct worker_engine *e, uint32_t slot)
     worker_vm_kill(vm_at(e, slot));
 }
 
+int32_t worker_engine_vm_pid(const struct worker_engine *e, uint32_t slot)
+{
+    REQUIRE(slot < e->config.slots_max);
+    const struct worker_vm *vm = &e->vms[slot];
+    return vm->state == WORKER_VM_FREE ? 0 : vm->qemu.qemu_pid;
+}
+
 int worker_engine_vm_adopt(
     struct worker_engine *e, uint32_t slot, uint32_t pool, const uint8_t vm_id[16], bool claimed)
 {

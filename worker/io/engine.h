@@ -93,6 +93,9 @@ int worker_engine_vm_claim(struct worker_engine *e, uint32_t slot, const char *h
 /* Ends it in any state; vm_gone follows (no vm_dead). Streams get closed(BASE_ECLOSED). */
 void worker_engine_vm_kill(struct worker_engine *e, uint32_t slot);
 
+/* Process id of its QEMU, 0 when there is none (yet). For figures only. */
+int32_t worker_engine_vm_pid(const struct worker_engine *e, uint32_t slot);
+
 /* After a restart of the worker: takes over the microVM in a slot's folder when it still runs and
  * is vm_id. vm_ready (attached; claimed tells whether it was given to a session) or vm_dead
  * follows. */

@@ -1,0 +1,497 @@
+/* warren-worker: runs microVM pools of one machine and serves gateways over ZeroMQ. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "proto/base/cleanup.h"
+#include "proto/base/container.h"
+#include "proto/net/cluster_key.h"
+#include "proto/net/curve.h"
+#include "worker/io/config.h"
+#include "worker/io/engine.h"
+#include "worker/io/pool_file.h"
+#include "worker/io/ready.h"
+#include "worker/io/rpc.h"
+#include "worker/io/session_io.h"
+#include "worker/io/store.h"
+
+enum { STATIC_VIEW = 1, REPLENISH_MS = 50, MANIFEST_MAX = 4 << 20, FD_READY_MAX = 1024 };
+
+static const char usage[] =
+    "usage: warren-worker --config FILE [--ready-fd N]\n"
+    "\n"
+    "Runs the microVM pools of this machine. Usually started by `warren up` or systemd; needs "
+    "root,\n"
+    "because every QEMU gets a user and a network namespace of its own.\n"
+    "\n"
+    "  --config FILE   worker.yaml\n"
+    "  --ready-fd N    write JSON lines there: progress, ready, failed\n"
+    "  --version       print the version\n"
+    "  --help          print this\n"
+    "\n"
+    "SIGTERM and SIGINT end all microVMs and clean up. A worker that dies otherwise leaves them\n"
+    "running for the lease time (freeze_s + kill_s); the next one takes them over.\n";
+
+struct worker {
+    struct ev_loop *loop;
+    struct base_log log;
+    struct worker_config *config;
+    struct worker_ready ready;
+    char run_dir[80], templates[512], run_mdb[128], node_mdb[512];
+    char supervisor[600], guest_dir[600], qemu[256];
+    int lock_fd;
+    uint8_t cluster_key[16];
+    struct proto_net_key key;
+    struct worker_pool_file pools[PROTO_POOLS_MAX];
+    unsigned pools_n;
+    char *manifest;
+    struct worker_store *run, *node;
+    struct worker_sessions *sessions;
+    struct worker_engine *engine;
+    struct worker_rpc *rpc;
+    struct worker_engine_events inner; /* of the sessions */
+    struct worker_engine_events events;
+    ev_signal on_term, on_int;
+    ev_prepare turn;
+    bool told_ready, stopping, failed;
+};
+
+/* --- paths ---------------------------------------------------------------------------------- */
+
+static bool is_file(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0;
+}
+
+/* Beside this program when it was built in place, else where it is installed. */
+static int find_parts(struct worker *w, struct base_error *err)
+{
+    char self[512];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    self[n > 0 ? n : 0] = '\0';
+    char *slash = strrchr(self, '/');
+    *(slash == NULL ? self : slash) = '\0';
+    static const char *const guest[] = {
+        "../guest", "../lib/warren/guest", "../../lib/warren/guest"};
+    (void)snprintf(w->supervisor, sizeof w->supervisor, "%s/warren-supervisor", self);
+    if (!is_file(w->supervisor)) {
+        return base_fail(err, BASE_ENOTFOUND, "'%s' is missing", w->supervisor);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(guest); i++) {
+        char path[700];
+        (void)snprintf(w->guest_dir, sizeof w->guest_dir, "%s/%s", self, guest[i]);
+        (void)snprintf(path, sizeof path, "%s/guest.cpio", w->guest_dir);
+        if (is_file(path)) {
+            return 0;
+        }
+    }
+    return base_fail(err, BASE_ENOTFOUND, "guest.cpio is missing: not built?");
+}
+
+static int find_qemu(struct worker *w, struct base_error *err)
+{
+    static const char *const places[] = {
+        "/usr/bin/qemu-system-x86_64", "/usr/local/bin/qemu-system-x86_64"};
+    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+        if (access(places[i], X_OK) == 0) {
+            (void)snprintf(w->qemu, sizeof w->qemu, "%s", places[i]);
+            return 0;
+        }
+    }
+    return base_fail(err, BASE_ENOTFOUND, "qemu-system-x86_64 is not installed");
+}
+
+static int make_dir(const char *path, struct base_error *err)
+{
+    if (mkdir(path, 0700) != 0 && errno != EEXIST) {
+        return base_fail(err, -errno, "make '%s': %s", path, strerror(errno));
+    }
+    return 0;
+}
+
+/* The run folder is named after the boot: what an earlier boot left describes microVMs that are
+ * gone. */
+static int make_folders(struct worker *w, struct base_error *err)
+{
+    char boot[WORKER_STORE_BOOT_ID + 1];
+    int rc = worker_store_boot_id(boot);
+    if (rc != 0) {
+        return base_fail(err, rc, "the kernel's boot id");
+    }
+    const struct worker_config *c = w->config;
+    if (snprintf(w->run_dir, sizeof w->run_dir, "%s/%.8s", c->run_dir, boot) >= 64) {
+        return base_fail(err, BASE_ETOOBIG, "run_dir '%s' is too long for sockets", c->run_dir);
+    }
+    (void)snprintf(w->run_mdb, sizeof w->run_mdb, "%s/run.mdb", w->run_dir);
+    (void)snprintf(w->node_mdb, sizeof w->node_mdb, "%s/node.mdb", c->state_dir);
+    (void)snprintf(w->templates, sizeof w->templates, "%s/templates", c->state_dir);
+    rc = make_dir(c->run_dir, err);
+    rc = rc != 0 ? rc : make_dir(w->run_dir, err);
+    return rc != 0 ? rc : make_dir(c->state_dir, err);
+}
+
+/* Two workers on one run folder would fight for the same microVMs. */
+static int lock(struct worker *w, struct base_error *err)
+{
+    char path[128];
+    (void)snprintf(path, sizeof path, "%s/worker.lock", w->run_dir);
+    w->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (w->lock_fd < 0 || flock(w->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+        return base_fail(err, -errno, "'%s': %s", path,
+            errno == EWOULDBLOCK ? "another worker uses this run folder" : strerror(errno));
+    }
+    return 0;
+}
+
+static int read_manifest(struct worker *w, struct base_error *err)
+{
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s/manifest.json", w->config->image);
+    CLEANUP(base_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) != 0) {
+        return base_fail(err, -errno, "guest image '%s': %s (make one with deploy/image/build)",
+            path, strerror(errno));
+    }
+    w->manifest = st.st_size > MANIFEST_MAX ? NULL : calloc(1, (size_t)st.st_size + 1);
+    if (w->manifest == NULL || read(fd, w->manifest, (size_t)st.st_size) != st.st_size) {
+        return base_fail(err, BASE_EIO, "read '%s'", path);
+    }
+    return 0;
+}
+
+/* --- start-up ------------------------------------------------------------------------------- */
+
+static int load_pools(struct worker *w, struct base_error *err)
+{
+    for (unsigned i = 0; i < w->config->pools_count; i++) {
+        if (w->pools_n == PROTO_POOLS_MAX) {
+            return base_fail(err, BASE_EFULL, "at most %d pools", PROTO_POOLS_MAX);
+        }
+        const char *path = w->config->pools[i];
+        struct base_error why;
+        int rc = worker_pool_file_load(path, &w->pools[w->pools_n], &why);
+        if (rc != 0) {
+            return base_fail(err, rc, "%.80s: %.110s", path, why.text);
+        }
+        struct base_buf *warnings = &w->pools[w->pools_n++].warnings;
+        char *text = (char *)base_buf_data(warnings);
+        size_t left = base_buf_size(warnings);
+        while (left > 0) {
+            size_t n = strcspn(text, "\n");
+            n = n < left ? n : left;
+            LOG_WARN(&w->log, "pool file %s: %.*s", path, (int)n, text);
+            n += n < left;
+            text += n;
+            left -= n;
+        }
+    }
+    return w->pools_n > 0 ? 0 : base_fail(err, BASE_EINVAL, "no pool: nothing to run");
+}
+
+static uint32_t slots(const struct worker *w)
+{
+    uint32_t n = 0;
+    for (unsigned i = 0; i < w->pools_n; i++) {
+        n += w->pools[i].spec.sessions_max + w->pools[i].spec.ready_target;
+    }
+    return w->config->vms_max != 0 ? w->config->vms_max : n;
+}
+
+static void on_store_failed(void *user, int rc)
+{
+    struct worker *w = user;
+    LOG_ERROR(
+        &w->log, "the store failed, ending so that a successor takes over: %s", base_err_str(rc));
+    w->failed = true;
+    ev_break(w->loop, EVBREAK_ALL);
+}
+
+static int open_stores(struct worker *w, struct base_error *err)
+{
+    struct worker_store_config run = {.path = w->run_mdb, .kind = "run"};
+    struct worker_store_config node = {.path = w->node_mdb, .kind = "node", .sync = true};
+    int rc = worker_store_open(&run, &w->run, err);
+    rc = rc != 0 ? rc : worker_store_open(&node, &w->node, err);
+    if (rc == 0) {
+        worker_store_attach(w->run, w->loop, on_store_failed, w);
+    }
+    return rc;
+}
+
+static void look(void *user);
+
+static void on_template(
+    void *user, uint32_t pool, enum worker_template_state state, const char *text)
+{
+    struct worker *w = user;
+    char line[640];
+    const char *name = pool < w->pools_n ? w->pools[pool].spec.name : "?";
+    (void)snprintf(line, sizeof line, "pool %s: %s%s", name,
+        state == WORKER_TEMPLATE_READY    ? "template ready "
+        : state == WORKER_TEMPLATE_FAILED ? "template failed, trying again: "
+                                          : "",
+        text);
+    if (!w->told_ready) {
+        worker_ready_tell(&w->ready, "progress", line);
+    }
+    w->inner.template_state(w->inner.user, pool, state, text);
+}
+
+static void on_vm_ready(void *user, uint32_t slot)
+{
+    struct worker *w = user;
+    w->inner.vm_ready(w->inner.user, slot);
+}
+
+static void on_vm_dead(void *user, uint32_t slot, const char *why)
+{
+    struct worker *w = user;
+    w->inner.vm_dead(w->inner.user, slot, why);
+}
+
+static void on_vm_gone(void *user, uint32_t slot)
+{
+    struct worker *w = user;
+    w->inner.vm_gone(w->inner.user, slot);
+    look(w);
+}
+
+static int start_sessions(struct worker *w, struct base_error *err)
+{
+    struct worker_session_config c = {
+        .loop = w->loop,
+        .log = &w->log,
+        .run = w->run,
+        .node = w->node,
+        .vms_max = slots(w),
+        .replenish_ms = REPLENISH_MS,
+        .manifest = w->manifest,
+        .on_change = look,
+        .user = w,
+    };
+    memcpy(c.cluster_key, w->cluster_key, sizeof c.cluster_key);
+    return worker_session_create(&c, &w->sessions, err);
+}
+
+static int start_engine(struct worker *w, struct base_error *err)
+{
+    const struct worker_config *y = w->config;
+    struct worker_engine_config c = {
+        .loop = w->loop,
+        .log = &w->log,
+        .run_dir = w->run_dir,
+        .template_dir = w->templates,
+        .image_dir = y->image,
+        .guest_dir = w->guest_dir,
+        .supervisor = w->supervisor,
+        .qemu = w->qemu,
+        .accel = y->accelerator,
+        .uid_base = y->uid_base,
+        .slots_max = slots(w),
+        .freeze_ms = y->freeze_s * 1000,
+        .kill_ms = y->kill_s * 1000,
+    };
+    w->inner = *worker_session_engine_events(w->sessions);
+    w->events = (struct worker_engine_events){w, on_template, on_vm_ready, on_vm_dead, on_vm_gone};
+    int rc = worker_engine_create(&c, &w->events, &w->engine, err);
+    if (rc != 0) {
+        return rc;
+    }
+    char line[300];
+    (void)snprintf(line, sizeof line, "accelerator %s (%s)", worker_engine_isolation(w->engine),
+        worker_engine_accel_reason(w->engine));
+    worker_ready_tell(&w->ready, "progress", line);
+    worker_session_set_engine(w->sessions, w->engine);
+    return 0;
+}
+
+static int start_rpc(struct worker *w, struct base_error *err)
+{
+    const struct worker_config *y = w->config;
+    struct worker_rpc_config c = {
+        .loop = w->loop,
+        .log = &w->log,
+        .sessions = w->sessions,
+        .engine = w->engine,
+        .ctl = y->ctl,
+        .bulk = y->bulk,
+        .view = STATIC_VIEW,
+    };
+    if (y->curve_secret != NULL) {
+        int rc = proto_net_key_read(y->curve_secret, &w->key, err);
+        if (rc != 0) {
+            return rc;
+        }
+        c.key = &w->key;
+        c.clients = y->clients;
+    }
+    return worker_rpc_create(&c, &w->rpc, err);
+}
+
+static int start(struct worker *w, struct base_error *err)
+{
+    int rc = make_folders(w, err);
+    rc = rc != 0 ? rc : lock(w, err);
+    rc = rc != 0 ? rc : find_parts(w, err);
+    rc = rc != 0 ? rc : find_qemu(w, err);
+    rc = rc != 0 ? rc : read_manifest(w, err);
+    rc = rc != 0 ? rc : proto_net_cluster_key_read(w->config->cluster_key, w->cluster_key, err);
+    rc = rc != 0 ? rc : load_pools(w, err);
+    rc = rc != 0 ? rc : open_stores(w, err);
+    rc = rc != 0 ? rc : start_sessions(w, err);
+    rc = rc != 0 ? rc : start_engine(w, err);
+    for (unsigned i = 0; rc == 0 && i < w->pools_n; i++) {
+        rc = worker_session_pool_add(w->sessions, &w->pools[i], err);
+    }
+    rc = rc != 0 ? rc : worker_session_start(w->sessions, err);
+    return rc != 0 ? rc : start_rpc(w, err);
+}
+
+/* --- life ----------------------------------------------------------------------------------- */
+
+/* Something changed that "ready" and "stopped" depend on. */
+static void look(void *user)
+{
+    struct worker *w = user;
+    if (w->stopping && worker_session_idle(w->sessions)) {
+        ev_break(w->loop, EVBREAK_ALL);
+    } else if (!w->stopping && !w->told_ready && w->rpc != NULL &&
+               worker_session_ready(w->sessions)) {
+        w->told_ready = true;
+        LOG_INFO(&w->log, "ready ctl=%s bulk=%s", worker_rpc_endpoint(w->rpc, PROTO_NET_CTL),
+            worker_rpc_endpoint(w->rpc, PROTO_NET_BULK));
+        worker_ready_tell(&w->ready, "ready", NULL);
+    }
+}
+
+static void on_stop(struct ev_loop *loop, ev_signal *s, int revents)
+{
+    (void)loop;
+    (void)revents;
+    struct worker *w = s->data;
+    if (w->stopping) {
+        ev_break(w->loop, EVBREAK_ALL); /* asked twice: leave the rest to the lease */
+        return;
+    }
+    LOG_INFO(&w->log, "stopping: all microVMs end");
+    w->stopping = true;
+    worker_session_drain(w->sessions, true, true);
+    look(w);
+}
+
+static void watch_signal(struct worker *w, ev_signal *s, int number)
+{
+    ev_signal_init(s, on_stop, number);
+    s->data = w;
+    ev_signal_start(w->loop, s);
+}
+
+static void remove_run_files(const struct worker *w)
+{
+    static const char *const files[] = {
+        "run.mdb/data.mdb", "run.mdb/lock.mdb", "lease", "worker.lock"};
+    static const char *const folders[] = {"run.mdb", "vm", ""};
+    char path[160];
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", w->run_dir, files[i]);
+        (void)unlink(path);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", w->run_dir, folders[i]);
+        (void)rmdir(path);
+    }
+}
+
+static void tear_down(struct worker *w)
+{
+    bool clean = w->stopping && w->sessions != NULL && worker_session_idle(w->sessions);
+    worker_rpc_destroy(w->rpc);
+    worker_engine_destroy(w->engine);
+    worker_session_destroy(w->sessions);
+    worker_store_close(w->run);
+    worker_store_close(w->node);
+    if (clean) {
+        remove_run_files(w);
+    }
+    for (unsigned i = 0; i < w->pools_n; i++) {
+        worker_pool_file_deinit(&w->pools[i]);
+    }
+    worker_config_destroy(w->config);
+    free(w->manifest);
+    base_closep(&w->lock_fd);
+}
+
+static int run(struct worker *w)
+{
+    struct base_error err;
+    w->loop = ev_default_loop(EVBACKEND_EPOLL | EVFLAG_NOENV);
+    (void)signal(SIGPIPE, SIG_IGN);
+    watch_signal(w, &w->on_term, SIGTERM);
+    watch_signal(w, &w->on_int, SIGINT);
+    if (start(w, &err) != 0) {
+        LOG_ERROR(&w->log, "cannot start: %s", err.text);
+        worker_ready_tell(&w->ready, "failed", err.text);
+        tear_down(w);
+        return EXIT_FAILURE;
+    }
+    look(w);
+    ev_run(w->loop, 0);
+    bool failed = w->failed;
+    tear_down(w);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static int parse(int argc, char **argv, const char **ret_config, struct worker_ready *ready)
+{
+    static const struct option all[] = {{"config", required_argument, NULL, 'c'},
+        {"ready-fd", required_argument, NULL, 'r'}, {"version", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    int opt;
+    while ((opt = getopt_long(argc, argv, "", all, NULL)) != -1) {
+        char *end = NULL;
+        long fd = opt == 'r' ? strtol(optarg, &end, 10) : 0;
+        if (opt == 'c') {
+            *ret_config = optarg;
+        } else if (opt == 'r' && *end == '\0' && fd >= 0 && fd < FD_READY_MAX) {
+            ready->fd = (int)fd;
+            (void)fcntl(ready->fd, F_SETFD, FD_CLOEXEC);
+        } else if (opt == 'v') {
+            (void)puts("warren-worker " WARREN_VERSION);
+            exit(EXIT_SUCCESS);
+        } else if (opt == 'h') {
+            (void)fputs(usage, stdout);
+            exit(EXIT_SUCCESS);
+        } else {
+            return -1;
+        }
+    }
+    return *ret_config != NULL && optind == argc ? 0 : -1;
+}
+
+int main(int argc, char **argv)
+{
+    static struct worker w = {.ready = {-1}, .lock_fd = -1};
+    const char *config = NULL;
+    if (parse(argc, argv, &config, &w.ready) != 0) {
+        (void)fputs(usage, stderr);
+        return 2;
+    }
+    base_log_init(&w.log, "warren-worker", STDERR_FILENO);
+    struct base_error err;
+    if (worker_config_load(config, &w.config, &err) != 0) {
+        LOG_ERROR(&w.log, "%s", err.text);
+        worker_ready_tell(&w.ready, "failed", err.text);
+        return EXIT_FAILURE;
+    }
+    w.log.level = w.config->log_level;
+    return run(&w);
+}
