@@ -429,12 +429,30 @@ class Kernel:
             shell.execution_count += 1
 
     def run_hidden(self, code):
-        """A cell that leaves no name and no number behind. Plain Python only."""
-        tree = compile(code, "<warm-up>", "exec", ast.PyCF_ONLY_AST | AWAIT)
-        names = {"__name__": "__main__", "__builtins__": builtins}
-        value = self.run_plain(tree, code, "<warm-up>", names)
-        linecache.cache.pop("<warm-up>", None)
-        return value
+        """A cell that leaves no name and no number behind. It takes the same way as a user's, so
+        that in a clone all of that way has been walked (and translated) before it counts."""
+        shell, hook = self.shell, self.shell.displayhook
+        history = shell.history_manager
+        names, count = dict(self.names), shell.execution_count
+        lists = [shell.user_ns["_ih"], history.input_hist_raw, history.input_hist_parsed]
+        lengths = [len(items) for items in lists]
+        outputs = dict(shell.user_ns["_oh"])
+        last = [getattr(history, name, "") for name in ("_i", "_ii", "_iii", "_i00")]
+        shown = hook._, hook.__, hook.___
+        try:
+            return self.run_visible(code)
+        finally:
+            linecache.cache.pop("<cell %d>" % count, None)
+            for items, length in zip(lists, lengths):
+                del items[length:]
+            shell.user_ns["_oh"].clear()
+            shell.user_ns["_oh"].update(outputs)
+            for name, value in zip(("_i", "_ii", "_iii", "_i00"), last):
+                setattr(history, name, value)
+            hook._, hook.__, hook.___ = shown
+            self.names.clear()
+            self.names.update(names)
+            shell.execution_count = count
 
     # -- one request
 
