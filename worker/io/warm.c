@@ -11,7 +11,12 @@
 #include "proto/ids.h"
 
 /* A cell fits the stream's window, so that it goes out in one piece. */
-enum { CELL_BYTES_MAX = 64 << 10, CELL_TIMEOUT_MS = 200 * 1000 };
+enum {
+    CELL_BYTES_MAX = 64 << 10,
+    CELL_TIMEOUT_MS = 200 * 1000,
+    ROUNDS_TEMPLATE = 10,
+    ROUNDS_CLONE = 2,
+};
 
 static void next(struct worker_warm *w);
 
@@ -46,7 +51,7 @@ static void on_closed(void *user, int code, const char *text)
     struct worker_warm *w = user;
     w->stream = NULL;
     if (code == 0 && w->ok) {
-        w->at++;
+        w->round++;
         next(w);
         return;
     }
@@ -61,7 +66,7 @@ static int read_cell(const struct worker_warm *w, Warren__Kernel kernel, char *c
 {
     char path[512];
     (void)snprintf(path, sizeof path, "%s/warm/%s.%s", w->guest_dir,
-        w->template ? "template" : "ready", suffix(kernel));
+        w->template && w->round == 0 ? "template" : "ready", suffix(kernel));
     CLEANUP(base_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, cell, CELL_BYTES_MAX);
     if (n < 0) {
@@ -104,10 +109,11 @@ static int run(struct worker_warm *w, Warren__Kernel kernel)
 /* A kernel without a cell of this kind needs none. */
 static void next(struct worker_warm *w)
 {
+    int rounds = w->template ? ROUNDS_TEMPLATE : ROUNDS_CLONE;
     while (w->at < 4 && w->kernels[w->at] != WARREN__KERNEL__KERNEL_NONE) {
         Warren__Kernel kernel = w->kernels[w->at];
         /* Node is never in a template: its generator cannot be reseeded (proto/GUEST.md). */
-        bool skip = w->template && kernel == WARREN__KERNEL__KERNEL_NODE;
+        bool skip = w->round == rounds || (w->template && kernel == WARREN__KERNEL__KERNEL_NODE);
         int rc = skip ? -ENOENT : run(w, kernel);
         if (rc == 0) {
             return;
@@ -118,6 +124,7 @@ static void next(struct worker_warm *w)
             return;
         }
         w->at++;
+        w->round = 0;
     }
     w->finished = true;
     w->done(w->user, 0, "");

@@ -3,16 +3,19 @@
 
 #include "worker/io/link.h"
 
-/* Runs the warm-up cells of a set of kernels, one after the other, over an attached link: the
- * template's (imports, a table, a plot) or a ready instance's throw-away cell. Hidden from the
- * session. */
+/* Runs the warm-up cells of a set of kernels, one after the other, over an attached link. Hidden
+ * from the session. In a template: its own cell once (imports, a table, a plot), then the ready
+ * cell often enough that Python's specialising interpreter has settled on it, which is then in
+ * every clone's memory. In a clone: the ready cell, which touches the pages and has the code
+ * translated. */
 typedef void worker_warm_done_fn(void *user, int code, const char *text);
 
 struct worker_warm {
     const char *guest_dir; /* has warm/template.py, warm/ready.py and so on; set by the owner */
     struct worker_link *link;
     Warren__Kernel kernels[4];
-    int at;
+    int at;    /* kernel */
+    int round; /* cell of that kernel */
     bool template;
     struct worker_stream *stream;
     worker_warm_done_fn *done;
