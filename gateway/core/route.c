@@ -305,12 +305,36 @@ static enum gw_route_fault operation(struct walk *w, enum gw_method method, stru
     return GW_ROUTE_NO_RESOURCE;
 }
 
+static bool flag(const struct gw_target *t, const char *name)
+{
+    const char *v = gw_target_param(t, name);
+    return v != NULL && (gw_http_same(v, "true") || strcmp(v, "1") == 0);
+}
+
+/* Digits up to max; anything else counts as 0. */
+static uint64_t number(const struct gw_target *t, const char *name, uint64_t max)
+{
+    const char *v = gw_target_param(t, name);
+    uint64_t n = 0;
+    for (; v != NULL && *v != '\0'; v++) {
+        if (*v < '0' || *v > '9' || n > max / 10) {
+            return 0;
+        }
+        n = n * 10 + (uint64_t)(*v - '0');
+    }
+    return n > max ? 0 : n;
+}
+
 enum gw_route_fault gw_route_find(
     const struct gw_target *t, enum gw_method method, struct gw_route *ret)
 {
     struct walk w = {t, 0};
     memset(ret, 0, sizeof *ret);
     ret->version = gw_route_version(gw_target_param(t, "api-version"));
+    ret->recursive = flag(t, "recursive");
+    ret->stream = flag(t, "stream");
+    ret->skip = (uint32_t)number(t, "skip", UINT32_MAX);
+    ret->after = number(t, "after", UINT64_MAX / 16);
     if (t->segments_n == 1 && (next_is(&w, 0, "healthz") || next_is(&w, 0, "health"))) {
         return by_method(method, ret, GW_METHOD_GET, GW_OP_HEALTH);
     }

@@ -63,6 +63,10 @@ struct gw_route {
     char execution[130];                 /* id of an execution, as the client spells it */
     char path[PROTO_PATH_BYTES_MAX + 1]; /* of a file or folder, relative to /mnt/data; "" = root */
     bool absolute;     /* path began with '/' and is outside /mnt/data; meant for shell pools */
+    bool recursive;    /* recursive=true */
+    bool stream;       /* stream=true */
+    uint32_t skip;     /* skip=N */
+    uint64_t after;    /* after=N */
     size_t prefix_len; /* bytes of the target in front of the operation, for links */
 };
 

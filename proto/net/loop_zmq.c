@@ -265,10 +265,8 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *w, int revents)
 
 static void serve(struct proto_net_socket *s)
 {
+    drain(s); /* before the news that the connection is gone */
     monitor_drain(s);
-    if (s->zmq != NULL) {
-        drain(s);
-    }
     if (s->zmq != NULL && s->want_write && !s->bound && (events_of(s->zmq) & ZMQ_POLLOUT) != 0) {
         s->want_write = false;
         if (s->ops->on_writable != NULL) {
@@ -540,6 +538,8 @@ void proto_net_stats(const struct proto_net *net, struct proto_net_stats *ret)
 static void start_watchers(struct proto_net *net)
 {
     ev_prepare_init(&net->prepare, on_prepare);
+    /* After every other ev_prepare: those may send. */
+    ev_set_priority(&net->prepare, EV_MINPRI);
     ev_check_init(&net->check, on_check);
     /* After the ev_io callbacks of the same turn, which say which sockets fired. */
     ev_set_priority(&net->check, EV_MINPRI);

@@ -1,0 +1,530 @@
+#include "gateway/io/api.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gateway/io/task.h"
+#include "proto/base/clock.h"
+#include "proto/base/hash.h"
+#include "proto/base/rand.h"
+#include "proto/base/text.h"
+#include "scheduler/core/place.h"
+
+enum {
+    POOLS_CACHED = 64,
+    POOL_FRESH_S = 5,
+    POOL_DEADLINE_MS = 5000,
+    BODIES_BYTES_MAX = 512 << 20, /* of all requests whose bodies are being collected */
+};
+
+struct pool_entry {
+    char name[PROTO_POOL_NAME_MAX + 1];
+    enum gw_pool_kind kind;
+    uint64_t fetched_ns;
+};
+
+struct gw_api {
+    struct gw_api_options opt;
+    struct gw_api_stats stats;
+    struct pool_entry pools[POOLS_CACHED];
+    size_t bodies;
+};
+
+struct ev_loop *gw_api_loop(const struct gw_api *api)
+{
+    return api->opt.loop;
+}
+
+struct gw_calls *gw_api_calls(const struct gw_api *api)
+{
+    return api->opt.calls;
+}
+
+void gw_fields_add(struct gw_fields *f, const char *name, const char *fmt, ...)
+{
+    if (f->n == GW_FIELDS_MAX) {
+        return;
+    }
+    char *at = f->text + f->used;
+    size_t room = sizeof f->text - f->used;
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(at, room, fmt, ap);
+    va_end(ap);
+    if (n < 0 || (size_t)n >= room) {
+        return;
+    }
+    for (int i = 0; i < n; i++) { /* text of others must not start a field of its own */
+        if ((unsigned char)at[i] < 0x20 || at[i] == 0x7f) {
+            at[i] = ' ';
+        }
+    }
+    f->f[f->n++] = (struct gw_field){name, at};
+    f->used += (size_t)n + 1;
+}
+
+/* ---- answers ---- */
+
+void gw_task_respond(struct gw_task *t, int status, int64_t length)
+{
+    t->answered = true;
+    t->status = status;
+    gw_exchange_respond(t->x, status, t->fields.f, t->fields.n, length);
+}
+
+void gw_task_answer(struct gw_task *t, int status, const struct base_buf *json)
+{
+    if (t->answered) {
+        return;
+    }
+    gw_fields_add(&t->fields, "content-type", "application/json; charset=utf-8");
+    gw_task_respond(t, status, (int64_t)base_buf_size(json));
+    (void)gw_exchange_write(t->x, base_buf_data(json), base_buf_size(json));
+    gw_exchange_end(t->x);
+}
+
+void gw_task_fail(struct gw_task *t, const struct gw_fault *fault)
+{
+    t->code = fault->code;
+    if (t->answered) {
+        gw_exchange_abort(t->x);
+        return;
+    }
+    struct base_buf body = {0};
+    gw_fields_add(&t->fields, "x-ms-error-code", "%s", fault->code);
+    if (fault->retry_after_s > 0) {
+        gw_fields_add(&t->fields, "retry-after", "%u", fault->retry_after_s);
+    }
+    if (fault->allow != NULL) {
+        gw_fields_add(&t->fields, "allow", "%s", fault->allow);
+    }
+    if (fault->status == 401) {
+        gw_fields_add(&t->fields, "www-authenticate", "Bearer");
+    }
+    (void)gw_fault_render(fault, t->trace, &body);
+    gw_task_answer(t, fault->status, &body);
+    base_buf_deinit(&body);
+}
+
+void gw_task_out_of_memory(struct gw_task *t)
+{
+    struct gw_fault f;
+    GW_FAULT(&f, 503, "ServiceUnavailable", "Out of memory.");
+    f.retry_after_s = 1;
+    gw_task_fail(t, &f);
+}
+
+void gw_task_session(struct gw_task *t, const Warren__Session *s)
+{
+    if (s == NULL) {
+        return;
+    }
+    gw_fields_add(&t->fields, "x-warren-generation", "%llu", (unsigned long long)s->generation);
+    if (s->isolation != NULL && s->isolation[0] != '\0') {
+        gw_fields_add(&t->fields, "x-warren-isolation", "%s", s->isolation);
+    }
+    if (s->recreated != NULL && s->recreated[0] != '\0') {
+        gw_fields_add(&t->fields, "x-warren-recreated", "%s", s->recreated);
+    }
+}
+
+/* ---- asking workers ---- */
+
+void gw_task_request(struct gw_task *t, Warren__Request *r, Warren__Key *key)
+{
+    warren__request__init(r);
+    warren__key__init(key);
+    key->pool = t->route.pool;
+    key->identifier.data = (uint8_t *)t->route.id.text;
+    key->identifier.len = t->route.id.len;
+    r->key = key;
+    r->tenant = t->who.tenant;
+    const struct gw_request *head = gw_exchange_request(t->x);
+    const char *trace = gw_http_field(head, "traceparent");
+    if (trace != NULL && strlen(trace) <= 64) {
+        r->trace_parent = (char *)(uintptr_t)trace;
+    }
+    const char *generation = gw_http_field(head, "x-warren-if-generation");
+    r->expect_generation = generation == NULL ? 0 : strtoull(generation, NULL, 10);
+}
+
+int gw_task_call(struct gw_task *t, const Warren__Request *r, const struct gw_call_options *opt)
+{
+    struct gw_call_options o = *opt;
+    int home = gw_calls_home(t->api->opt.calls, t->route.pool, &t->route.id);
+    o.worker = home < 0 ? 0 : (unsigned)home;
+    o.request = r;
+    o.owner = t;
+    t->sent_ns = base_clock_mono_ns();
+    int rc = home < 0 ? BASE_ENOTFOUND : gw_call_start(t->api->opt.calls, &o, &t->call);
+    if (rc == BASE_ENOTFOUND) {
+        gw_task_failure(t, GW_CALL_UNREACHABLE);
+    } else if (rc == BASE_ETOOBIG) {
+        struct gw_fault f;
+        GW_FAULT(&f, 413, "RequestTooLarge", "The request is too large.");
+        gw_task_fail(t, &f);
+    } else if (rc < 0) {
+        gw_task_out_of_memory(t);
+    }
+    return rc;
+}
+
+void gw_task_failure(struct gw_task *t, enum gw_call_failure why)
+{
+    struct gw_fault f;
+    bool runs = t->route.op == GW_OP_EXECUTE;
+    t->call = NULL;
+    if (why == GW_CALL_UNREACHABLE) {
+        GW_FAULT(&f, 503, "ServiceUnavailable", "The worker of this session is not connected.");
+        f.retry_after_s = 1;
+    } else if (runs && why == GW_CALL_LOST) {
+        GW_FAULT(&f, 502, "ExecutionOutcomeUnknown",
+            "The connection to the worker was lost. The code may have run; it is not run again.");
+    } else if (why == GW_CALL_LOST) {
+        GW_FAULT(&f, 503, "ServiceUnavailable",
+            "The connection to the worker was lost; whether the operation was done is not known.");
+        f.retry_after_s = 1;
+    } else {
+        GW_FAULT(&f, 504, "Timeout", "The worker did not answer in time.%s",
+            runs ? " The code may still run." : "");
+    }
+    gw_task_fail(t, &f);
+}
+
+/* ---- pools ---- */
+
+static struct pool_entry *pool_find(struct gw_api *api, const char *name)
+{
+    struct pool_entry *oldest = &api->pools[0];
+    for (int i = 0; i < POOLS_CACHED; i++) {
+        struct pool_entry *p = &api->pools[i];
+        if (strcmp(p->name, name) == 0) {
+            return p;
+        }
+        oldest = p->fetched_ns < oldest->fetched_ns ? p : oldest;
+    }
+    *oldest = (struct pool_entry){0}; /* the name is set with the answer */
+    return oldest;
+}
+
+static enum gw_pool_kind kind_of(const char *container)
+{
+    static const char *const names[] = {"PythonLTS", "NodeLTS", "Shell", "CustomContainer"};
+    for (int i = 1; i < 4; i++) {
+        if (container != NULL && gw_http_same(container, names[i])) {
+            return (enum gw_pool_kind)i;
+        }
+    }
+    return GW_POOL_PYTHON;
+}
+
+static void pool_end(void *owner, const Warren__Reply *r)
+{
+    struct gw_task *t = owner;
+    t->call = NULL;
+    if (r->status != WARREN__STATUS__STATUS_OK || r->pool == NULL) {
+        struct gw_fault f;
+        gw_wire_fault(r, &f);
+        gw_task_fail(t, &f);
+        return;
+    }
+    struct pool_entry *p = pool_find(t->api, t->route.pool);
+    (void)base_text_copy(p->name, sizeof p->name, t->route.pool);
+    p->kind = kind_of(r->pool->container_type);
+    p->fetched_ns = base_clock_mono_ns();
+    t->pool_done(t, p->kind);
+}
+
+static void call_failed(void *owner, enum gw_call_failure why)
+{
+    struct gw_task *t = owner;
+    /* Nothing of the operation itself was asked yet. */
+    gw_task_failure(t, why == GW_CALL_LOST ? GW_CALL_UNREACHABLE : why);
+}
+
+void gw_task_pool(struct gw_task *t, void (*done)(struct gw_task *t, enum gw_pool_kind kind))
+{
+    static const struct gw_call_ops ops = {.end = pool_end, .failed = call_failed};
+    struct pool_entry *p = pool_find(t->api, t->route.pool);
+    uint64_t age = base_clock_mono_ns() - p->fetched_ns;
+    if (p->name[0] != '\0' && age < POOL_FRESH_S * BASE_NS_PER_S) {
+        done(t, p->kind);
+        return;
+    }
+    Warren__Request r;
+    Warren__Key key;
+    Warren__PoolGet get = WARREN__POOL_GET__INIT;
+    gw_task_request(t, &r, &key);
+    key.identifier.len = 0;
+    r.expect_generation = 0;
+    r.op_case = WARREN__REQUEST__OP_POOL_GET;
+    r.pool_get = &get;
+    t->pool_done = done;
+    struct gw_call_options opt = {
+        .kind = GW_CALL_READ, .deadline_ms = POOL_DEADLINE_MS, .ops = &ops};
+    (void)gw_task_call(t, &r, &opt);
+}
+
+/* ---- executions ---- */
+
+static uint64_t hash_part(const struct gw_task *t, uint8_t part, const char *text)
+{
+    char buf[1 + sizeof t->route.pool + PROTO_IDENTIFIER_MAX + 1 + sizeof t->route.execution];
+    size_t pool_n = strlen(t->route.pool) + 1, text_n = strnlen(text, sizeof t->route.execution);
+    size_t n = 0;
+    buf[n++] = (char)part;
+    memcpy(buf + n, t->route.pool, pool_n);
+    n += pool_n;
+    memcpy(buf + n, t->route.id.text, t->route.id.len);
+    n += t->route.id.len;
+    buf[n++] = '\0';
+    memcpy(buf + n, text, text_n);
+    return base_hash_sip24(t->api->opt.cluster_key, buf, n + text_n);
+}
+
+void gw_task_exec_id(const struct gw_task *t, const char *text, uint8_t id[PROTO_EXEC_ID_BYTES])
+{
+    for (int half = 0; half < 2; half++) {
+        uint64_t h = hash_part(t, (uint8_t)(half + 1), text);
+        memcpy(id + half * 8, &h, 8);
+    }
+}
+
+void gw_task_operation_fields(struct gw_task *t, const char *id)
+{
+    char identifier[3 * PROTO_IDENTIFIER_MAX + 1], name[3 * sizeof t->route.execution + 1];
+    const struct gw_request *r = gw_exchange_request(t->x);
+    const char *version = t->route.version == GW_VERSION_2025_10   ? "2025-10-02-preview"
+                          : t->route.version == GW_VERSION_2024_10 ? "2024-10-02-preview"
+                                                                   : "2025-02-02-preview";
+    gw_target_escape(t->route.id.text, t->route.id.len, identifier);
+    gw_target_escape(id, strlen(id), name);
+    gw_fields_add(&t->fields, "operation-id", "%s", id);
+    const char *path = r->target;
+    size_t prefix = t->route.prefix_len;
+    if (path[0] != '/') { /* absolute form: scheme and host are in it */
+        gw_fields_add(&t->fields, "operation-location",
+            "%.*s/executions/%s?api-version=%s&identifier=%s", (int)prefix, path, name, version,
+            identifier);
+        return;
+    }
+    const char *scheme = r->host[0] == '\0' ? "" : r->secure ? "https://" : "http://";
+    gw_fields_add(&t->fields, "operation-location",
+        "%s%s%.*s/executions/%s?api-version=%s&identifier=%s", scheme, r->host, (int)prefix, path,
+        name, version, identifier);
+}
+
+/* ---- the life of a task ---- */
+
+static const struct gw_task_ops *const operations[] = {
+    [GW_OP_EXECUTE] = &gw_op_execute,
+    [GW_OP_EXECUTION_GET] = &gw_op_execution_get,
+    [GW_OP_EXECUTION_EVENTS] = &gw_op_execution_events,
+    [GW_OP_EXECUTION_CANCEL] = &gw_op_execution_cancel,
+    [GW_OP_FILES_LIST] = &gw_op_files_list,
+    [GW_OP_FILE_UPLOAD] = &gw_op_file_upload,
+    [GW_OP_FILE_STAT] = &gw_op_file_stat,
+    [GW_OP_FILE_CONTENT] = &gw_op_file_content,
+    [GW_OP_FILE_DELETE] = &gw_op_file_delete,
+    [GW_OP_SESSION_GET] = &gw_op_session_get,
+    [GW_OP_SESSION_DELETE] = &gw_op_session_delete,
+    [GW_OP_SESSIONS_LIST] = &gw_op_sessions_list,
+    [GW_OP_MANAGEMENT_GET] = &gw_op_session_get,
+    [GW_OP_MANAGEMENT_LIST] = &gw_op_sessions_list,
+    [GW_OP_MANAGEMENT_STOP] = &gw_op_session_delete,
+    [GW_OP_METADATA] = &gw_op_metadata,
+};
+
+static void audit(const struct gw_task *t)
+{
+    uint64_t hash = 0;
+    if (t->route.id.len > 0) {
+        (void)sched_place_key(
+            t->api->opt.cluster_key, t->route.pool, t->route.id.text, t->route.id.len, &hash);
+    }
+    LOG_INFO(t->api->opt.log,
+        "request op=%s pool=%s session=%016llx sub=%s tenant=%s status=%d code=%s us=%llu "
+        "trace=%s%s",
+        gw_route_op_name(t->route.op), t->route.pool[0] == '\0' ? "-" : t->route.pool,
+        (unsigned long long)hash, t->who.subject[0] == '\0' ? "-" : t->who.subject,
+        t->who.tenant[0] == '\0' ? "-" : t->who.tenant, t->status, t->code,
+        (unsigned long long)((base_clock_mono_ns() - t->begun_ns) / 1000), t->trace,
+        t->answered ? "" : " client-gone");
+}
+
+static void on_body(void *owner, const uint8_t *data, size_t n)
+{
+    struct gw_task *t = owner;
+    struct gw_api *api = t->api;
+    if (t->answered || t->ops == NULL) {
+        gw_exchange_consume(t->x, n);
+        return;
+    }
+    if (t->ops->body != NULL) {
+        t->ops->body(t, data, n);
+        return;
+    }
+    gw_exchange_consume(t->x, n);
+    if (base_buf_size(&t->body) + n > t->ops->body_max) {
+        struct gw_fault f;
+        GW_FAULT(
+            &f, 413, "RequestTooLarge", "The body is longer than %zu bytes.", t->ops->body_max);
+        gw_task_fail(t, &f);
+    } else if (api->bodies + n > BODIES_BYTES_MAX || base_buf_add(&t->body, data, n) < 0) {
+        gw_task_out_of_memory(t);
+    } else {
+        api->bodies += n;
+    }
+}
+
+static void on_end(void *owner)
+{
+    struct gw_task *t = owner;
+    if (!t->answered && t->ops != NULL) {
+        t->ops->start(t);
+    }
+}
+
+static void on_drain(void *owner)
+{
+    struct gw_task *t = owner;
+    if (t->ops != NULL && t->ops->drain != NULL) {
+        t->ops->drain(t);
+    }
+}
+
+static void on_gone(void *owner)
+{
+    struct gw_task *t = owner;
+    gw_call_cancel(t->call);
+    t->call = NULL;
+    if (t->ops != NULL && t->ops->gone != NULL) {
+        t->ops->gone(t);
+    }
+    audit(t);
+    t->api->stats.failed += t->status >= 400;
+    t->api->stats.open--;
+    t->api->bodies -= base_buf_size(&t->body);
+    base_buf_deinit(&t->body);
+    free(t);
+}
+
+static void answer_health(struct gw_task *t)
+{
+    struct base_buf b = {0};
+    unsigned n = gw_calls_workers(t->api->opt.calls), ready = 0;
+    for (unsigned i = 0; i < n; i++) {
+        ready += gw_calls_ready(t->api->opt.calls, i);
+    }
+    bool healthy = ready == n;
+    (void)base_buf_printf(&b, "{\"status\":\"%s\",\"workers\":%u,\"workersConnected\":%u}",
+        healthy ? "healthy" : "degraded", n, ready);
+    gw_task_answer(t, ready > 0 ? 200 : 503, &b);
+    base_buf_deinit(&b);
+}
+
+static void answer_options(struct gw_task *t, enum gw_route_fault fault)
+{
+    struct gw_fault f;
+    if (fault != GW_ROUTE_METHOD) {
+        gw_fault_of_route(&f, fault == GW_ROUTE_OK ? GW_ROUTE_NO_RESOURCE : fault, &t->route);
+        gw_task_fail(t, &f);
+        return;
+    }
+    gw_fields_add(&t->fields, "allow", "%s, OPTIONS", t->route.allow);
+    gw_task_respond(t, 204, 0);
+    gw_exchange_end(t->x);
+}
+
+static void begin(struct gw_task *t, const struct gw_request *r)
+{
+    struct gw_target target;
+    struct gw_fault f;
+    enum gw_route_fault fault = GW_ROUTE_NO_RESOURCE;
+    int rc = gw_target_parse(&target, r->target);
+    if (rc < 0) {
+        GW_FAULT(&f, rc == BASE_ETOOBIG ? 414 : 400, "SessionRequestValidationFailed",
+            "The address is not valid: %s.", base_err_str(rc));
+        gw_task_fail(t, &f);
+        return;
+    }
+    fault = gw_route_find(&target, r->method, &t->route);
+    if (r->method == GW_METHOD_OPTIONS) {
+        answer_options(t, fault);
+        return;
+    }
+    if (fault == GW_ROUTE_OK && t->route.op == GW_OP_HEALTH) {
+        answer_health(t);
+        return;
+    }
+    /* Before anything is told about the address: who asks? */
+    if (t->api->opt.auth != NULL) {
+        int64_t now_s = (int64_t)(base_clock_real_ns() / BASE_NS_PER_S);
+        if (gw_auth_check(t->api->opt.auth, r, now_s, &t->who, &f) < 0) {
+            gw_task_fail(t, &f);
+            return;
+        }
+    }
+    if (fault != GW_ROUTE_OK) {
+        gw_fault_of_route(&f, fault, &t->route);
+        gw_task_fail(t, &f);
+        return;
+    }
+    if (t->api->opt.auth != NULL && !gw_auth_allowed(&t->who, t->route.op, t->route.pool)) {
+        GW_FAULT(&f, 403, "Forbidden", "The token does not allow this on the pool.");
+        gw_task_fail(t, &f);
+        return;
+    }
+    t->ops = operations[t->route.op];
+    if (t->ops->body == NULL && r->content_length > (int64_t)t->ops->body_max) {
+        GW_FAULT(
+            &f, 413, "RequestTooLarge", "The body is longer than %zu bytes.", t->ops->body_max);
+        gw_task_fail(t, &f);
+    }
+}
+
+void gw_api_request(void *owner, struct gw_exchange *x)
+{
+    static const struct gw_exchange_ops ops = {on_body, on_end, on_drain, on_gone};
+    struct gw_api *api = owner;
+    struct gw_task *t = calloc(1, sizeof *t);
+    if (t == NULL) {
+        gw_exchange_respond(x, 503, NULL, 0, 0);
+        gw_exchange_end(x);
+        return;
+    }
+    t->api = api;
+    t->x = x;
+    t->code = "-";
+    t->begun_ns = base_clock_mono_ns();
+    uint64_t trace = base_rand_u64();
+    base_text_hex(&trace, sizeof trace, t->trace);
+    api->stats.requests++;
+    api->stats.open++;
+    gw_exchange_accept(x, &ops, t);
+    gw_fields_add(&t->fields, "x-request-id", "%s", t->trace);
+    begin(t, gw_exchange_request(x));
+}
+
+int gw_api_create(struct gw_api **ret, const struct gw_api_options *opt, struct base_error *err)
+{
+    struct gw_api *api = calloc(1, sizeof *api);
+    if (api == NULL) {
+        return base_fail(err, BASE_ENOMEM, "start the API");
+    }
+    api->opt = *opt;
+    *ret = api;
+    return 0;
+}
+
+void gw_api_destroy(struct gw_api *api)
+{
+    free(api);
+}
+
+void gw_api_stats(const struct gw_api *api, struct gw_api_stats *ret)
+{
+    *ret = api->stats;
+}

@@ -1,0 +1,40 @@
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/base/err.h"
+#include "proto/base/log.h"
+
+/* gateway.yaml, read once at start, immutable after. An unknown key is an error with its line. */
+struct gw_config_worker {
+    uint64_t id;
+    char *name, *ctl, *bulk;
+    char *public_key; /* z85; not needed without curve_secret */
+    uint16_t weight;  /* 0..255 */
+    uint16_t zone;
+};
+
+struct gw_config {
+    char *name;
+    char *listen;
+    char *tls_cert, *tls_key;
+    char *curve_secret;
+    char *cluster_key;
+    char *jwks;
+    char *issuer;
+    char **audiences;
+    unsigned audiences_count;
+    bool insecure; /* no token is asked for; loopback only */
+    char *log_level_text;
+    enum base_log_level log_level;
+    unsigned connections_max; /* 0: the server's default */
+    unsigned connections_per_address;
+    unsigned drain_s; /* how long a stop waits for running requests; 0: 30 */
+    struct gw_config_worker *workers;
+    unsigned workers_count;
+    uint8_t key[16]; /* from cluster_key */
+};
+
+/* Reads, checks and completes. *ret is the caller's, for gw_config_destroy(). */
+int gw_config_load(const char *path, struct gw_config **ret, struct base_error *err);
+void gw_config_destroy(struct gw_config *c); /* accepts NULL */

@@ -1,0 +1,109 @@
+#pragma once
+#include <ev.h>
+
+#include "gateway/core/fault.h"
+#include "gateway/core/render.h"
+#include "gateway/io/api.h"
+#include "gateway/io/auth.h"
+#include "gateway/io/calls.h"
+#include "gateway/io/exchange.h"
+#include "gateway/wire/reply.h"
+
+/* Inside of the API: one request from its head to its answer. api.c owns the life of tasks; the
+ * op_*.c files carry the operations out. */
+
+/* Response fields with their text. */
+enum { GW_FIELDS_MAX = 32 };
+struct gw_fields {
+    struct gw_field f[GW_FIELDS_MAX];
+    int n;
+    size_t used;
+    char text[3072];
+};
+
+void gw_fields_add(struct gw_fields *f, const char *name, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* What is known of a pool; asked from a worker now and then. */
+enum gw_pool_kind { GW_POOL_PYTHON, GW_POOL_NODE, GW_POOL_SHELL, GW_POOL_CONTAINER };
+
+struct gw_task;
+
+struct gw_task_ops {
+    /* The request is complete (its body, if any, is in task->body). */
+    void (*start)(struct gw_task *t);
+    /* NULL: the body is collected, up to body_max. */
+    void (*body)(struct gw_task *t, const uint8_t *data, size_t n);
+    void (*drain)(struct gw_task *t);
+    void (*gone)(struct gw_task *t); /* frees t->state */
+    size_t body_max;
+};
+
+struct gw_task {
+    struct gw_api *api;
+    struct gw_exchange *x;
+    const struct gw_task_ops *ops;
+    struct gw_route route;
+    struct gw_principal who;
+    struct gw_fields fields;
+    struct gw_call *call; /* the one under way; NULL when there is none */
+    void *state;          /* of the operation */
+    void (*pool_done)(struct gw_task *t, enum gw_pool_kind kind);
+    struct base_buf body;
+    uint64_t begun_ns, sent_ns;
+    char trace[17]; /* names the request in logs and error bodies */
+    int status;     /* of the answer, for the audit line */
+    const char *code;
+    bool answered;
+};
+
+extern const struct gw_task_ops gw_op_execute, gw_op_execution_get, gw_op_execution_events;
+extern const struct gw_task_ops gw_op_execution_cancel, gw_op_files_list, gw_op_file_upload;
+extern const struct gw_task_ops gw_op_file_stat, gw_op_file_content, gw_op_file_delete;
+extern const struct gw_task_ops gw_op_session_get, gw_op_session_delete, gw_op_sessions_list;
+extern const struct gw_task_ops gw_op_metadata;
+
+/* ---- answers ---- */
+
+/* Ends the task with an error. Does nothing after an answer has begun, except to cut it off. */
+void gw_task_fail(struct gw_task *t, const struct gw_fault *fault);
+
+/* A whole JSON body, with t->fields. */
+void gw_task_answer(struct gw_task *t, int status, const struct base_buf *json);
+
+/* Other bodies: respond, then gw_exchange_write() and gw_exchange_end(). */
+void gw_task_respond(struct gw_task *t, int status, int64_t length);
+
+/* 503 in place of an answer that does not fit into memory. */
+void gw_task_out_of_memory(struct gw_task *t);
+
+/* Session facts for the response's head. */
+void gw_task_session(struct gw_task *t, const Warren__Session *s);
+
+/* ---- asking workers ---- */
+
+/* Fills key, tenant and flags for this task's session. The strings are the task's. */
+void gw_task_request(struct gw_task *t, Warren__Request *r, Warren__Key *key);
+
+/* Starts a call to the home of the task's identifier; on failure the task is answered. owner: the
+ * task. */
+int gw_task_call(struct gw_task *t, const Warren__Request *r, const struct gw_call_options *opt);
+
+/* The answer for a call that failed. sent_code: the call may have run code. */
+void gw_task_failure(struct gw_task *t, enum gw_call_failure why);
+
+/* Calls back with the pool's kind, at once or later; answers by itself when there is no such pool.
+ */
+void gw_task_pool(struct gw_task *t, void (*done)(struct gw_task *t, enum gw_pool_kind kind));
+
+/* ---- executions ---- */
+
+/* The id on the wire for the id a client sees: bound to pool and identifier, so that nobody can
+ * meet another session's executions. */
+void gw_task_exec_id(const struct gw_task *t, const char *text, uint8_t id[PROTO_EXEC_ID_BYTES]);
+
+/* operation-id and Operation-Location. */
+void gw_task_operation_fields(struct gw_task *t, const char *id);
+
+struct ev_loop *gw_api_loop(const struct gw_api *api);
+struct gw_calls *gw_api_calls(const struct gw_api *api);
