@@ -12,6 +12,12 @@ target_include_directories(http_probe PRIVATE ${CMAKE_SOURCE_DIR})
 target_link_libraries(http_probe PRIVATE gateway_http warren_flags)
 set_target_properties(http_probe PROPERTIES C_CLANG_TIDY "")
 
+add_executable(echo_worker ${CMAKE_SOURCE_DIR}/tests/lib/echo_worker.c
+  ${CMAKE_SOURCE_DIR}/tests/lib/echo_exec.c ${CMAKE_SOURCE_DIR}/tests/lib/echo_files.c)
+target_include_directories(echo_worker PRIVATE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR}/gen)
+target_link_libraries(echo_worker PRIVATE proto_net proto_messages warren_flags)
+set_target_properties(echo_worker PROPERTIES C_CLANG_TIDY "")
+
 function(warren_gateway_script name)
   add_test(NAME integration.${name}
     COMMAND python3 ${CMAKE_SOURCE_DIR}/tests/integration/${name}.py $<TARGET_FILE_DIR:http_probe>)

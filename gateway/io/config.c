@@ -94,7 +94,7 @@ static int parse(const char *path, struct gw_config **ret, struct base_error *er
 
 static bool is_loopback(const char *address)
 {
-    static const char *const starts[] = {"127.", "[::1]:", "::1:", "localhost:"};
+    static const char *const starts[] = {"127.", "[::1]:", "[::ffff:127.", "localhost:"};
     for (size_t i = 0; i < ARRAY_LEN(starts); i++) {
         if (strncmp(address, starts[i], strlen(starts[i])) == 0) {
             return true;
