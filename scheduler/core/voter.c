@@ -77,7 +77,6 @@ void sched_voter_init(struct sched_voter *v, const struct sched_cfg *cfg, struct
     if (boot->acc != NULL) {
         REQUIRE(sched_view_copy(&v->acc, boot->acc) == 0);
     }
-    v->quiet_ns = boot->birth || MUTANT(24) ? 0 : guard_ns(v);
 }
 
 static void store_vote(struct sched_voter *v)
@@ -375,7 +374,7 @@ static void on_tell(struct sched_voter *v, uint32_t from, const struct sched_m_v
     }
     if (sched_votes(v->told) > v->cfg->n_voters / 2) {
         v->amnesia = false;
-        v->quiet_ns = guard_ns(v);
+        v->quiet_ns = MUTANT(24) ? 0 : guard_ns(v);
         store_vote(v);
         sched_fx_store(v->fx, SCHED_ROW_KNOWN)->view = &v->known;
     }

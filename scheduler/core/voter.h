@@ -57,7 +57,7 @@ struct sched_voter {
     bool amnesia;
     uint64_t nonce;        /* of the question after the state */
     uint8_t told;          /* who answered it */
-    uint64_t quiet_ns;     /* accepts nothing new before this time */
+    uint64_t quiet_ns;     /* after a lost store: accepts nothing before this time */
     uint64_t tick_ns;      /* next look at the members */
     uint64_t learned_ns;   /* when `known` was learned */
     uint64_t unsettled_ns; /* since when a bucket is unsettled; 0: none is */
@@ -76,8 +76,8 @@ struct sched_voter_boot {
     uint64_t seed;
     uint64_t now_ns;
     /* The store's rows, or for the birth of a cluster promised = accepted = 0 and the first view.
-     * known NULL: the store was lost. */
-    bool birth;
+     * known NULL: the store was lost. Leases are not stored: every member of `known` is taken to
+     * hold one that was granted just now. */
     uint64_t promised, accepted;
     const struct sched_view *known;
     const struct sched_view *acc; /* NULL: none */

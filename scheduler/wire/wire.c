@@ -421,7 +421,7 @@ int sched_wire_decode(
     uint8_t version = 0;
     memset(ret, 0, sizeof *ret);
     u8(&w, &version, 255);
-    u8(&w, &ret->type, 255);
+    u8(&w, &ret->type, SCHED_MSG_TYPES - 1);
     if (!w.bad && version != SCHED_WIRE_VERSION) {
         return BASE_EVERSION;
     }

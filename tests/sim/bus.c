@@ -3,23 +3,24 @@
 #include "proto/base/assert.h"
 #include "tests/sim/sim.h"
 
-static bool dropped_by_schedule(const struct sim *s, const struct sim_packet *p)
+/* The rule of a directed schedule that concerns this message, or NULL. */
+static const struct sim_fault *rule(const struct sim *s, const struct sim_packet *p, uint8_t kind)
 {
     for (uint32_t i = 0; i < s->n_drops; i++) {
         const struct sim_fault *f = s->drops[i];
-        if ((f->a == SIM_ANY || f->a == p->from) && (f->b == SIM_ANY || f->b == p->to) &&
-            (f->type == 0 || f->type == p->type)) {
-            return true;
+        if (f->kind == kind && (f->a == SIM_ANY || f->a == p->from) &&
+            (f->b == SIM_ANY || f->b == p->to) && (f->type == 0 || f->type == p->type)) {
+            return f;
         }
     }
-    return false;
+    return NULL;
 }
 
 static bool cut_off(const struct sim *s, const struct sim_packet *p)
 {
     bool sides = s->cut && ((s->cut_a >> (p->from % 64)) & 1) != ((s->cut_a >> (p->to % 64)) & 1);
     return sides || (s->n_links > 0 && s->links[(size_t)p->from * s->n_nodes + p->to] != 0) ||
-           dropped_by_schedule(s, p);
+           rule(s, p, SIM_F_DROP) != NULL;
 }
 
 static uint64_t delay_ns(struct sim *s)
@@ -45,6 +46,20 @@ static void launch(struct sim *s, const struct sim_packet *p, uint64_t at_ns)
     sim_event(s, &ev, at_ns);
 }
 
+/* Real messages as a start for the decoder's fuzz test. */
+static void keep(const struct sim *s, const struct sim_packet *p)
+{
+    static bool have[SCHED_MSG_TYPES];
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s/%s", s->opt.corpus, sched_msg_name(p->type));
+    FILE *f = have[p->type] ? NULL : fopen(path, "we");
+    if (f != NULL) {
+        have[p->type] = true;
+        (void)fwrite(p->bytes, 1, p->len, f);
+        (void)fclose(f);
+    }
+}
+
 void sim_send(struct sim *s, struct sim_node *from, const struct sched_msg *m)
 {
     struct sim_node *to = sim_node_of(s, m->to);
@@ -64,11 +79,19 @@ void sim_send(struct sim *s, struct sim_node *from, const struct sched_msg *m)
     p->type = m->type;
     s->stat.messages++;
     s->stat.bytes += p->len;
+    if (s->opt.corpus != NULL) {
+        keep(s, p);
+    }
     if (to == from) {
         launch(s, p, s->now_ns); /* a process does not lose what it says to itself */
         return;
     }
     if (!s->calm && sim_chance(s, s->opt.loss_ppm)) {
+        return;
+    }
+    const struct sim_fault *hold = rule(s, p, SIM_F_HOLD);
+    if (hold != NULL) {
+        launch(s, p, (hold->at_ms + hold->dur_ms) * SIM_MS);
         return;
     }
     launch(s, p, s->now_ns + delay_ns(s));

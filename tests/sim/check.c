@@ -227,8 +227,23 @@ void sim_check_end(struct sim *s)
     }
 }
 
+void sim_check_directed(struct sim *s, bool end)
+{
+    if (!end && s->stat.views < s->opt.views_min) {
+        sim_bad(s, "L2 only %llu views by now", (unsigned long long)s->stat.views);
+    }
+    if (s->opt.lives_below != 0 && s->stat.evicted >= s->opt.lives_below) {
+        sim_bad(
+            s, "L7 %llu workers were removed without need", (unsigned long long)s->stat.evicted);
+    }
+    if (s->opt.views_below != 0 && s->stat.views >= s->opt.views_below) {
+        sim_bad(s, "L2 %llu views", (unsigned long long)s->stat.views);
+    }
+}
+
 void sim_check_reclaimed(struct sim *s)
 {
+    sim_check_directed(s, true);
     for (uint32_t i = 0; i < s->n_nodes; i++) {
         const struct sim_node *n = &s->nodes[i];
         for (uint32_t k = 0; n->kind == SIM_HOST && k < n->n_vms; k++) {

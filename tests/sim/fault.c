@@ -127,6 +127,7 @@ void sim_fault_begin(struct sim *s, uint32_t i)
         heal_later(s, i);
         break;
     case SIM_F_DROP:
+    case SIM_F_HOLD:
         if (s->n_drops < SIM_DROPS_MAX) {
             s->drops[s->n_drops++] = f;
             heal_later(s, i);
@@ -187,7 +188,7 @@ void sim_fault_end(struct sim *s, uint32_t i)
         n->paused = false;
     } else if (f->kind == SIM_F_DRAIN) {
         renew(s, n);
-    } else if (f->kind == SIM_F_DROP) {
+    } else if (f->kind == SIM_F_DROP || f->kind == SIM_F_HOLD) {
         for (uint32_t k = 0; k < s->n_drops; k++) {
             if (s->drops[k] == f) {
                 s->drops[k] = s->drops[--s->n_drops];

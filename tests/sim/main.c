@@ -3,11 +3,12 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "scheduler/core/mutant.h"
 #include "tests/sim/sim.h"
 
 /* sim [--seed N | --seeds A..B | --schedule FILE] [--twice] [--trace] [--shrink] [--print]
- *     [--hosts N] [--voters N] [--gateways N] [--keys N] [--time S] [--hash] [--expect-bad]
- * Exit: 0 no violation, 1 a violation, 2 usage. */
+ *     [--mutant N] [--hosts N] [--voters N] [--gateways N] [--keys N] [--time S] [--hash]
+ * [--expect-bad] Exit: 0 no violation, 1 a violation, 2 usage. */
 
 struct args {
     uint64_t from, to;
@@ -21,6 +22,7 @@ static struct sim_fault faults[SIM_FAULTS_MAX];
 static void override(struct sim_opts *o, const struct args *a)
 {
     o->trace = a->set.trace;
+    o->corpus = a->set.corpus;
     o->hosts = a->set.hosts != 0 ? a->set.hosts : o->hosts;
     o->voters = a->set.voters != 0 ? a->set.voters : o->voters;
     o->gateways = a->set.gateways != 0 ? a->set.gateways : o->gateways;
@@ -75,19 +77,37 @@ static bool run(struct sim_opts *o, uint32_t n, const struct args *a, struct sim
     return ok;
 }
 
+#ifdef SCHED_MUTANTS
+int sched_mutant;
+#endif
+
+static void choose_mutant(int n)
+{
+#ifdef SCHED_MUTANTS
+    sched_mutant = n;
+#else
+    (void)fprintf(stderr, "mutant %d: only sim_mutants has mutants\n", n);
+    exit(2);
+#endif
+}
+
 static bool parse(int argc, char **argv, struct args *a)
 {
     static const struct option longs[] = {{"seed", 1, 0, 's'}, {"seeds", 1, 0, 'S'},
         {"schedule", 1, 0, 'f'}, {"twice", 0, 0, '2'}, {"trace", 0, 0, 't'}, {"shrink", 0, 0, 'x'},
         {"print", 0, 0, 'p'}, {"hosts", 1, 0, 'H'}, {"voters", 1, 0, 'V'}, {"gateways", 1, 0, 'G'},
         {"keys", 1, 0, 'K'}, {"time", 1, 0, 'T'}, {"hash", 0, 0, 'h'}, {"expect-bad", 0, 0, 'b'},
-        {"quiet", 0, 0, 'q'}, {0}};
+        {"quiet", 0, 0, 'q'}, {"mutant", 1, 0, 'm'}, {"corpus", 1, 0, 'c'}, {0}};
     for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
         unsigned long v = optarg != NULL ? strtoul(optarg, NULL, 10) : 0;
         const char *dots = optarg != NULL ? strstr(optarg, "..") : NULL;
         if (c == 's' || c == 'S') {
             a->from = v;
             a->to = dots != NULL ? strtoul(dots + 2, NULL, 10) : v;
+        } else if (c == 'm') {
+            choose_mutant((int)v);
+        } else if (c == 'c') {
+            a->set.corpus = optarg;
         } else if (c == 'f') {
             a->schedule = optarg;
         } else if (strchr("HVGKT", c) != NULL) {

@@ -8,7 +8,7 @@
 #include "tests/sim/sim.h"
 
 static const char *const kinds[] = {"CUT", "LINK", "PAUSE", "RESTART", "CRASH", "TORN", "LOSE",
-    "DRAIN", "DROP", "DELETE", "REQUEST"};
+    "DRAIN", "DROP", "HOLD", "DELETE", "REQUEST"};
 
 static uint32_t pick(struct base_hash_rng *r, const uint32_t *of, uint32_t n)
 {
@@ -126,7 +126,7 @@ static const struct field fields[] = {FIELD(voters), FIELD(hosts), FIELD(gateway
     FIELD(pbits), FIELD(places), FIELD(chaos_ms), FIELD(quiet_ms), FIELD(loss_ppm), FIELD(dup_ppm),
     FIELD(late_ppm), FIELD(slow_ppm), FIELD(spread_pct), FIELD(inline_pct), FIELD(request_ms),
     FIELD(cooldown_ms), FIELD(vm_fail_ppm), FIELD(vm_hang_ppm), FIELD(vm_slow_ppm), FIELD(fault_ms),
-    FIELD(drift_ppm), FIELD(cache)};
+    FIELD(drift_ppm), FIELD(cache), FIELD(lives_below), FIELD(views_below), FIELD(views_min)};
 enum { FIELDS = sizeof fields / sizeof fields[0] };
 
 static bool is_node(uint8_t kind, int arg)
@@ -134,6 +134,7 @@ static bool is_node(uint8_t kind, int arg)
     switch ((enum sim_fault_kind)kind) {
     case SIM_F_LINK:
     case SIM_F_DROP:
+    case SIM_F_HOLD:
         return true;
     case SIM_F_PAUSE:
     case SIM_F_RESTART:

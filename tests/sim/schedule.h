@@ -22,9 +22,13 @@ struct sim_opts {
     uint32_t fault_ms;  /* mean pause between faults; 0: none */
     uint32_t drift_ppm; /* clocks run at most this wrong */
     uint32_t cache;     /* route cache of a gateway */
-    bool voter_loss;    /* a voter may lose its store */
+    /* Directed runs, 0: any. New incarnations, views in all: fewer than this. Views in the safety
+     * phase: at least this. */
+    uint32_t lives_below, views_below, views_min;
+    bool voter_loss; /* a voter may lose its store */
     bool trace, no_liveness;
-    bool directed; /* faults come from a file only */
+    bool directed;      /* faults come from a file only */
+    const char *corpus; /* folder: keep the first message of every type there */
 };
 
 enum sim_fault_kind {
@@ -37,6 +41,7 @@ enum sim_fault_kind {
     SIM_F_LOSE,    /* voter a dies and loses its store */
     SIM_F_DRAIN,   /* host a drains; comes back as new after duration */
     SIM_F_DROP,    /* directed: messages a -> b of one type vanish (SIM_ANY: all) */
+    SIM_F_HOLD,    /* directed: such messages sent meanwhile arrive at the end */
     SIM_F_DELETE,  /* directed: the session of key a is deleted at its host */
     SIM_F_REQUEST, /* directed: gateway a asks for key b */
     SIM_F_KINDS

@@ -237,5 +237,6 @@ void sim_check_settled(struct sim *s, struct sim_node *n, uint32_t part);
 void sim_check_attached(struct sim *s, struct sim_node *n);
 /* After the liveness phase. */
 void sim_check_end(struct sim *s);
+void sim_check_directed(struct sim *s, bool end);
 void sim_check_reclaimed(struct sim *s);
 uint32_t sim_key_index(const struct sim *s, struct sched_key key);

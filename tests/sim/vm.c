@@ -257,6 +257,9 @@ void sim_vm_attach(struct sim *s, struct sim_node *n)
             continue;
         }
         if (row == NULL || row->rec.epoch != vm->id.epoch || row->state == SCHED_SESS_ENDED) {
+            /* Rows are committed before microVMs start and erased after they are destroyed. */
+            sim_bad(s, "S15 H%u restarts and has a microVM of key %u without a session", n->index,
+                vm->key);
             destroy(s, n, vm);
         } else if (vm->state == SIM_VM_UP) {
             tell(s, n, SCHED_EV_VM_UP, &vm->id);

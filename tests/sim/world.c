@@ -317,7 +317,7 @@ static void boot_voter(struct sim *s, struct sim_node *n, bool first)
     struct sched_voter_boot b = {.id = n->id,
         .seed = sim_rand(s, UINT64_MAX),
         .now_ns = sim_local(n, s->now_ns),
-        .birth = first,
+
         .known = first           ? &s->views[1]->v
                  : known != NULL ? known->view
                                  : NULL};
@@ -639,6 +639,7 @@ bool sim_run(struct sim *s)
     }
     s->load_on = true;
     run_until(s, chaos);
+    sim_check_directed(s, false);
     sim_calm(s);
     if (s->opt.no_liveness) {
         return s->bad[0] == '\0';

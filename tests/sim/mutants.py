@@ -1,0 +1,45 @@
+#!/usr/bin/env python3
+"""Runs every breakage of mutants.txt in the simulator and prints who found it.
+usage: mutants.py SIM_MUTANTS FOLDER [N...]. Exit 1 when one survives."""
+import concurrent.futures
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+sim, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+only = set(sys.argv[3:])
+
+
+def run(line):
+    number, how, rest = line.split(None, 2)
+    if how == "seeds":
+        span, what = rest.split(None, 1)
+        args = ["--seeds", span]
+    else:
+        what = rest
+        args = ["--schedule", str(folder / how)]
+        good = subprocess.run([sim, *args], capture_output=True, text=True)
+        if good.returncode != 0:
+            return number, what, None, f"{how} fails without the breakage: {good.stdout}"
+    out = subprocess.run([sim, "--mutant", number, "--expect-bad", *args],
+                         capture_output=True, text=True)
+    found = re.search(r"seed (\d+): ([\d.]+) s: (.*)", out.stdout)
+    by = f"seed {found[1]}" if found and how == "seeds" else how
+    return number, what, found and found[3], by
+
+
+def main():
+    lines = [x for x in (folder / "mutants.txt").read_text().splitlines()
+             if x and not x.startswith("#") and (not only or x.split()[0] in only)]
+    bad = 0
+    with concurrent.futures.ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+        for number, what, found, by in pool.map(run, lines):
+            print(f"{number:>3}  {what:<62.62}  {by.split('/')[-1]:<28}  {found or 'SURVIVED'}")
+            bad += not found
+    print(f"{len(lines)} breakages, {bad} survived")
+    return bad != 0
+
+
+sys.exit(main())
