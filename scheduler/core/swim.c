@@ -16,6 +16,7 @@ void sched_swim_params_default(struct sched_swim_params *p)
         .suspect_max_mult = 6,
         .confirmations = 3,
         .stall_cap_ms = 50,
+        .deaf_ms = 30000,
         .dead_keep_ms = 30000,
         .reclaim_ms = 2000,
         .reclaim_member_us = 10000,
@@ -28,6 +29,7 @@ void sched_swim_params_default(struct sched_swim_params *p)
         .rate = 8192,
         .burst = 16384,
         .indirect = 3,
+        .retries = 3,
         .fanout = 3,
         .fanout_edge = 1,
         .lambda = 4,
@@ -54,8 +56,8 @@ static bool params_valid(const struct sched_swim_params *p)
            p->gossip_ms >= 1 && p->suspect_mult >= 1 && p->suspect_mult <= 100 &&
            p->suspect_max_mult >= 1 && p->suspect_max_mult <= 100 &&
            p->confirmations <= SWIM_CONFIRM_MAX && p->reclaim_ms >= 1 && p->sync_ms >= 1 &&
-           p->seed_ms >= 5 && p->indirect <= 4 && p->fanout >= 1 && p->fanout <= 8 &&
-           p->fanout_edge >= 1 && p->fanout_edge <= 8 && p->health_max <= 15 &&
+           p->seed_ms >= 5 && p->indirect <= 4 && p->retries <= 8 && p->fanout >= 1 &&
+           p->fanout <= 8 && p->fanout_edge >= 1 && p->fanout_edge <= 8 && p->health_max <= 15 &&
            (p->rate == 0 || p->burst >= 2 * SCHED_SWIM_BODY_BYTES_MAX);
 }
 
@@ -157,6 +159,7 @@ struct sched_swim *sched_swim_init(
     base_hash_rng_seed(&s->rng, cfg->seed);
     s->last_us = s->promised_us = now_ns / 1000;
     s->now_us = 1; /* 0 means "not running" in relays */
+    s->heard_us = s->now_us;
     s->rtt_us = s->p.ping_max_ms * 1000 / 3;
     s->edge_told = sched_edge_of(&s->dynamic, cfg->incarnation);
     sched_budget_init(&s->budget, s->p.rate, s->p.burst, s->now_us);
@@ -357,6 +360,7 @@ static void on_packet(struct sched_swim *s, const struct sched_swim_event *ev)
         s->stats.bad++;
         return;
     }
+    s->heard_us = s->now_us;
     struct swim_source src = {.from = ev->from,
         .alive = p->alive,
         .humble = sched_swim_sync_humble(s, ev->from, p),

@@ -24,6 +24,7 @@ struct sched_swim_params {
     uint32_t suspect_max_mult; /* longest: so many times the shortest; 1: no Lifeguard suspicion */
     uint32_t confirmations;    /* of others that bring it to the shortest; 0..4 */
     uint32_t stall_cap_ms;     /* the clock advances at most so much in a late turn; 0: wall time */
+    uint32_t deaf_ms;          /* a node that hears nobody blames itself for so long; 0: never */
     uint32_t dead_keep_ms;     /* the dead and the gone are remembered so long */
     uint32_t reclaim_ms;       /* one dead member is pinged every max(this, n * per member) */
     uint32_t reclaim_member_us; /* (in us) */
@@ -37,6 +38,7 @@ struct sched_swim_params {
     uint32_t rate;       /* bytes per second sent by datagram, with all headers; 0: no limit */
     uint32_t burst;      /* bytes */
     uint8_t indirect;    /* relays asked when a ping is not answered, 0..4 */
+    uint8_t retries;     /* direct pings sent again in the rest of the period, 0..8 */
     uint8_t fanout;      /* peers per round of gossip, 1..8 */
     uint8_t fanout_edge; /* the same when only edges are queued */
     uint8_t lambda;      /* transmissions of a membership item: lambda * ceil(log10(n + 1)) */

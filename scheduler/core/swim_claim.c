@@ -323,10 +323,16 @@ static void fire(struct sched_swim *s, uint16_t slot)
 
 void sched_swim_claim_tick(struct sched_swim *s)
 {
+    uint64_t period_us = s->p.period_ms * UINT64_C(1000) * (s->health + 1);
+    bool deaf = s->now_us > 2 * period_us && sched_swim_probe_deaf(s, s->now_us - 2 * period_us);
     for (int i = 0; i < SWIM_FIRE_MAX && s->heap_n > 0; i++) {
         const struct swim_timer *t = &s->timers[s->heap[0]];
         if (t->due_us > s->now_us) {
             return;
+        }
+        if (deaf && s->peers[t->slot].state == SCHED_PEER_SUSPECT) {
+            sched_swim_table_timer_move(s, s->heap[0], s->now_us + period_us);
+            continue;
         }
         fire(s, t->slot);
     }

@@ -47,12 +47,13 @@ struct swim_probe {
     uint64_t relays[4];
     uint32_t inc; /* target's at the start */
     uint16_t slot, seq;
-    uint8_t relay_n, nacks;
+    uint8_t relay_n, nacks, retries;
     bool active, acked, asked;
 };
 
 struct swim_relay {
     uint64_t origin, target, due_us; /* due_us 0: free */
+    uint64_t again_us;               /* when the target is pinged once more */
     uint16_t origin_seq, seq;
 };
 
@@ -109,6 +110,7 @@ struct sched_swim {
     struct swim_probe probe;
     struct swim_relay relays[SWIM_RELAYS_MAX];
     uint32_t relay_n;
+    uint64_t heard_us; /* last packet from anybody */
     uint32_t rtt_us;
     uint32_t health;
     uint16_t seq;
@@ -187,6 +189,9 @@ uint64_t sched_swim_claim_suspect_us(const struct sched_swim *s, unsigned confir
 void sched_swim_probe_tick(struct sched_swim *s);
 uint64_t sched_swim_probe_due(const struct sched_swim *s);
 void sched_swim_probe_health(struct sched_swim *s, int delta);
+/* Whether nothing at all has been heard since then: with more than one peer that says more about
+ * this node than about them. */
+bool sched_swim_probe_deaf(const struct sched_swim *s, uint64_t since_us);
 void sched_swim_probe_refused(struct sched_swim *s, uint64_t id);
 void sched_swim_probe_on_ack(
     struct sched_swim *s, uint64_t from, const struct sched_swim_packet *p);

@@ -56,6 +56,23 @@ static void ask_relays(struct sched_swim *s)
     }
 }
 
+static void ping(struct sched_swim *s, uint64_t to, uint16_t seq)
+{
+    sched_swim_send_packet(
+        s, &(struct swim_out){
+               .to = to, .channel = SCHED_SWIM_UDP, .type = SCHED_SWIM_PING, .seq = seq});
+}
+
+/* A lost datagram is no sign of death: the ping goes out again, a few times in what is left of the
+ * period. */
+static uint64_t retry_us(const struct swim_probe *pr, const struct sched_swim *s)
+{
+    if (pr->retries >= s->p.retries) {
+        return SWIM_NEVER;
+    }
+    return pr->ping_due_us + (pr->end_us - pr->ping_due_us) / s->p.retries * pr->retries;
+}
+
 /* The target may have been forgotten and its slot given away while the probe ran. */
 static bool target_stays(const struct sched_swim *s)
 {
@@ -64,10 +81,20 @@ static bool target_stays(const struct sched_swim *s)
     return p->state != SCHED_PEER_NONE && sched_swim_table_announce(s, pr->slot)->id == pr->id;
 }
 
+bool sched_swim_probe_deaf(const struct sched_swim *s, uint64_t since_us)
+{
+    return sched_swim_table_present(s) > 2 && s->heard_us < since_us &&
+           s->now_us - s->heard_us < s->p.deaf_ms * UINT64_C(1000);
+}
+
 static void probe_failed(struct sched_swim *s)
 {
     struct swim_probe *pr = &s->probe;
     s->stats.probes_failed++;
+    if (sched_swim_probe_deaf(s, pr->sent_us)) {
+        sched_swim_probe_health(s, 1);
+        return;
+    }
     if (s->p.nack && pr->relay_n > 0) {
         sched_swim_probe_health(s, MUTANT(108) ? 0 : pr->relay_n - pr->nacks); /* silence is fine */
     } else {
@@ -97,15 +124,17 @@ static void probe_begin(struct sched_swim *s)
     pr->sent_us = s->now_us;
     pr->ping_due_us = s->now_us + scaled_us(s, ping_timeout_us(s));
     s->stats.probes++;
-    sched_swim_send_packet(
-        s, &(struct swim_out){
-               .to = pr->id, .channel = SCHED_SWIM_UDP, .type = SCHED_SWIM_PING, .seq = pr->seq});
+    ping(s, pr->id, pr->seq);
 }
 
 static void relays_tick(struct sched_swim *s)
 {
     for (unsigned i = 0; i < SWIM_RELAYS_MAX && s->relay_n > 0; i++) {
         struct swim_relay *r = &s->relays[i];
+        if (r->due_us != 0 && r->again_us <= s->now_us && s->now_us < r->due_us) {
+            r->again_us = SWIM_NEVER;
+            ping(s, r->target, r->seq);
+        }
         if (r->due_us == 0 || r->due_us > s->now_us) {
             continue;
         }
@@ -126,6 +155,10 @@ void sched_swim_probe_tick(struct sched_swim *s)
     if (pr->active && !pr->acked && !pr->asked && s->now_us >= pr->ping_due_us) {
         ask_relays(s);
     }
+    if (pr->active && !pr->acked && s->now_us >= retry_us(pr, s)) {
+        pr->retries++;
+        ping(s, pr->id, pr->seq);
+    }
     if (s->now_us < pr->end_us || s->leaving) {
         return;
     }
@@ -145,9 +178,14 @@ uint64_t sched_swim_probe_due(const struct sched_swim *s)
     if (pr->active && !pr->acked && !pr->asked && pr->ping_due_us < due) {
         due = pr->ping_due_us;
     }
+    if (pr->active && !pr->acked && retry_us(pr, s) < due) {
+        due = retry_us(pr, s);
+    }
     for (unsigned i = 0; i < SWIM_RELAYS_MAX && s->relay_n > 0; i++) {
-        if (s->relays[i].due_us != 0 && s->relays[i].due_us < due) {
-            due = s->relays[i].due_us;
+        const struct swim_relay *r = &s->relays[i];
+        if (r->due_us != 0) {
+            uint64_t next = r->again_us < r->due_us ? r->again_us : r->due_us;
+            due = next < due ? next : due;
         }
     }
     return due;
@@ -239,10 +277,9 @@ void sched_swim_probe_on_ping_req(
     *free = (struct swim_relay){.origin = from,
         .target = p->target,
         .due_us = s->now_us + ping_timeout_us(s),
+        .again_us = s->p.retries > 0 ? s->now_us + ping_timeout_us(s) / 2 : SWIM_NEVER,
         .origin_seq = p->seq,
         .seq = ++s->seq};
     s->relay_n++;
-    sched_swim_send_packet(s,
-        &(struct swim_out){
-            .to = p->target, .channel = SCHED_SWIM_UDP, .type = SCHED_SWIM_PING, .seq = free->seq});
+    ping(s, p->target, free->seq);
 }

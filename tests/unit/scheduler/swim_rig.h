@@ -42,6 +42,7 @@ static inline struct rig *rig_new(void)
         .edges = true,
         .book = &r->book};
     sched_swim_params_default(&r->cfg.params);
+    r->cfg.params.retries = 0; /* so that every ping is a probe; but see a test of their own */
     r->now_ns = UINT64_C(5000000000);
     return r;
 }
