@@ -14,8 +14,8 @@
 enum {
     CELL_BYTES_MAX = 64 << 10,
     CELL_TIMEOUT_MS = 200 * 1000,
-    ROUNDS_TEMPLATE = 10,
-    ROUNDS_CLONE = 2,
+    ROUNDS_TEMPLATE = 12,
+    ROUNDS_CLONE = 4,
 };
 
 static void next(struct worker_warm *w);
@@ -62,11 +62,19 @@ static void on_closed(void *user, int code, const char *text)
     w->done(w->user, code != 0 ? code : BASE_EIO, w->text);
 }
 
+/* The short cell is one line that has a value: such cells take their own way through a kernel. */
+static const char *cell_name(const struct worker_warm *w)
+{
+    if (w->template && w->round == 0) {
+        return "template";
+    }
+    return w->round % 2 == (w->template ? 1 : 0) ? "ready" : "short";
+}
+
 static int read_cell(const struct worker_warm *w, Warren__Kernel kernel, char *cell, size_t *ret_n)
 {
     char path[512];
-    (void)snprintf(path, sizeof path, "%s/warm/%s.%s", w->guest_dir,
-        w->template && w->round == 0 ? "template" : "ready", suffix(kernel));
+    (void)snprintf(path, sizeof path, "%s/warm/%s.%s", w->guest_dir, cell_name(w), suffix(kernel));
     CLEANUP(base_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, cell, CELL_BYTES_MAX);
     if (n < 0) {
@@ -106,15 +114,21 @@ static int run(struct worker_warm *w, Warren__Kernel kernel)
     return rc;
 }
 
-/* A kernel without a cell of this kind needs none. */
+/* The next cell of a kernel, then the next kernel. A kernel without a cell of some kind needs none.
+ */
 static void next(struct worker_warm *w)
 {
     int rounds = w->template ? ROUNDS_TEMPLATE : ROUNDS_CLONE;
     while (w->at < 4 && w->kernels[w->at] != WARREN__KERNEL__KERNEL_NONE) {
         Warren__Kernel kernel = w->kernels[w->at];
         /* Node is never in a template: its generator cannot be reseeded (proto/GUEST.md). */
-        bool skip = w->round == rounds || (w->template && kernel == WARREN__KERNEL__KERNEL_NODE);
-        int rc = skip ? -ENOENT : run(w, kernel);
+        bool skip = w->template && kernel == WARREN__KERNEL__KERNEL_NODE;
+        if (skip || w->round == rounds) {
+            w->at++;
+            w->round = 0;
+            continue;
+        }
+        int rc = run(w, kernel);
         if (rc == 0) {
             return;
         }
@@ -123,8 +137,7 @@ static void next(struct worker_warm *w)
             w->done(w->user, rc, base_err_str(rc));
             return;
         }
-        w->at++;
-        w->round = 0;
+        w->round++;
     }
     w->finished = true;
     w->done(w->user, 0, "");
