@@ -1,4 +1,5 @@
 #include "worker/guest/boot.h"
+#include "worker/guest/seed.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -300,6 +301,7 @@ int agent_boot(const struct base_log *log)
     }
     loopback_up(log);
     set_sysctls(log);
+    (void)agent_seed_prepare(); /* a clone only takes longer without it */
     return protect_self(log);
 }
 

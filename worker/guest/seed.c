@@ -13,6 +13,8 @@
 #include "proto/base/err.h"
 #include "proto/base/text.h"
 
+static const char MACHINE_ID[] = "/etc/machine-id";
+
 enum {
     SEED_BYTES = 64,
     MACHINE_ID_BYTES = 16,
@@ -44,13 +46,29 @@ static int set_clock(uint64_t real_ns)
     return clock_settime(CLOCK_REALTIME, &ts) != 0 ? -errno : 0;
 }
 
-static int write_file(const char *path, const char *text)
+/* In place: the file was written once at boot, so it lies in the overlay's upper layer already and
+ * a clone need not copy it up on its way to the first answer. */
+static int write_machine_id(const char text[2 * MACHINE_ID_BYTES + 2])
 {
-    CLEANUP(base_closep) int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0444);
+    static char last[2 * MACHINE_ID_BYTES + 2];
+    if (strcmp(text, last) == 0) {
+        return 0;
+    }
+    CLEANUP(base_closep) int fd = open(MACHINE_ID, O_WRONLY | O_CREAT | O_CLOEXEC, 0444);
     if (fd < 0) {
         return -errno;
     }
+    memcpy(last, text, sizeof last);
     return write(fd, text, strlen(text)) < 0 ? -errno : 0;
+}
+
+int agent_seed_prepare(void)
+{
+    char text[2 * MACHINE_ID_BYTES + 2];
+    memset(text, '0', sizeof text);
+    text[sizeof text - 2] = '\n';
+    text[sizeof text - 1] = '\0';
+    return write_machine_id(text);
 }
 
 static int set_names(const Warren__GuestSeed *m)
@@ -66,7 +84,7 @@ static int set_names(const Warren__GuestSeed *m)
     base_text_hex(m->machine_id.data, MACHINE_ID_BYTES, text);
     text[sizeof text - 2] = '\n';
     text[sizeof text - 1] = '\0';
-    return write_file("/etc/machine-id", text);
+    return write_machine_id(text);
 }
 
 int agent_seed_machine(

@@ -6,3 +6,7 @@
  * test only the message is checked. 0 or an enum base_err with a text. */
 int agent_seed_machine(
     const struct agent_config *c, const Warren__GuestSeed *m, const char **ret_text);
+
+/* Once at boot, after the root is in place: what every clone will write is made ready. 0 or -errno.
+ */
+int agent_seed_prepare(void);

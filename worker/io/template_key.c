@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "proto/base/cleanup.h"
+#include "proto/base/container.h"
 #include "proto/base/text.h"
 
 /* Raise when the machine in qemu.c changes: old templates do not fit any more. */
@@ -44,8 +45,8 @@ static void hash_text(EVP_MD_CTX *md, const char *text)
 
 static int hash_files(EVP_MD_CTX *md, const struct worker_engine_config *c, struct base_error *err)
 {
-    static const char *const warm[] = {
-        "template.py", "ready.py", "template.js", "ready.js", "template.sh", "ready.sh"};
+    static const char *const warm[] = {"template.py", "ready.py", "short.py", "template.js",
+        "ready.js", "short.js", "template.sh", "ready.sh", "short.sh"};
     char path[512];
     /* The manifest has the content hash of the image's files. */
     (void)snprintf(path, sizeof path, "%s/manifest.json", c->image_dir);
@@ -57,7 +58,7 @@ static int hash_files(EVP_MD_CTX *md, const struct worker_engine_config *c, stru
     if (rc != 0) {
         return base_fail(err, rc, "read '%s': %s", path, strerror(-rc));
     }
-    for (int i = 0; i < 6; i++) {
+    for (size_t i = 0; i < ARRAY_LEN(warm); i++) {
         (void)snprintf(path, sizeof path, "%s/warm/%s", c->guest_dir, warm[i]);
         if (hash_file(md, path) == 0) {
             hash_text(md, warm[i]);
