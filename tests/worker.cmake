@@ -4,6 +4,8 @@ warren_unit(worker_exec SOURCES unit/worker/test_exec.c DEPS worker_core)
 warren_unit(worker_rows SOURCES unit/worker/test_rows.c DEPS worker_wire)
 warren_unit(worker_store SOURCES unit/worker/test_store.c DEPS worker_store)
 warren_unit(worker_config SOURCES unit/worker/test_config.c DEPS worker_config)
+warren_unit(guest_parts SOURCES unit/worker/test_guest_parts.c DEPS guest_agent)
+warren_unit(guest_exec SOURCES unit/worker/test_guest_exec.c DEPS guest_agent)
 # The agent as an ordinary process with the real interpreters of this machine. Debian's Python: the
 # test needs its protobuf, the interpreter its numpy, pandas, matplotlib and IPython.
 add_test(NAME integration.guest

@@ -511,8 +511,7 @@ class Hostile(Case):
                  "    serial = serial.f_back\n"
                  "os.write(4, b'done 0 ok 0 %s\\n' % serial.f_locals['serial'].encode())\n'mine'")
         self.assertEqual(self.g.run(forge).status, OK)
-        outcome = self.g.run("1+1")
-        self.assertIn((outcome.status, outcome.text), ((DIED, None), (OK, "2")))
+        self.assertIn(self.g.run("1+1").status, (DIED, OK))  # whether it came in before that
         self.assertEqual(self.g.run("1+1").text, "2")
 
     def test_interrupts_are_survived_or_end_it(self):

@@ -511,8 +511,8 @@ void agent_runner_deinit(struct agent_runner *r)
             if (!k->exited && k->pid > 0) {
                 (void)waitpid(k->pid, NULL, 0);
             }
-            agent_kernel_close(k);
         }
+        agent_kernel_close(k);
         agent_loop_timer_remove(r->loop, &k->limit);
     }
     agent_forks_deinit(&r->forks);

@@ -24,10 +24,11 @@ enum {
 /* Both calls are needed: the first only adds to the pool, the second makes the generator use it. */
 static int stir(const ProtobufCBinaryData *seed)
 {
-    struct {
-        struct rand_pool_info head;
+    struct { /* struct rand_pool_info with its bytes */
+        int entropy_bits;
+        int size;
         uint8_t bytes[SEED_BYTES];
-    } pool = {.head = {.entropy_count = SEED_BYTES * 8, .buf_size = SEED_BYTES}};
+    } pool = {.entropy_bits = SEED_BYTES * 8, .size = SEED_BYTES};
     CLEANUP(base_closep) int fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
     if (fd < 0) {
         return -errno;

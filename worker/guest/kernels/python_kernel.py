@@ -26,6 +26,7 @@ import os
 import random
 import re
 import signal
+import _signal
 import socket
 import threading
 import traceback
@@ -50,7 +51,10 @@ IPYTHON = "/IPython/core/"
 RUNNERS = (HERE, asyncio.base_events.__file__)
 
 # Kept from the user's reach, as far as that goes.
-os_read, os_write, os_getpid = os.read, os.write, os.getpid
+os_read, os_write, os_getpid, os_dup2 = os.read, os.write, os.getpid, os.dup2
+# The module `signal` turns numbers into enums and back, dear under software emulation.
+get_handler, set_handler, SIGINT = _signal.getsignal, _signal.signal, int(signal.SIGINT)
+set_mask = _signal.pthread_sigmask
 
 
 class Channel:
@@ -61,6 +65,7 @@ class Channel:
         self.lock = threading.Lock()
         self.pending = []  # requests that came while a display was waited for
         self.shown_out = 0  # displays whose "shown" has not come yet
+        self.held = b""
 
     def request(self):
         """The next request as (verb, argument, body); None at the end."""
@@ -106,9 +111,14 @@ class Channel:
         self.buffer += more
         return more
 
+    def hold(self, verb, body):
+        """Goes out with the next message: each write wakes the agent."""
+        self.held += b"%s %d\n%s" % (verb.encode(), len(body), body)
+
     def send(self, verb, body=b"", tail=""):
         """One message."""
-        data = b"%s %d%s\n%s" % (verb.encode(), len(body), tail.encode(), body)
+        data = b"%s%s %d%s\n%s" % (self.held, verb.encode(), len(body), tail.encode(), body)
+        self.held = b""
         with self.lock:
             n = os_write(REPLY, data)
             while n < len(data):
@@ -122,13 +132,13 @@ def send_from_user_code(verb, body):
     """A message of the running cell. SIGINT waits meanwhile: half of one would be the end."""
     if os_getpid() != kernel.pid:
         return  # a child that the cell forked
-    old = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    old = set_mask(_signal.SIG_BLOCK, (SIGINT,))
     try:
         flush()
         channel.send(verb, body)
         channel.shown_out += verb == "show"
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+        set_mask(_signal.SIG_SETMASK, old)
 
 
 def display_body(body):
@@ -164,8 +174,8 @@ class Output:
         self.stderr = sys.stderr = sys.__stderr__ = open_text(2)
 
     def restore(self):
-        os.dup2(self.saved[0], 1)
-        os.dup2(self.saved[1], 2)
+        os_dup2(self.saved[0], 1)
+        os_dup2(self.saved[1], 2)
         if self.stdout.closed:
             self.stdout = sys.stdout = sys.__stdout__ = open_text(1)
         if self.stderr.closed:
@@ -301,6 +311,9 @@ def make_shell():
 
 # --- Running cells ------------------------------------------------------------------------------
 
+SCALARS = (int, str, bool, float, complex, bytes, type(None))
+SIMPLE = frozenset(SCALARS + (list, tuple, dict))
+LINE = 70  # what is shorter, IPython prints on one line
 NOTHING = object()  # the cell has no value
 CO_COROUTINE = 0x80
 FUTURE_FLAGS = 0
@@ -329,27 +342,46 @@ class Kernel:
     def settle(self):
         """What is registered now is ours: only more than that sends cells the long way."""
         self.plain_printers = dict(self.plain.type_printers)
-        self.callbacks = {k: len(v) for k, v in self.shell.events.callbacks.items()}
+        self.callbacks = sum(map(len, self.shell.events.callbacks.values()))
 
     # -- values
 
-    def is_simple(self, value):
-        """Values whose only form is their repr, unless the user registered another."""
+    def is_simple(self, value, depth=0):
+        """Values whose only form is their repr: built-in types, short enough for one line, unless
+        the user registered another form."""
         kind = type(value)
-        if kind not in (int, str, bool, float, complex, bytes):
+        if kind not in SIMPLE or (depth > 0 and kind is str and len(value) > LINE):
             return False
         if self.plain.type_printers.get(kind) is not self.plain_printers.get(kind):
             return False
-        return not any(kind in f.type_printers for f in self.rich)
+        if depth == 0 and any(kind in f.type_printers for f in self.rich):
+            return False
+        if kind is list or kind is tuple or kind is dict:
+            if len(value) > LINE // 2 or depth > 3:
+                return False
+            if kind is dict and not all(self.is_simple(k, depth + 1) for k in value):
+                return False
+            items = value.values() if kind is dict else value
+            return all(self.is_simple(v, depth + 1) for v in items)
+        return True
+
+    def text(self, value):
+        """The repr of a simple value, or None: IPython would print it otherwise."""
+        if not self.is_simple(value):
+            return None
+        text = repr(value)
+        return text if len(text) <= LINE or type(value) in SCALARS else None
 
     def show(self, value, send):
         """The RESULT of a cell. None has no forms."""
         if value is None:
             body = b""
-        elif self.is_simple(value):
-            body = bundle({"text/plain": repr(value)})
         else:
-            data, _ = self.shell.display_formatter.format(value)
+            text = self.text(value)
+            if text is not None:
+                data = {"text/plain": text}
+            else:
+                data, _ = self.shell.display_formatter.format(value)
             body = bundle(data or {"text/plain": "(its repr fails)"})
         send("result", body)
 
@@ -360,7 +392,7 @@ class Kernel:
         shell = self.shell
         if shell.ast_transformers or shell.input_transformers_post:
             return True
-        if any(len(v) > self.callbacks[k] for k, v in shell.events.callbacks.items()):
+        if sum(map(len, shell.events.callbacks.values())) > self.callbacks:
             return True
         line = code.strip()
         if "\n" in line:
@@ -376,10 +408,8 @@ class Kernel:
         if self.needs_ipython(code):
             return None
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                flags = ast.PyCF_ONLY_AST | AWAIT | self.shell.compile.flags
-                return compile(code, name, "exec", flags, True)
+            flags = ast.PyCF_ONLY_AST | AWAIT | self.shell.compile.flags
+            return compile(code, name, "exec", flags, True)
         except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):
             return None
 
@@ -418,15 +448,41 @@ class Kernel:
         if tree is None:
             shell.run_cell(code, store_history=True)
             return NOTHING  # IPython has shown it
-        shell.history_manager.store_inputs(shell.execution_count, code, code)
-        self.names.pop("__warningregistry__", None)  # each cell warns anew
+        self.remember_input(code)
         try:
             value = self.run_plain(tree, code, name, self.names)
             if value is not NOTHING and value is not None:
-                shell.displayhook.update_user_ns(value)
+                self.remember_output(value)
             return value
         finally:
             shell.execution_count += 1
+
+    def remember_input(self, code):
+        """What HistoryManager.store_inputs does, without what only its database needs."""
+        history, names = self.shell.history_manager, self.names
+        history.input_hist_parsed.append(code)
+        history.input_hist_raw.append(code)
+        last = (code, history._i00, history._i, history._ii)
+        history._i00, history._i, history._ii, history._iii = last
+        here = {"_i": last[1], "_ii": last[2], "_iii": last[3]}
+        here["_i%d" % self.shell.execution_count] = code
+        names.update(here)
+        self.shell.user_ns_hidden.update(here)
+        names.pop("__warningregistry__", None)  # each cell warns anew
+
+    def remember_output(self, value):
+        """What DisplayHook.update_user_ns does."""
+        hook, names = self.shell.displayhook, self.names
+        cache = names["_oh"]
+        if value is cache:
+            return
+        if len(cache) >= hook.cache_size:
+            hook.cull_cache()
+        if all(names.get(u) is getattr(hook, u) for u in ("_", "__", "___")):
+            hook.___, hook.__, hook._ = hook.__, hook._, value
+            names["_"], names["__"], names["___"] = value, hook.__, hook.___
+        number = self.shell.execution_count
+        names["_%d" % number] = cache[number] = value
 
     def run_hidden(self, code):
         """A cell that leaves no name and no number behind. It takes the same way as a user's, so
@@ -461,15 +517,14 @@ class Kernel:
         self.failure = None
         value = NOTHING
         try:
-            signal.signal(signal.SIGINT, self.interrupt_handler)
+            set_handler(SIGINT, self.interrupt_handler)
             value = self.run_hidden(code) if hidden else self.run_visible(code)
         except BaseException:
             self.failure = self.failure or sys.exc_info()
         try:
             show_figures()
             if value is not NOTHING and self.failure is None:
-                flush()
-                self.show(value, send_from_user_code)
+                self.show(value, channel.hold)
         except BaseException:
             self.failure = self.failure or sys.exc_info()
         self.end_interrupts()
@@ -481,9 +536,9 @@ class Kernel:
         """From here a SIGINT must not tear the kernel's own work apart."""
         while True:
             try:
-                handler = signal.getsignal(signal.SIGINT)
+                handler = get_handler(SIGINT)
                 if handler is not on_idle_interrupt:
-                    signal.signal(signal.SIGINT, on_idle_interrupt)
+                    set_handler(SIGINT, on_idle_interrupt)
                     self.interrupt_handler = handler or signal.default_int_handler
                 return
             except KeyboardInterrupt:
@@ -518,7 +573,7 @@ class Kernel:
             half = TRACEBACK_BYTES_MAX // 2
             data = data[:half] + b"\n...\n" + data[-half:]
         body = clean(name, 200) + b"\0" + clean(value, ERROR_CHARS_MAX) + b"\0" + data
-        channel.send("error", body)
+        channel.hold("error", body)
 
 
 def format_traceback(kind, value, tb):

@@ -45,11 +45,11 @@ while IFS=' ' read -r -u 3 __w_verb __w_size __w_arg; do
     exec)
         exec 1>&6 2>&7
         IFS= LC_ALL=C read -r -N "$__w_size" -u 3 __w_code
-        rm -f "$__w_state"
+        : >"$__w_state"
         __w_run "${__w_arg%.*}"
         __w_exit=$?
         # Not in a function: what is declared there would be local to it.
-        if [[ -f $__w_state ]]; then
+        if [[ -s $__w_state ]]; then
             for __w_name in "${__w_functions[@]}"; do unset -f "$__w_name"; done
             . "$__w_state" 2>/dev/null
             for __w_name in "${__w_had[@]}"; do
