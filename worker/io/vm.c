@@ -122,8 +122,6 @@ static void on_seeded(void *user, const Warren__GuestReply *reply)
         (unsigned long long)(base_clock_mono_ns() - vm->since_ns) / 1000);
     if (reply->code != 0) {
         fail(vm, "the agent could not reseed");
-    } else if (vm->state == WORKER_VM_SEEDING && vm->urgent) {
-        become_ready(vm);
     } else if (vm->state == WORKER_VM_SEEDING) {
         enter(vm, WORKER_VM_WARMING);
         worker_warm_start(&vm->warm, &vm->link, vm->kernels, false, on_warm, vm);
@@ -173,6 +171,9 @@ static void on_attached(void *user, const Warren__GuestHello *hello)
         become_ready(vm);
     } else if (vm->adopted) {
         stop(vm);
+    } else if (vm->urgent) {
+        /* Its claim comes at once and seeds it; until then the agent runs nothing of a user. */
+        become_ready(vm);
     } else {
         enter(vm, WORKER_VM_SEEDING);
         if (seed(vm, WARREN__SEED_STAGE__SEED_RESTORED, "warren") != 0) {

@@ -11,13 +11,15 @@
 
 /* One clone from its start to its end.
  *
- *            spawn                attached           seeded          cell done        stopped
- *   FREE ──────────▶ RESTORING ──────────▶ SEEDING ──────────▶ WARMING ────────▶ STOPPING ───────▶
- * READY ▲                  │ adopt                 │ urgent │ claim │                  ▼
- * └───────────────────────────────▶ READY             ▼ └── gone ── DYING ◀── failure, kill: from
- * every state                                        LIVE
+ *        spawn            attached        seeded          cells done       stopped
+ *   FREE -----> RESTORING -------> SEEDING -----> WARMING -------> STOPPING -----> READY
+ *    ^              |                                                                |
+ *    |              | urgent: attached (its claim seeds it)                          | claim
+ *    |              `---------------------------------------------> READY            v
+ *    `-- gone -- DYING <-- failure or kill, from every state                       LIVE
  *
- * An adopted one that was claimed goes RESTORING → LIVE, one that was not RESTORING → STOPPING. */
+ * An adopted one that was claimed goes RESTORING -> LIVE, one that was not RESTORING -> STOPPING.
+ */
 enum worker_vm_state {
     WORKER_VM_FREE,
     WORKER_VM_RESTORING,
