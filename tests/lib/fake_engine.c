@@ -47,7 +47,7 @@ struct worker_stream {
     uint64_t sent_seq, size_max;
     struct base_buf in; /* what the host wrote */
     size_t taken, room, sent, consumed, offset;
-    bool fin, answered, opened, resume, starved;
+    bool fin, answered, opened, twice;
 };
 
 struct fake_world {
@@ -192,24 +192,23 @@ static struct fake_exec *exec_find(struct fake_vm *vm, const uint8_t *id)
     return NULL;
 }
 
-static bool exec_open(struct worker_stream *s, struct fake_vm *vm)
+static bool exec_open(struct worker_stream *s)
 {
     if (!s->fin) {
         return false;
     }
     int code = 0;
+    if (s->twice) {
+        free(s->exec);
+        stream_close(s, BASE_EEXISTS, "used already");
+        return true;
+    }
     const char *p = (const char *)base_buf_data(&s->in);
     if (p != NULL && sscanf(p, "rst %d", &code) == 1) {
         stream_close(s, code, "refused");
         return true;
     }
     struct fake_exec *x = s->exec;
-    for (int i = 0; i < EXECS && !x->used; i++) {
-        if (vm->execs[i] == NULL) {
-            vm->execs[i] = x;
-            x->used = true;
-        }
-    }
     x->code_n = base_buf_size(&s->in);
     x->code = calloc(1, x->code_n + 1);
     if (x->code_n > 0) {
@@ -220,11 +219,11 @@ static bool exec_open(struct worker_stream *s, struct fake_vm *vm)
     return true;
 }
 
-static bool exec_stream(struct worker_stream *s, struct fake_vm *vm)
+static bool exec_stream(struct worker_stream *s)
 {
     struct fake_exec *x = s->exec;
     if (!s->opened) {
-        return exec_open(s, vm);
+        return exec_open(s);
     }
     if (s->sent_seq < x->last) {
         struct base_buf *b = &x->events[s->sent_seq++];
@@ -373,13 +372,13 @@ static bool stream_turn(struct worker_stream *s)
     }
     switch (s->what) {
     case WARREN__GUEST_OPEN__WHAT_EXEC:
-        return exec_stream(s, vm);
+        return exec_stream(s);
     case WARREN__GUEST_OPEN__WHAT_RESUME:
         if (s->exec == NULL) {
             stream_close(s, BASE_ENOTFOUND, "not known");
             return true;
         }
-        return exec_stream(s, vm);
+        return exec_stream(s);
     case WARREN__GUEST_OPEN__WHAT_PUT:
         return put_stream(s, vm);
     case WARREN__GUEST_OPEN__WHAT_GET:
@@ -593,12 +592,10 @@ int worker_engine_open(struct worker_engine *e, uint32_t slot, const Warren__Gue
         .room = PROTO_FRAME_STREAM_WINDOW};
     name_of(s, open);
     if (s->what == WARREN__GUEST_OPEN__WHAT_EXEC) {
+        s->twice = exec_find(vm, open->exec->id.data) != NULL;
         s->exec = calloc(1, sizeof *s->exec);
         memcpy(s->exec->id, open->exec->id.data, PROTO_EXEC_ID_BYTES);
-        if (exec_find(vm, s->exec->id) != NULL) { /* never twice */
-            abort();
-        }
-        for (int i = 0; i < EXECS && !s->exec->used; i++) {
+        for (int i = 0; i < EXECS && !s->exec->used && !s->twice; i++) {
             if (vm->execs[i] == NULL) {
                 vm->execs[i] = s->exec;
                 s->exec->used = true;
@@ -606,7 +603,9 @@ int worker_engine_open(struct worker_engine *e, uint32_t slot, const Warren__Gue
         }
     } else if (s->what == WARREN__GUEST_OPEN__WHAT_RESUME) {
         s->exec = exec_find(vm, open->resume->id.data);
-        s->exec = s->exec == NULL || s->exec->code == NULL ? NULL : s->exec;
+        bool held =
+            s->exec != NULL && s->exec->code != NULL && open->resume->after_seq >= s->exec->acked;
+        s->exec = held ? s->exec : NULL;
         s->opened = true;
         s->sent_seq = open->resume->after_seq;
     }

@@ -23,6 +23,7 @@ struct live {
     bool started; /* handed to the guest */
     bool stored;  /* the STARTED row is committed */
     bool over;    /* DONE or UNKNOWN; goes after the commit */
+    bool ran;     /* the guest knows the id: whatever it says next, it may have run */
 };
 
 static void on_event(void *user, const Warren__GuestEvent *event, const uint8_t *raw, size_t n);
@@ -222,6 +223,8 @@ static void on_event(void *user, const Warren__GuestEvent *event, const uint8_t 
         event_store(l, event->seq, raw, n);
         break;
     case WORKER_EXEC_SKIP:
+        row_put(s, l->x); /* a worker after us must not ask for it again */
+        break;
     case WORKER_EXEC_AGAIN:
         break;
     case WORKER_EXEC_GAP:
@@ -260,11 +263,12 @@ static void on_closed(void *user, int code, const char *text)
     if (l->over || code == BASE_ECLOSED) {
         return; /* complete; or the microVM goes, which is told by itself */
     }
-    if (code == BASE_EEXISTS) { /* handed over by a worker before us: take its events */
+    if (code == BASE_EEXISTS && !l->ran) { /* longer ago than we remember: are its events there? */
+        l->ran = true;
         (void)reopen(l);
         return;
     }
-    if (refusal(code) && l->x->last_seq == 0) {
+    if (refusal(code) && l->x->last_seq == 0 && !l->ran) {
         never_ran(l, code, text != NULL ? text : base_err_str(code));
         return;
     }

@@ -147,7 +147,8 @@ static void on_ready(struct worker_exec_watch *w)
 static void on_refused(struct worker_exec_watch *w, int code, const char *text)
 {
     struct rpc_exchange *x = CONTAINER_OF(w, struct rpc_exchange, watch);
-    rpc_end_error(x, code == BASE_ENOTFOUND ? BASE_EAGAIN : code, text);
+    bool again = code == BASE_ENOTFOUND || code == BASE_EFULL || code == BASE_ESTATE;
+    rpc_end_error(x, again ? BASE_EAGAIN : code, text);
 }
 
 static void watch(struct rpc_exchange *x, struct worker_exec *e, uint64_t after_seq)

@@ -204,6 +204,7 @@ static int cores_create(struct worker_sessions *s, proto_epoch first, struct bas
     struct worker_exec_config execs = {.execs_max = or_else(c->execs_max, EXECS_DEFAULT),
         .running_max = RUNNING_MAX,
         .per_session_max = RUNNING_PER_SESSION_MAX,
+        .retention_ms = c->retention_ms,
         .bytes_max = c->event_bytes_max != 0 ? c->event_bytes_max : event_bytes_default};
     execs.exec_bytes_max = execs.bytes_max / 4;
     base_rand_bytes(execs.key, sizeof execs.key);

@@ -30,6 +30,7 @@ struct worker_session_config {
     uint32_t replenish_ms;         /* pause between a claim and the start of a replacement */
     uint32_t execs_max;            /* remembered executions; 0: 131072 */
     uint64_t event_bytes_max;      /* of their stored events; 0: 128 MiB */
+    uint64_t retention_ms;         /* of outcomes; 0: 10 minutes */
     const char *manifest;          /* of the image, JSON; borrowed; NULL: none */
     void (*on_change)(void *user); /* something that worker_session_ready() reads has changed */
     void *user;

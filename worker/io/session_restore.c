@@ -178,8 +178,8 @@ static void exec_restore(struct restore *r, struct worker_exec *row)
 {
     struct worker_sessions *s = r->s;
     struct worker_exec *x;
-    if (row->state == WORKER_EXEC_STARTED) { /* its row is as old as its start */
-        row->last_seq = row->bytes = 0;
+    if (row->state == WORKER_EXEC_STARTED) { /* its row is older than its events */
+        row->bytes = 0;
         (void)worker_store_each(
             s->config.run, WORKER_STORE_EVENT, row->id, sizeof row->id, on_event_row, row);
     }

@@ -28,6 +28,7 @@ void rig_start(struct rig *r)
         .vms_max = 4,
         .waiters_max = 16,
         .execs_max = 64,
+        .retention_ms = r->retention_ms,
         .event_bytes_max = 4 << 20};
     CHECK_EQ(worker_session_create(&c, &r->sessions, NULL), 0);
     r->engine = fake_engine_create(r->world, r->loop, worker_session_engine_events(r->sessions));

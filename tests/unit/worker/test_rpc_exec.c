@@ -285,6 +285,42 @@ TEST(a_restarted_worker_takes_over_running_executions)
     rig_deinit(&r);
 }
 
+TEST(output_that_was_cut_is_not_asked_for_again_after_a_restart)
+{
+    setup();
+    uint64_t a = rig_exec(&r, "alice", 1, "big 1048576 2\nhold\nsay y");
+    uint64_t b = rig_exec(&r, "alice", 2, "say x");
+    CHECK_EQ(rig_status(&r, b), WARREN__STATUS__STATUS_OK);
+    RIG_UNTIL(&r, fake_world_kept(r.world) == 0); /* both cut events are acknowledged */
+    (void)a;
+    rig_stop(&r);
+    rig_start(&r);
+    uint64_t c = attach(1, 0, true);
+    RIG_UNTIL(&r, worker_session_ready(r.sessions));
+    RIG_UNTIL(&r, rig_got(&r, c, PROTO_ENVELOPE_HEAD, 0) != NULL);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 3, "say x")), WARREN__STATUS__STATUS_OK);
+    fake_world_go_on(r.world);
+    Warren__Reply *end = rig_reply(&r, c, PROTO_ENVELOPE_END);
+    CHECK_EQ(end->status, WARREN__STATUS__STATUS_OK);
+    CHECK(end->truncated && end->done != NULL);
+    warren__reply__free_unpacked(end, NULL);
+    output_is(c, "y|");
+    rig_deinit(&r);
+}
+
+TEST(an_id_older_than_the_retention_is_unknown_but_never_run_again_in_its_session)
+{
+    memset(&r, 0, sizeof r);
+    r.retention_ms = 1;
+    rig_init(&r);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 1, "say x")), WARREN__STATUS__STATUS_OK);
+    RIG_UNTIL(&r, rig_status(&r, attach(1, 0, false)) == WARREN__STATUS__STATUS_NOT_FOUND);
+    CHECK_EQ(
+        rig_status(&r, rig_exec(&r, "alice", 1, "say x")), WARREN__STATUS__STATUS_OUTCOME_UNKNOWN);
+    CHECK_EQ(fake_world_runs(r.world), 1);
+    rig_deinit(&r);
+}
+
 TEST(a_restarted_worker_tells_what_did_not_survive)
 {
     setup();
