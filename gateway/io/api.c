@@ -340,15 +340,17 @@ static const struct gw_task_ops *const operations[] = {
 static void audit(const struct gw_task *t)
 {
     uint64_t hash = 0;
-    if (t->route.id.len > 0) {
+    char session[17] = "-";
+    if (t->route.id.len > 0) { /* the identifier itself is a secret */
         (void)sched_place_key(
             t->api->opt.cluster_key, t->route.pool, t->route.id.text, t->route.id.len, &hash);
+        (void)snprintf(session, sizeof session, "%016llx", (unsigned long long)hash);
     }
     LOG_INFO(t->api->opt.log,
-        "request op=%s pool=%s session=%016llx sub=%s tenant=%s status=%d code=%s us=%llu "
+        "request op=%s pool=%s session=%s sub=%s tenant=%s status=%d code=%s us=%llu "
         "trace=%s%s",
-        gw_route_op_name(t->route.op), t->route.pool[0] == '\0' ? "-" : t->route.pool,
-        (unsigned long long)hash, t->who.subject[0] == '\0' ? "-" : t->who.subject,
+        gw_route_op_name(t->route.op), t->route.pool[0] == '\0' ? "-" : t->route.pool, session,
+        t->who.subject[0] == '\0' ? "-" : t->who.subject,
         t->who.tenant[0] == '\0' ? "-" : t->who.tenant, t->status, t->code,
         (unsigned long long)((base_clock_mono_ns() - t->begun_ns) / 1000), t->trace,
         t->answered ? "" : " client-gone");

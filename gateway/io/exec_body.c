@@ -127,6 +127,7 @@ static int take_code(const json_t *v, bool base64, struct gw_exec_body *b, struc
             return BAD(fault, "The code is not valid base64.");
         }
         n = (size_t)len;
+        b->code[n] = '\0';
     }
     if (n > PROTO_CODE_BYTES_MAX) {
         GW_FAULT(fault, 413, "RequestTooLarge", "The code is longer than %d bytes.",

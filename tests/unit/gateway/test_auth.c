@@ -1,0 +1,272 @@
+#include <cjose/cjose.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "gateway/io/auth.h"
+#include "tests/lib/check.h"
+
+enum { NOW = 1800000000 };
+
+static cjose_jwk_t *ec, *rsa, *small_rsa, *other, *secret;
+static char file[] = "/tmp/warren-test-jwks-XXXXXX";
+
+static cjose_jwk_t *named(cjose_jwk_t *k, const char *kid)
+{
+    cjose_err e;
+    CHECK(k != NULL && cjose_jwk_set_kid(k, kid, strlen(kid), &e));
+    return k;
+}
+
+static void write_set(cjose_jwk_t *const *keys, int n)
+{
+    FILE *f = fopen(file, "w");
+    CHECK(f != NULL);
+    (void)fprintf(f, "{\"keys\":[");
+    for (int i = 0; i < n; i++) {
+        cjose_err e;
+        char *text = cjose_jwk_to_json(keys[i], false, &e);
+        (void)fprintf(f, "%s%s", i > 0 ? "," : "", text);
+        free(text);
+    }
+    (void)fprintf(f, "]}");
+    CHECK_EQ(fclose(f), 0);
+}
+
+static struct gw_auth *setup(void)
+{
+    static const char *const audiences[] = {"https://dynamicsessions.io", "https://acasessions.io"};
+    cjose_err e;
+    const uint8_t exponent[] = {1, 0, 1};
+    ec = named(cjose_jwk_create_EC_random(CJOSE_JWK_EC_P_256, &e), "ec");
+    other = named(cjose_jwk_create_EC_random(CJOSE_JWK_EC_P_256, &e), "ec");
+    rsa = named(cjose_jwk_create_RSA_random(2048, exponent, 3, &e), "rsa");
+    small_rsa = named(cjose_jwk_create_RSA_random(1024, exponent, 3, &e), "small");
+    secret = named(
+        cjose_jwk_create_oct_spec((const uint8_t *)"0123456789abcdef0123456789abcdef", 32, &e),
+        "ec");
+    int fd = mkstemp(file);
+    CHECK(fd >= 0);
+    CHECK_EQ(close(fd), 0);
+    cjose_jwk_t *set[] = {ec, rsa, small_rsa};
+    write_set(set, 3);
+    struct gw_auth_options opt = {
+        .jwks_file = file, .issuer = "warren", .audiences = audiences, .audiences_n = 2};
+    struct gw_auth *a = NULL;
+    struct base_error err;
+    CHECK_EQ(gw_auth_create(&a, &opt, &err), 0);
+    return a;
+}
+
+static void teardown(struct gw_auth *a)
+{
+    cjose_jwk_t *keys[] = {ec, rsa, small_rsa, other, secret};
+    for (int i = 0; i < 5; i++) {
+        (void)cjose_jwk_release(keys[i]);
+    }
+    gw_auth_destroy(a);
+    (void)unlink(file);
+    (void)strcpy(file, "/tmp/warren-test-jwks-XXXXXX");
+}
+
+/* The head may hold one more member, as JSON. */
+static char *sign(
+    cjose_jwk_t *key, const char *alg, const char *kid, const char *extra, const char *claims)
+{
+    static char field[4096];
+    cjose_err e;
+    cjose_header_t *head = cjose_header_new(&e);
+    CHECK(cjose_header_set(head, "alg", alg, &e));
+    CHECK(kid == NULL || cjose_header_set(head, "kid", kid, &e));
+    CHECK(extra == NULL || cjose_header_set_raw(head, "crit", extra, &e));
+    cjose_jws_t *jws = cjose_jws_sign(key, head, (const uint8_t *)claims, strlen(claims), &e);
+    CHECK(jws != NULL);
+    const char *text = NULL;
+    CHECK(cjose_jws_export(jws, &text, &e));
+    (void)snprintf(field, sizeof field, "Bearer %s", text);
+    cjose_jws_release(jws);
+    cjose_header_release(head);
+    return field;
+}
+
+static struct gw_principal who;
+static struct gw_fault fault;
+
+static int check_at(struct gw_auth *a, const char *field, int64_t now)
+{
+    struct gw_field f = {"authorization", field};
+    struct gw_request r = {.fields = &f, .fields_n = field == NULL ? 0 : 1};
+    return gw_auth_check(a, &r, now, &who, &fault);
+}
+
+static int check(struct gw_auth *a, const char *field)
+{
+    return check_at(a, field, NOW);
+}
+
+#define CLAIMS(rest)                                                                               \
+    "{\"iss\":\"warren\",\"sub\":\"me\",\"aud\":\"https://dynamicsessions.io\",\"exp\":1800000600" \
+    ",\"roles\":[\"Session Executor\"]" rest "}"
+
+TEST(tokens_of_both_algorithms_are_taken)
+{
+    struct gw_auth *a = setup();
+    for (int twice = 0; twice < 2; twice++) {
+        CHECK_EQ(check(a, sign(ec, "ES256", "ec", NULL, CLAIMS(""))), 0);
+        CHECK_STR(who.subject, "me");
+        CHECK_STR(who.tenant, "me");
+        CHECK_EQ(who.roles, GW_ROLE_EXECUTOR);
+        CHECK(who.all_pools);
+    }
+    char *same =
+        sign(rsa, "RS256", "rsa", NULL, CLAIMS(",\"tenant\":\"t1\",\"pools\":[\"python\"]"));
+    CHECK_EQ(check(a, same), 0);
+    CHECK_EQ(check(a, same), 0); /* from the cache */
+    CHECK_STR(who.tenant, "t1");
+    CHECK(!who.all_pools);
+    CHECK(gw_auth_allowed(&who, GW_OP_EXECUTE, "python"));
+    CHECK(!gw_auth_allowed(&who, GW_OP_EXECUTE, "shell"));
+    CHECK_EQ(
+        check(a, sign(rsa, "RS256", NULL, NULL, CLAIMS(""))), 0); /* one RS256 key: no kid needed */
+    teardown(a);
+}
+
+TEST(every_way_to_confuse_the_algorithm_is_refused)
+{
+    struct gw_auth *a = setup();
+    CHECK_EQ(check(a, sign(secret, "HS256", "ec", NULL, CLAIMS(""))), -1);
+    CHECK_EQ(check(a, sign(rsa, "RS256", "ec", NULL, CLAIMS(""))), -1);
+    CHECK_EQ(check(a, sign(rsa, "PS256", "rsa", NULL, CLAIMS(""))), -1);
+    CHECK_EQ(check(a, sign(rsa, "RS512", "rsa", NULL, CLAIMS(""))), -1);
+    CHECK_EQ(check(a, sign(small_rsa, "RS256", "small", NULL, CLAIMS(""))), -1);
+    CHECK_EQ(check(a, sign(other, "ES256", "ec", NULL, CLAIMS(""))), -1);
+    CHECK_EQ(check(a, sign(ec, "ES256", "unknown", NULL, CLAIMS(""))), -1);
+    CHECK_EQ(check(a, sign(ec, "ES256", "ec", "[\"b64\"]", CLAIMS(""))), -1);
+    /* {"alg":"none"} with and without a signature */
+    CHECK_EQ(check(a, "Bearer eyJhbGciOiJub25lIn0.eyJpc3MiOiJ3YXJyZW4ifQ."), -1);
+    CHECK_EQ(check(a, "Bearer eyJhbGciOiJub25lIn0.eyJpc3MiOiJ3YXJyZW4ifQ.AAAA"), -1);
+    CHECK_EQ(fault.status, 401);
+    teardown(a);
+}
+
+TEST(changed_and_broken_tokens_are_refused)
+{
+    struct gw_auth *a = setup();
+    char good[4096];
+    (void)snprintf(good, sizeof good, "%s", sign(ec, "ES256", "ec", NULL, CLAIMS("")));
+    size_t n = strlen(good);
+    for (size_t i = 7; i < n; i++) {
+        char c = good[i];
+        good[i] = c == 'A' ? 'B' : 'A';
+        bool last = i + 1 == n; /* its low bits are padding: another spelling of the same bytes */
+        CHECK(last || check(a, good) == -1);
+        good[i] = c;
+    }
+    for (size_t i = 7; i < n; i++) {
+        char c = good[i];
+        good[i] = '\0';
+        CHECK_EQ(check(a, good), -1);
+        good[i] = c;
+    }
+    CHECK_EQ(check(a, NULL), -1);
+    CHECK_EQ(check(a, ""), -1);
+    CHECK_EQ(check(a, "Bearer"), -1);
+    CHECK_EQ(check(a, "Bearer "), -1);
+    CHECK_EQ(check(a, "Basic abc"), -1);
+    CHECK_EQ(check(a, "Bearer a.b.c.d.e"), -1);
+    char longest[10000];
+    (void)memset(longest, 'a', sizeof longest - 1);
+    longest[sizeof longest - 1] = '\0';
+    memcpy(longest, "Bearer ", 7);
+    CHECK_EQ(check(a, longest), -1);
+    CHECK_EQ(check(a, good), 0);
+    teardown(a);
+}
+
+static void refused(struct gw_auth *a, const char *claims)
+{
+    if (check(a, sign(ec, "ES256", "ec", NULL, claims)) != -1) {
+        (void)fprintf(stderr, "accepted: %s\n", claims);
+        exit(1);
+    }
+}
+
+TEST(claims_are_checked)
+{
+    struct gw_auth *a = setup();
+    refused(a, "{}");
+    refused(a, "[]");
+    refused(a, "not json");
+    refused(a, "{\"iss\":\"x\",\"aud\":\"https://dynamicsessions.io\",\"exp\":1800000600}");
+    refused(a, "{\"iss\":\"warren\",\"aud\":\"https://example.org\",\"exp\":1800000600}");
+    refused(a, "{\"iss\":\"warren\",\"aud\":[],\"exp\":1800000600}");
+    refused(a, "{\"iss\":\"warren\",\"exp\":1800000600}");
+    refused(a, "{\"iss\":\"warren\",\"aud\":\"https://dynamicsessions.io\"}");
+    refused(
+        a, "{\"iss\":\"warren\",\"aud\":\"https://dynamicsessions.io\",\"exp\":\"1800000600\"}");
+    refused(a, "{\"iss\":\"warren\",\"aud\":\"https://dynamicsessions.io\",\"exp\":1799999940}");
+    refused(a, CLAIMS(",\"nbf\":1800000061"));
+    refused(a, CLAIMS(",\"iat\":1800000061"));
+    refused(a, CLAIMS(",\"exp\":1900000000")); /* twice */
+    refused(a, CLAIMS(",\"pools\":\"python\""));
+    CHECK_EQ(check(a, sign(ec, "ES256", "ec", NULL, CLAIMS(",\"nbf\":1800000060"))), 0);
+    CHECK_EQ(check(a, sign(ec, "ES256", "ec", NULL,
+                          "{\"iss\":\"warren\",\"aud\":[\"x\",\"https://acasessions.io/\"],"
+                          "\"exp\":1799999941}")),
+        0);
+    CHECK_EQ(who.roles, 0);
+    CHECK(!gw_auth_allowed(&who, GW_OP_SESSION_GET, "python"));
+    teardown(a);
+}
+
+TEST(a_token_in_the_cache_still_expires)
+{
+    struct gw_auth *a = setup();
+    char *t = sign(ec, "ES256", "ec", NULL, CLAIMS(""));
+    CHECK_EQ(check_at(a, t, NOW), 0);
+    CHECK_EQ(check_at(a, t, NOW + 659), 0);
+    CHECK_EQ(check_at(a, t, NOW + 660), -1);
+    teardown(a);
+}
+
+TEST(a_key_that_was_taken_out_ends_its_tokens)
+{
+    struct gw_auth *a = setup();
+    char old[4096];
+    (void)snprintf(old, sizeof old, "%s", sign(ec, "ES256", "ec", NULL, CLAIMS("")));
+    CHECK_EQ(check(a, old), 0);
+    cjose_jwk_t *set[] = {other, rsa};
+    write_set(set, 2);
+    CHECK_EQ(check_at(a, old, NOW + 29), 0); /* the file is not looked at all the time */
+    CHECK_EQ(check_at(a, old, NOW + 31), -1);
+    CHECK_EQ(check_at(a, sign(other, "ES256", "ec", NULL, CLAIMS("")), NOW + 31), 0);
+    teardown(a);
+}
+
+TEST(roles_decide_what_is_allowed)
+{
+    struct gw_principal p = {.all_pools = true, .roles = GW_ROLE_READER};
+    CHECK(gw_auth_allowed(&p, GW_OP_SESSION_GET, "x"));
+    CHECK(gw_auth_allowed(&p, GW_OP_METADATA, "x"));
+    CHECK(!gw_auth_allowed(&p, GW_OP_EXECUTE, "x"));
+    CHECK(!gw_auth_allowed(&p, GW_OP_FILES_LIST, "x"));
+    CHECK(!gw_auth_allowed(&p, GW_OP_MANAGEMENT_STOP, "x"));
+    p.roles = GW_ROLE_CONTRIBUTOR;
+    CHECK(gw_auth_allowed(&p, GW_OP_MANAGEMENT_STOP, "x"));
+    CHECK(gw_auth_allowed(&p, GW_OP_EXECUTE, "x"));
+}
+
+TEST(a_key_set_without_a_usable_key_is_an_error_at_start)
+{
+    struct gw_auth *a = setup(), *b = NULL;
+    cjose_jwk_t *set[] = {small_rsa};
+    write_set(set, 1);
+    static const char *const audience = "x";
+    struct gw_auth_options opt = {
+        .jwks_file = file, .issuer = "warren", .audiences = &audience, .audiences_n = 1};
+    struct base_error err;
+    CHECK(gw_auth_create(&b, &opt, &err) < 0);
+    opt.jwks_file = "/nonexistent";
+    CHECK(gw_auth_create(&b, &opt, &err) < 0);
+    teardown(a);
+}
