@@ -21,6 +21,11 @@ target_include_directories(echo_worker PRIVATE ${CMAKE_SOURCE_DIR} ${CMAKE_BINAR
 target_link_libraries(echo_worker PRIVATE proto_net proto_messages warren_flags)
 set_target_properties(echo_worker PROPERTIES C_CLANG_TIDY "")
 
+add_executable(gateway_keytool ${CMAKE_SOURCE_DIR}/tests/lib/gateway_keytool.c)
+target_include_directories(gateway_keytool PRIVATE ${CMAKE_SOURCE_DIR})
+target_link_libraries(gateway_keytool PRIVATE proto_net warren_flags)
+set_target_properties(gateway_keytool PROPERTIES C_CLANG_TIDY "")
+
 function(warren_gateway_script name)
   add_test(NAME integration.${name}
     COMMAND python3 ${CMAKE_SOURCE_DIR}/tests/integration/${name}.py $<TARGET_FILE_DIR:http_probe>)
@@ -28,3 +33,4 @@ function(warren_gateway_script name)
 endfunction()
 warren_gateway_script(gateway_smuggling)
 warren_gateway_script(gateway_http)
+warren_gateway_script(gateway_api)

@@ -480,7 +480,7 @@ static void begin(struct gw_task *t, const struct gw_request *r)
         return;
     }
     t->ops = operations[t->route.op];
-    if (t->ops->body == NULL && r->content_length > (int64_t)t->ops->body_max) {
+    if (r->content_length > (int64_t)t->ops->body_max) {
         GW_FAULT(
             &f, 413, "RequestTooLarge", "The body is longer than %zu bytes.", t->ops->body_max);
         gw_task_fail(t, &f);

@@ -13,7 +13,7 @@
 enum {
     BUCKETS = 4096,       /* corr counts up, so the low bits spread evenly */
     VIEW = 1,             /* a static list of workers is the one view there is */
-    CONNECT_MS = 2000,    /* a new call waits so long for a connection */
+    CONNECT_MS = 2000,    /* so long after a connection was lost, new calls wait for it */
     RECONNECT_MS = 15000, /* one under way waits so long for it to come back */
     GRACE_MS = 2000,      /* we wait so much longer than we told the worker */
     HOPS_MAX = 2,
@@ -30,7 +30,8 @@ struct link {
     struct worker *worker;
     struct proto_net_socket *socket;
     struct gw_call *list;
-    bool ready, ping_due, blocked;
+    bool ready, ping_due;
+    uint64_t down_ns; /* since when it is not connected */
 };
 
 struct worker {
@@ -192,6 +193,15 @@ static void wait_for_link(struct gw_call *call, uint32_t ms)
     set_timer(call, left < ms ? left : ms);
 }
 
+/* A worker that has been away for longer is not waited for. */
+static uint32_t connect_ms(const struct link *link)
+{
+    uint64_t down_ms = (base_clock_mono_ns() - link->down_ns) / BASE_NS_PER_MS;
+    return link->ready || down_ms < CONNECT_MS / 2 ? CONNECT_MS
+           : down_ms < CONNECT_MS                  ? (uint32_t)(CONNECT_MS - down_ms)
+                                                   : 0;
+}
+
 /* ---- sending ---- */
 
 static int pack(const Warren__Request *r, struct base_buf *to)
@@ -338,7 +348,7 @@ static bool follow(struct gw_call *call, const Warren__Reply *r)
             call->hops++;
             link_remove(call);
             link_add(&c->workers[i].links[class], call);
-            wait_for_link(call, CONNECT_MS);
+            wait_for_link(call, connect_ms(call->link));
             if (call->link->ready) {
                 transmit(call);
             }
@@ -478,6 +488,9 @@ static void on_state(void *owner, enum proto_net_state state)
         LOG_WARN(link->calls->log, "worker %s worker=%s",
             state == PROTO_NET_REFUSED ? "refuses our key" : "disconnected", link->worker->name);
     }
+    if (link->ready) {
+        link->down_ns = base_clock_mono_ns();
+    }
     link->ready = false;
     link->ping_due = false;
     link_lost(link);
@@ -546,7 +559,7 @@ int gw_call_start(struct gw_calls *c, const struct gw_call_options *opt, struct 
     ev_timer_init(&call->timer, on_timer, 0., 0.);
     call->timer.data = call;
     link_add(&c->workers[opt->worker].links[bulk ? PROTO_NET_BULK : PROTO_NET_CTL], call);
-    wait_for_link(call, CONNECT_MS);
+    wait_for_link(call, connect_ms(call->link));
     if (call->link->ready) {
         transmit(call);
     }
@@ -636,6 +649,7 @@ static int connect_worker(struct gw_calls *c, struct worker *w,
         struct link *link = &w->links[class];
         link->calls = c;
         link->worker = w;
+        link->down_ns = base_clock_mono_ns();
         struct proto_net_options opt = {.class = (enum proto_net_class) class,
             .endpoint = class == PROTO_NET_CTL ? config->ctl : config->bulk,
             .self = self,

@@ -26,9 +26,9 @@ enum { /* seconds, counted by the server's tick */
 };
 
 enum {
-    GW_PIPELINE_MAX = 16 << 10, /* bytes read ahead while a request runs */
-    GW_H2_BATCH = 64 << 10,     /* frames gathered for one write */
-    GW_LINGER_BYTES_MAX = 1 << 20,
+    GW_PIPELINE_MAX = 16 << 10,      /* bytes read ahead while a request runs */
+    GW_H2_BATCH = 64 << 10,          /* frames gathered for one write */
+    GW_LINGER_BYTES_MAX = 160 << 20, /* a client that sends all of a big upload first */
 };
 
 enum gw_conn_state { GW_CONN_HANDSHAKE, GW_CONN_H1, GW_CONN_H2, GW_CONN_LINGER };

@@ -11,7 +11,7 @@
 
 enum {
     TRANSFER_MS = 3600 * 1000,
-    ENVELOPE_BYTES_MAX = 64 << 10, /* of the multipart form around a file of the greatest size */
+    ENVELOPE_BYTES_MAX = 64 << 10, /* of the form around a file of the greatest size */
     FILES_MAX = 64,
 };
 
@@ -337,5 +337,7 @@ static void gone(struct gw_task *t)
     }
 }
 
-const struct gw_task_ops gw_op_file_upload = {
-    .start = start, .body = on_body, .gone = gone, .body_max = SIZE_MAX / 2};
+const struct gw_task_ops gw_op_file_upload = {.start = start,
+    .body = on_body,
+    .gone = gone,
+    .body_max = PROTO_UPLOAD_BYTES_MAX + ENVELOPE_BYTES_MAX};
