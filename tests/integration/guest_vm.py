@@ -177,9 +177,161 @@ def idle(m, what, seconds=10):
     print(f"{what}: {100 * (m.cpu_s() - before) / seconds:.2f} % CPU", flush=True)
 
 
-def check(ok):
+def check(ok, what=None):
     if not ok:
-        raise AssertionError()
+        raise AssertionError(what)
+
+
+def passed(name, since):
+    print(f"ok: {name} ({time.monotonic() - since:.1f} s)", flush=True)
+
+
+def alive(g):
+    """The agent answers and a new cell works, whatever the one before did."""
+    g.ctl.ping()
+    outcome = g.run("6 * 7", timeout_ms=120000)
+    check(outcome.text == "42", outcome.events)
+
+
+def hostile(g):
+    """Code that takes all it can get."""
+    t = time.monotonic()
+    outcome = g.run("keep = 1\nblocks = []\nwhile True:\n    blocks.append(bytearray(8 << 20))")
+    check(outcome.status in (OOM, FAILED), outcome.done)
+    check(outcome.status == OOM or outcome.error == "MemoryError", outcome.done)
+    alive(g)
+    passed(f"eats all memory: status {outcome.status}", t)
+
+    t = time.monotonic()
+    outcome = g.run("tail /dev/zero", SHELL)
+    check(outcome.status == OOM, outcome.done)
+    alive(g)
+    passed("a command eats all memory", t)
+
+    t = time.monotonic()
+    id, stream = g.start("bomb() { bomb | bomb & }; bomb; sleep 60", SHELL, timeout_ms=5000)
+    for _ in range(5):
+        time.sleep(0.5)
+        g.ctl.ping()
+    outcome = Outcome(list(g.events(id, stream)))
+    check(outcome.status in (TIMEOUT, FAILED, DIED), outcome.done)
+    g.run("pkill -9 -u 1000 bash; true", SHELL)
+    g.run("import os\nos.kill(-1, 9)")
+    alive(g)
+    check(g.run("echo back", SHELL).stdout == b"back\n")
+    passed(f"fork bomb: status {outcome.status}", t)
+
+    t = time.monotonic()
+    outcome = g.run("import os\nwhile True:\n    os.fork()", timeout_ms=5000)
+    check(outcome.status in (FAILED, TIMEOUT, DIED), outcome.done)
+    alive(g)
+    passed(f"forks without end: status {outcome.status}", t)
+
+    t = time.monotonic()
+    outcome = g.run("import os\nblock = b'y' * (1 << 20)\nleft = 1 << 30\nwhile left:\n"
+                    "    left -= os.write(1, block[:left])", stdout_max=5000)
+    check(outcome.status == OK and outcome.done.stdout_bytes == 1 << 30, outcome.done)
+    check(len(outcome.stdout) == 5000)
+    alive(g)
+    passed("1 GB of output", t)
+
+    t = time.monotonic()
+    outcome = g.run("import os\nf = open('full', 'wb')\nblock = bytes(1 << 20)\n"
+                    "while True:\n    f.write(block)")
+    check(outcome.status in (FAILED, OOM), outcome.done)
+    try:
+        g.put("more", [bytes(1 << 20)] * 300, size_max=1 << 30)
+        check(False, "the upload fits into a full file system")
+    except Refused as e:
+        check(e.code == ERR["FULL"], e)
+    check([e.name for e in g.list()] == ["full"], "what is left")
+    g.delete("full")
+    alive(g)
+    passed(f"fills the file system: status {outcome.status}", t)
+
+    t = time.monotonic()
+    for code in ("import os\nos.kill(-1, 9)", "import os\nos._exit(3)",
+                 "import os\nos.kill(os.getpid(), 9)"):
+        g.run(code)
+        alive(g)
+    check(g.run("import os\nos.kill(1, 9)").error == "PermissionError")
+    g.put("a/b", b"x")
+    g.run("rm -rf /mnt/data /tmp /home/session / 2>/dev/null", SHELL)
+    check(g.list() == [])
+    g.put("a/b", b"x")
+    alive(g)
+    passed("kills and deletes all it may", t)
+
+    t = time.monotonic()
+    outcome = g.run("import os, pathlib\n(os.getuid(), os.getcwd(), os.environ['HOME'], "
+                    "os.access('/etc/passwd', os.W_OK), pathlib.Path('/proc/1/root').exists() "
+                    "if os.access('/proc/1/root', os.R_OK) else False)")
+    check(outcome.text == "(1000, '/mnt/data', '/home/session', False, False)", outcome.text)
+    check(g.run("sudo id || su -c id", SHELL).status == FAILED)
+    passed("user code has no rights", t)
+
+
+FIRST = """
+import os, random, uuid, numpy, ssl, tempfile
+print(os.urandom(8).hex())
+print(random.random())
+print(uuid.uuid4())
+print(uuid.uuid1())
+print(numpy.random.default_rng().random())
+print(numpy.random.rand())
+print(ssl.RAND_bytes(8).hex())
+print(next(tempfile._get_candidate_names()))
+"""
+
+
+def clones(work, args, machines, count):
+    """Clones of one snapshot: none says what another one says; how long they take."""
+    m = machines[0]
+    g = m.guest(seed=False)
+    for kernel, name in ((PYTHON, "template.py"), (SHELL, "template.sh")):
+        code = open(f"{args.build}/guest/warm/{name}").read()
+        outcome = g.run(code, kernel, hidden=True, timeout_ms=200000)
+        check(outcome.status == OK, outcome.traceback)
+    check(g.ctl.call(quiesce=pb.GuestQuiesce()).code == 0)
+    g.close()
+    state = os.path.join(work, "state")
+    m.snapshot(state)
+    m.close()
+    machines.clear()
+    seen, times = {}, []
+    for i in range(count):
+        t = time.monotonic()
+        c = Machine(work, args, state, number=i + 1)
+        machines.append(c)
+        g = c.guest(seed=False)
+        t1 = time.monotonic()
+        check(not g.hello.seeded)
+        g.seed()
+        t2 = time.monotonic()
+        first = g.run(FIRST)
+        check(first.status == OK, first.traceback)
+        t3 = time.monotonic()
+        g.seed(stage=2, kernels=[NODE])
+        values = first.stdout.decode().split()
+        values += g.run("echo $RANDOM$RANDOM$RANDOM", SHELL).stdout.decode().split()
+        values += [g.run("crypto.randomUUID()", NODE).text, g.run("Math.random()", NODE).text]
+        values += [g.get("/etc/machine-id", absolute=True).decode()]
+        values += [g.run("import multiprocessing\n"
+                         "bytes(multiprocessing.current_process().authkey).hex()").text]
+        for k, v in enumerate(values):
+            check(v not in seen.setdefault(k, set()), (k, v))
+            seen[k].add(v)
+        check(abs(float(g.run("import time; time.time()").text) - time.time()) < 30)
+        check(g.run("import socket; socket.gethostname()").text == "'session'")
+        times.append((t1 - t, t2 - t1, t3 - t2))
+        g.close()
+        if i >= 2:
+            machines.pop().close()
+    for k, name in enumerate(("spawn to attached", "first seed", "first cell")):
+        print(f"clone, {name}: {median_ms([x[k] for x in times])}", flush=True)
+    passed(f"{count} clones, {len(seen)} kinds of randomness, all different", time.monotonic())
+    for c in machines:
+        idle(c, "idle clone, nobody attached", 5)
 
 
 def main():
@@ -188,7 +340,8 @@ def main():
     parser.add_argument("--image", default="/var/cache/warren/images/current")
     parser.add_argument("--memory", type=int, default=512)
     parser.add_argument("--kernels", default="python,shell")
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="figures,hostile,clones")
+    parser.add_argument("--clones", type=int, default=8)
     args = parser.parse_args()
     if not os.path.exists(args.image + "/vmlinuz") or not shutil.which("qemu-system-x86_64"):
         print("no guest image or no QEMU")
@@ -204,8 +357,18 @@ def main():
         machines.append(m)
         g = m.guest(seed=False)
         print(f"boot to attached: {time.monotonic() - t:.1f} s", flush=True)
+        only = args.only.split(",")
+        if "clones" in only:
+            g.close()
+            clones(work, args, machines, args.clones)
+            m = machines[0]
+            g = m.guest(seed=False)
         g.seed()
-        figures(g, m)
+        if "figures" in only:
+            figures(g, m)
+        if "hostile" in only:
+            hostile(g)
+            idle(m, "idle afterwards")
     except BaseException:
         for m in machines:
             print(m.console()[-3000:], file=sys.stderr)

@@ -91,6 +91,15 @@ const char *agent_cgroup_procs(const char *name)
     return path;
 }
 
+void agent_cgroup_protect(const char *name)
+{
+    char path[96];
+    if (root_fd >= 0) {
+        path_of(path, sizeof path, name, "memory.min");
+        (void)put(path, "max");
+    }
+}
+
 void agent_cgroup_kill(const char *name)
 {
     char path[96];

@@ -35,6 +35,7 @@ static void on_socket(struct agent_watch *w, uint32_t events)
     if (n > 0 && f->state == AGENT_FORKS_STARTING) {
         f->state = AGENT_FORKS_READY;
         f->failures = 0;
+        agent_cgroup_protect(group_name);
         f->changed(f->owner);
     } else if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
         close_socket(f);
