@@ -15,8 +15,8 @@ int agent_cgroup_make(const char *name);
 /* For a child between fork and exec: joins user/<name>. */
 void agent_cgroup_join(const char *name);
 
-/* What user/<name> holds is not reclaimed. The libraries' pages are charged to the fork server, so a
- * program that eats all memory is killed at the limit and does not first push them out, again and
+/* What user/<name> holds is not reclaimed. The libraries' pages are charged to the fork server, so
+ * a program that eats all memory is killed at the limit and does not first push them out, again and
  * again, which can take minutes. */
 void agent_cgroup_protect(const char *name);
 
