@@ -180,6 +180,21 @@ static void on_template(void *user, enum worker_template_state state, const char
     e->events.template_state(e->events.user, p->number, state, text);
 }
 
+/* Pools that differ in nothing that matters have equal templates; one builds, the others load. */
+static bool on_in_work(void *user, const char *id)
+{
+    const struct pool *p = user;
+    const struct worker_engine *e = p->engine;
+    for (uint32_t i = 0; i < e->pools_n; i++) {
+        const struct worker_template *t = e->pools[i].template;
+        if (t != p->template && worker_template_building(t) &&
+            strcmp(worker_template_id(t), id) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int worker_engine_pool_add(struct worker_engine *e, const struct worker_engine_pool *spec,
     uint32_t *ret_pool, struct base_error *err)
 {
@@ -204,6 +219,7 @@ int worker_engine_pool_add(struct worker_engine *e, const struct worker_engine_p
         .number = p->number,
         .user = p,
         .state = on_template,
+        .in_work = on_in_work,
     };
     int rc = worker_template_create(&setup, &p->template, err);
     if (rc == 0) {

@@ -24,10 +24,12 @@ enum {
     BUILD_MS_MAX = 480 * 1000, /* software emulation on a busy machine */
     MIGRATE_POLL_MS = 5,
     DISK_KEEP = 6,
+    WAIT_S = 1,
 };
 
 enum phase {
     PHASE_LOADING, /* thread: copy from disk */
+    PHASE_WAITING, /* another pool builds the same; then loading again */
     PHASE_BOOTING, /* until the agent answers */
     PHASE_WARMING, /* interpreters load, warm-up cells run */
     PHASE_QUIESCING,
@@ -127,6 +129,10 @@ static void *load_thread(void *arg)
     struct worker_template *t = arg;
     t->thread_rc = worker_template_disk_load(config_of(t)->template_dir, t->id, t->memory_fd,
         t->machine.memory_mib, t->setup.tsc_khz, &t->thread_err);
+    if (t->thread_rc == 0) {
+        t->state_fd = worker_template_disk_state(config_of(t)->template_dir, t->id, &t->thread_err);
+        t->thread_rc = t->state_fd < 0 ? t->state_fd : 0;
+    }
     ev_async_send(config_of(t)->loop, &t->thread_done);
     return NULL;
 }
@@ -150,6 +156,11 @@ static void *store_thread(void *arg)
         .tsc_khz = t->setup.tsc_khz,
     };
     t->thread_rc = worker_template_disk_save(&save, &t->thread_err);
+    if (t->thread_rc == 0) {
+        base_closep(&t->state_fd);
+        t->state_fd = worker_template_disk_state(save.dir, t->id, &t->thread_err);
+        t->thread_rc = t->state_fd < 0 ? t->state_fd : 0;
+    }
     worker_template_disk_prune(save.dir, t->id, DISK_KEEP);
     ev_async_send(config_of(t)->loop, &t->thread_done);
     return NULL;
@@ -165,6 +176,7 @@ static void run_thread(struct worker_template *t, void *(*fn)(void *))
 }
 
 static void boot(struct worker_template *t);
+static void begin_again(struct worker_template *t);
 
 static void become_ready(struct worker_template *t)
 {
@@ -175,7 +187,6 @@ static void become_ready(struct worker_template *t)
 
 static void on_thread_done(struct ev_loop *loop, ev_async *w, int revents)
 {
-    (void)loop;
     (void)revents;
     struct worker_template *t = CONTAINER_OF(w, struct worker_template, thread_done);
     if (!t->thread_runs) {
@@ -190,6 +201,11 @@ static void on_thread_done(struct ev_loop *loop, ev_async *w, int revents)
             return;
         }
         become_ready(t);
+    } else if (t->phase == PHASE_LOADING && t->setup.in_work(t->setup.user, t->id)) {
+        t->phase = PHASE_WAITING;
+        tell(t, WORKER_TEMPLATE_BUILDING, "waiting for another pool's equal template");
+        t->timer.repeat = WAIT_S;
+        ev_timer_again(loop, &t->timer);
     } else if (t->phase == PHASE_LOADING) {
         boot(t);
     } else if (t->phase == PHASE_STORING && t->thread_rc == 0) {
@@ -341,8 +357,6 @@ static void on_qemu_gone(void *user, const char *how, const char *log)
     } else if (worker_template_disk_seal(t->memory_fd, &err) != 0) {
         fail(t, "%s", err.text);
     } else {
-        base_closep(&t->state_fd);
-        t->state_fd = -1;
         t->phase = PHASE_STORING;
         run_thread(t, store_thread);
     }
@@ -423,6 +437,9 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
         worker_qemu_kill(&t->qemu);
     } else if (t->failing) {
         settle_failure(t);
+    } else if (t->phase == PHASE_WAITING) {
+        ev_timer_stop(loop, w);
+        begin_again(t);
     } else if (ms > BUILD_MS_MAX) {
         fail(t, "not ready after %u s", BUILD_MS_MAX / 1000);
     } else if (t->phase == PHASE_SAVING && t->state_fd < 0) {
@@ -479,12 +496,19 @@ int worker_template_create(
     return 0;
 }
 
-void worker_template_retry(struct worker_template *t, bool kvm)
+static void begin_again(struct worker_template *t)
 {
     struct base_error err;
-    t->machine.kvm = kvm;
-    if (t->phase == PHASE_FAILED && begin(t, &err) != 0) {
+    if (begin(t, &err) != 0) {
         fail(t, "%s", err.text);
+    }
+}
+
+void worker_template_retry(struct worker_template *t, bool kvm)
+{
+    t->machine.kvm = kvm;
+    if (t->phase == PHASE_FAILED) {
+        begin_again(t);
     }
 }
 
@@ -508,12 +532,18 @@ int worker_template_memory_fd(const struct worker_template *t)
     return t->memory_fd;
 }
 
+/* A file description of its own: QEMU reads it from the start. */
 int worker_template_open_state(const struct worker_template *t)
 {
-    char path[512];
-    (void)snprintf(path, sizeof path, "%s/%s/state", config_of(t)->template_dir, t->id);
+    char path[64];
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", t->state_fd);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     return fd < 0 ? -errno : fd;
+}
+
+bool worker_template_building(const struct worker_template *t)
+{
+    return t->phase >= PHASE_BOOTING && t->phase <= PHASE_STORING;
 }
 
 void worker_template_destroy(struct worker_template *t)

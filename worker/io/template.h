@@ -28,6 +28,8 @@ struct worker_template_setup {
     uint32_t number; /* of the pool; names its folder while it is built */
     void *user;
     void (*state)(void *user, enum worker_template_state state, const char *text);
+    /* True while another template of that id is being built: this one waits and loads it then. */
+    bool (*in_work)(void *user, const char *id);
 };
 
 /* Starts loading or building. The state callback comes from the loop. */
@@ -38,6 +40,7 @@ int worker_template_create(const struct worker_template_setup *setup, struct wor
 void worker_template_retry(struct worker_template *t, bool kvm);
 
 bool worker_template_ready(const struct worker_template *t);
+bool worker_template_building(const struct worker_template *t); /* booting ... storing */
 const char *worker_template_id(const struct worker_template *t);
 const struct worker_qemu_machine *worker_template_machine(const struct worker_template *t);
 int worker_template_memory_fd(const struct worker_template *t);  /* borrowed; sealed */

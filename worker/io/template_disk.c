@@ -101,6 +101,21 @@ int worker_template_disk_load(const char *dir, const char *id, int memory_fd, ui
     return rc;
 }
 
+int worker_template_disk_state(const char *dir, const char *id, struct base_error *err)
+{
+    char path[NAME_MAX_BYTES];
+    (void)snprintf(path, sizeof path, "%s/%s/state", dir, id);
+    CLEANUP(base_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    CLEANUP(base_closep) int to = memfd_create("warren-state", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    struct stat st;
+    if (fd < 0 || to < 0 || fstat(fd, &st) != 0) {
+        return base_fail(err, -errno, "open '%s': %s", path, strerror(errno));
+    }
+    int rc = copy_data(fd, to, st.st_size, err);
+    rc = rc != 0 ? rc : worker_template_disk_seal(to, err);
+    return rc != 0 ? rc : TAKE_FD(to);
+}
+
 static int write_meta(const char *path, const struct worker_template_disk_save *s)
 {
     CLEANUP(base_closep) int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);

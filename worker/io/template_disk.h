@@ -10,6 +10,10 @@
 /* New memfd of that size that can be sealed; -errno on failure. */
 int worker_template_disk_memfd(uint32_t memory_mib);
 
+/* DIR/<id>/state in a memfd of its own: memory and device state of a template belong together, and
+ * the files may be replaced by those of another build. -errno. */
+int worker_template_disk_state(const char *dir, const char *id, struct base_error *err);
+
 /* Nobody can write, grow or shrink it from here on. Fails with EBUSY while QEMU maps it. */
 int worker_template_disk_seal(int memory_fd, struct base_error *err);
 
