@@ -162,7 +162,11 @@ void cli_api_call(struct cli_api *api, const struct cli_request *request, struct
     (void)curl_easy_getinfo(api->curl, CURLINFO_RESPONSE_CODE, &answer->status);
     curl_off_t total = 0, before = 0;
     (void)curl_easy_getinfo(api->curl, CURLINFO_TOTAL_TIME_T, &total);
-    (void)curl_easy_getinfo(api->curl, CURLINFO_PRETRANSFER_TIME_T, &before);
+    /* The connection stands: with TLS, or (when that is 0) without. */
+    (void)curl_easy_getinfo(api->curl, CURLINFO_APPCONNECT_TIME_T, &before);
+    if (before == 0) {
+        (void)curl_easy_getinfo(api->curl, CURLINFO_CONNECT_TIME_T, &before);
+    }
     answer->total_us = total;
     answer->request_us = total - before;
     curl_slist_free_all(headers);

@@ -22,6 +22,7 @@ enum {
     WAIT_MS_FIRST = 200,
     WAIT_MS_LONGEST = 10000,
     HEALTHY_S = 60,
+    SAY_AGAIN_S = 10,
     LOG_BYTES_MAX = 16 << 20
 };
 
@@ -219,6 +220,24 @@ enum cli_child_event cli_child_read(struct cli_child *c, char text[CLI_CHILD_TEX
         c->ready_fd = -1;
         return CLI_CHILD_NONE;
     }
+}
+
+bool cli_child_is_news(struct cli_child *c, const char *text, uint64_t now_ns)
+{
+    size_t n = strlen(text);
+    if (n > 2 && strcmp(text + n - 2, " s") == 0) {
+        n -= 2;
+        while (n > 0 && text[n - 1] >= '0' && text[n - 1] <= '9') {
+            n--;
+        }
+    }
+    bool same = n < sizeof c->said && strlen(c->said) == n && memcmp(c->said, text, n) == 0;
+    if (same && now_ns - c->said_ns < SAY_AGAIN_S * BASE_NS_PER_S) {
+        return false;
+    }
+    (void)snprintf(c->said, sizeof c->said, "%.*s", (int)n, text);
+    c->said_ns = now_ns;
+    return true;
 }
 
 uint32_t cli_child_died(struct cli_child *c, uint64_t now_ns)

@@ -30,9 +30,11 @@ struct cli_child {
     char line[CLI_CHILD_LINE_MAX]; /* of the ready pipe, not yet complete */
     size_t line_len;
     char reason[CLI_CHILD_TEXT_MAX]; /* of its last FAILED event, "" for none */
-    uint32_t failures;               /* deaths in a row without a long healthy run */
-    uint64_t started_ns;             /* monotonic */
-    uint64_t start_again_ns;         /* when to start it again, 0: not planned */
+    char said[CLI_CHILD_TEXT_MAX];   /* last progress that was shown, without its seconds */
+    uint64_t said_ns;
+    uint32_t failures;       /* deaths in a row without a long healthy run */
+    uint64_t started_ns;     /* monotonic */
+    uint64_t start_again_ns; /* when to start it again, 0: not planned */
 };
 
 /* Path of a program of ours: beside this one, in ../libexec/warren, or in PATH. */
@@ -48,6 +50,10 @@ enum cli_child_event cli_child_read(struct cli_child *c, char text[CLI_CHILD_TEX
 
 /* One line of the ready pipe. Pure; a line that is not understood is NONE. */
 enum cli_child_event cli_child_parse(const char *line, size_t n, char text[CLI_CHILD_TEXT_MAX]);
+
+/* Whether a progress text is worth a line: it says something new, or the same with another number
+ * of seconds at its end (", 12 s") after 10 s of silence. Pure. */
+bool cli_child_is_news(struct cli_child *c, const char *text, uint64_t now_ns);
 
 /* It has died: plans the next start. Pure. Wait doubles from 200 ms to 10 s and starts over after
  * a minute of health. Returns the wait in ms. */

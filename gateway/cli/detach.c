@@ -36,7 +36,7 @@ static void show(int out, int err)
         if (poll(p, 2, -1) < 0) {
             continue;
         }
-        for (int i = 0; i < 2; i++) {
+        for (int i = 1; i >= 0; i--) { /* progress comes before what is said when ready */
             if (p[i].revents != 0 && !pass_on(p[i].fd, i == 0 ? STDOUT_FILENO : STDERR_FILENO)) {
                 p[i].fd = -1;
             }

@@ -129,7 +129,9 @@ static void on_pipe(struct run *r, struct cli_child *c)
         case CLI_CHILD_NONE:
             return;
         case CLI_CHILD_PROGRESS:
-            say(r, "progress", c->name, text);
+            if (cli_child_is_news(c, text, base_clock_mono_ns())) {
+                say(r, "progress", c->name, text);
+            }
             break;
         case CLI_CHILD_READY:
             say(r, "progress", c->name, "ready");

@@ -128,3 +128,18 @@ TEST(a_daemon_that_dies_again_and_again_waits_longer)
     now += 61 * BASE_NS_PER_S; /* it was healthy in between */
     CHECK_EQ(cli_child_died(&c, now), 200);
 }
+
+TEST(progress_that_only_counts_seconds_is_said_now_and_then)
+{
+    struct cli_child c = {.name = "x"};
+    uint64_t s = BASE_NS_PER_S;
+    CHECK(cli_child_is_news(&c, "booting, 1 s", 1 * s));
+    CHECK(!cli_child_is_news(&c, "booting, 2 s", 2 * s));
+    CHECK(!cli_child_is_news(&c, "booting, 10 s", 10 * s));
+    CHECK(cli_child_is_news(&c, "booting, 11 s", 11 * s));
+    CHECK(cli_child_is_news(&c, "warming, 12 s", 12 * s));
+    CHECK(cli_child_is_news(&c, "ready", 12 * s));
+    CHECK(!cli_child_is_news(&c, "ready", 13 * s));
+    CHECK(cli_child_is_news(&c, "pool 1 of 2", 13 * s));
+    CHECK(cli_child_is_news(&c, "pool 2 of 2", 13 * s));
+}
