@@ -309,7 +309,7 @@ class BadRequests(Base):
         """A request that no HTTP library would send; returns what comes back."""
         context = ssl.create_default_context(cafile=cluster.ca_file)
         host, port = self.client.url.hostname, self.client.url.port
-        target = self.client.path(path, identifier=new_id())
+        target = self.client.target(path, identifier=new_id())
         head = (f"POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\n"
                 f"Authorization: Bearer {self.client.token}\r\n{headers}\r\n\r\n").encode()
         with socket.create_connection((host, port), timeout=60) as plain:
@@ -352,7 +352,7 @@ class BadRequests(Base):
         host, port = self.client.url.hostname, self.client.url.port
         with socket.create_connection((host, port), timeout=60) as plain:
             with context.wrap_socket(plain, server_hostname=host) as c:
-                c.sendall((f"POST {self.client.path('/files', identifier=s)} HTTP/1.1\r\n"
+                c.sendall((f"POST {self.client.target('/files', identifier=s)} HTTP/1.1\r\n"
                            f"Host: {host}\r\nContent-Type: {kind}\r\n"
                            f"Authorization: Bearer {self.client.token}\r\n"
                            f"Content-Length: {len(body)}\r\n\r\n").encode() + short)
@@ -374,11 +374,14 @@ class BadRequests(Base):
     def test_tokens(self):
         none = {"Authorization": ""}
         self.refused(self.client.call("GET", "/files", headers=none, identifier=new_id()), 401)
-        for bad in ("garbage", self.client.token[:-4] + "AAAA", self.client.token + "x",
-                    "e30.e30."):
+        token = self.client.token
+        head, payload, signature = token.split(".")
+        for bad in ("garbage", token[:-8] + "AAAAAAAA", token + "x", token[:-1], "e30.e30.",
+                    f"{head}.{payload}.", f"{head}.{payload}", f"{head}.e30.{signature}",
+                    token + "." + signature):
             a = self.client.call("GET", "/files", headers={"Authorization": f"Bearer {bad}"},
                                  identifier=new_id())
-            self.refused(a, 401)
+            self.assertEqual(a.status, 401, bad)
         other = cluster.client(token=cluster.token("--pool", "small"))
         self.assertIn(other.execute(new_id(), "1").status, (401, 403))
         other.close()

@@ -2,6 +2,7 @@
 
 Only the standard library. Nothing here waits a fixed time: every wait is for a condition, with a
 deadline after which it fails with what was last seen."""
+import ctypes
 import http.client
 import json
 import os
@@ -44,6 +45,11 @@ def why_not():
     if find_image() is None:
         return "there is no guest image (deploy/image/build makes one)"
     return None
+
+
+def die_with_parent():
+    """In a child before exec: SIGTERM when the parent ends, however it ends."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 class Expired(AssertionError):
@@ -119,12 +125,12 @@ class Client:
             self.connection.close()
             self.connection = None
 
-    def path(self, path, api=API, **query):
+    def target(self, where, api=API, **query):
         query = {"api-version": api, **query}
-        return f"/pools/{self.pool}{path}?" + urllib.parse.urlencode(
-            {k: v for k, v in query.items() if v is not None})
+        return f"/pools/{self.pool}{where}?" + urllib.parse.urlencode(
+            {k: v for k, v in query.items() if v is not None}, quote_via=urllib.parse.quote)
 
-    def send(self, method, path, body=None, headers=None):
+    def send(self, method, target, body=None, headers=None):
         """One request; the connection is made when there is none and closed on any error."""
         headers = dict(headers or {})
         if self.token and "Authorization" not in headers:
@@ -132,7 +138,7 @@ class Client:
         try:
             if self.connection is None:
                 self.connect()
-            self.connection.request(method, path, body=body, headers=headers)
+            self.connection.request(method, target, body=body, headers=headers)
             r = self.connection.getresponse()
             answer = Answer(r.status, r.headers, r.read())
             if r.will_close:
@@ -142,11 +148,11 @@ class Client:
             self.close()
             raise
 
-    def call(self, method, path, body=None, headers=None, api=API, **query):
+    def call(self, method, where, body=None, headers=None, api=API, **query):
         if isinstance(body, (dict, list)):
             body = json.dumps(body).encode()
             headers = {"Content-Type": "application/json", **(headers or {})}
-        return self.send(method, self.path(path, api, **query), body, headers)
+        return self.send(method, self.target(where, api, **query), body, headers)
 
     def execute(self, identifier, code, timeout_s=None, operation=None, **fields):
         """Flat API, synchronous."""
@@ -201,7 +207,7 @@ class Cluster:
                    "--listen", "127.0.0.1:0", "--worker-port", "0", *files, *self.options]
         with open(self.base / "up.log", "ab") as log:
             self.process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=log, text=True,
+                command, stdout=subprocess.PIPE, stderr=log, text=True, preexec_fn=die_with_parent,
                 env={**os.environ, "WARREN_TEST_MARK": self.mark})
         threading.Thread(target=self._read_events, daemon=True).start()
         ready = self.wait_event("ready", timeout_s)
