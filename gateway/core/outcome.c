@@ -86,8 +86,9 @@ static int add_result(struct gw_outcome *o, const struct gw_event *e)
     if (text == NULL && e->mimes > 0) {
         text = &e->mime[0];
     }
-    if (text == NULL) {
-        return 0;
+    if (text == NULL) { /* a value without any form is Python's None */
+        static const struct gw_mime none = {.data = (const uint8_t *)"null", .n = 4};
+        return set_result(o, GW_RESULT_JSON, &none);
     }
     bool valid = gw_json_valid(text->data, text->n);
     return set_result(o, valid ? GW_RESULT_JSON : GW_RESULT_TEXT, text);

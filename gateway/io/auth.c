@@ -20,6 +20,7 @@ enum {
     LOOK_EVERY_S = 30, /* at most so often the key file is looked at again */
     FILE_BYTES_MAX = 1 << 20,
     DIGEST = 32,
+    ES256_CHARS = 86,
 };
 
 struct key {
@@ -162,6 +163,14 @@ static const struct key *find_key(const struct gw_auth *a, const char *alg, cons
 
 /* ---- tokens ---- */
 
+/* An ES256 signature is 64 bytes, which is 86 characters; cjose ignores what stands behind them. */
+static bool has_exact_signature(const struct key *k, const char *token, size_t n)
+{
+    const char *dot = memrchr(token, '.', n);
+    return dot != NULL &&
+           (strcmp(k->alg, "ES256") != 0 || (size_t)(token + n - dot) == 1 + ES256_CHARS);
+}
+
 /* The verified payload as JSON, or NULL. The caller owns it. */
 static json_t *verify(struct gw_auth *a, const char *token, size_t n, int64_t now_s)
 {
@@ -181,7 +190,7 @@ static json_t *verify(struct gw_auth *a, const char *token, size_t n, int64_t no
     const struct key *k = plain ? find_key(a, alg, kid) : NULL;
     uint8_t *text = NULL;
     size_t text_n = 0;
-    if (k != NULL && cjose_jws_verify(jws, k->jwk, &e) &&
+    if (k != NULL && has_exact_signature(k, token, n) && cjose_jws_verify(jws, k->jwk, &e) &&
         cjose_jws_get_plaintext(jws, &text, &text_n, &e)) {
         claims = json_loadb((const char *)text, text_n, JSON_REJECT_DUPLICATES, NULL);
     }

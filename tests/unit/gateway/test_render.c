@@ -160,6 +160,16 @@ TEST(the_examples_of_the_specification_come_out_as_written_there)
         "image/png", "PNG", "{\"type\":\"image\",\"format\":\"png\",\"base64_data\":\"UE5H\"}");
 }
 
+TEST(a_value_without_a_form_is_null)
+{
+    struct gw_event e = {.seq = 1, .kind = GW_EVENT_RESULT, .error_name = "", .error_value = ""};
+    gw_outcome_init(&outcome, 100, 100);
+    CHECK_EQ(gw_outcome_add(&outcome, &e), 0);
+    CHECK_EQ(outcome.result_kind, GW_RESULT_JSON);
+    CHECK_STR(text_of(&outcome.result), "null");
+    gw_outcome_deinit(&outcome);
+}
+
 TEST(no_value_is_an_empty_string_and_a_figure_wins_over_text)
 {
     begin(100);
