@@ -11,4 +11,4 @@ function(warren_integration name file)
     ENVIRONMENT "WARREN_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONDONTWRITEBYTECODE=1")
 endfunction()
 
-warren_integration(end_to_end test_end_to_end.py TIMEOUT 1200)
+warren_integration(end_to_end test_end_to_end.py TIMEOUT 1500)

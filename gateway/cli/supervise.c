@@ -194,7 +194,7 @@ static void on_signal(struct run *r, uint64_t now)
         }
         if (r->phase != STOPPING) {
             stop_all(r, now);
-        } else if (r->stopping < r->s->n) { /* the second Ctrl-C means it */
+        } else if (info.ssi_signo == SIGINT && r->stopping < r->s->n) { /* a second Ctrl-C */
             say(r, "stopping", r->s->children[r->stopping].name, "killing it");
             (void)kill(r->s->children[r->stopping].pid, SIGKILL);
         }

@@ -26,6 +26,8 @@ from warren_cluster import (LEGACY, Cluster, leaks, multipart, pool, wait_for,  
 
 TEMPLATES = os.environ.get("WARREN_TEST_TEMPLATES")
 CLONES = 100
+# Starting Node costs seconds of CPU under emulation: every so many clones do it.
+NODE_EVERY = int(os.environ.get("WARREN_TEST_NODE_EVERY", 4))
 cluster = None
 
 
@@ -477,12 +479,13 @@ values = {
     'uuid4': str(uuid.uuid4()),
     'default_rng': float(np.random.default_rng().random()),
     'numpy global': float(np.random.random()),
-    'node randomUUID': subprocess.run(
-        ['node', '-e', 'console.log(require("crypto").randomUUID())'],
-        capture_output=True, text=True).stdout.strip(),
     'machine id': open('/etc/machine-id').read().strip(),
     'boot id': open('/proc/sys/kernel/random/uuid').read().strip(),
 }
+if node:
+    values['node randomUUID'] = subprocess.run(
+        ['node', '-e', 'console.log(require("crypto").randomUUID())'],
+        capture_output=True, text=True).stdout.strip()
 print(json.dumps(values))
 """
 
@@ -494,20 +497,22 @@ class Uniqueness(Base):
         def one(i):
             client, s = cluster.client(token=self.client.token), new_id("unique")
             try:
-                result = self.run_ok(s, FIRST_VALUES, client=client)
+                code = f"node = {i % NODE_EVERY == 0}\n" + FIRST_VALUES
+                result = self.run_ok(s, code, client=client)
                 return json.loads(result["stdout"])
             finally:
                 client.delete_session(s)
                 client.close()
 
-        with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        with concurrent.futures.ThreadPoolExecutor(2) as threads:
             for values in threads.map(one, range(CLONES)):
                 for source, value in values.items():
                     self.assertTrue(value, source)
                     seen.setdefault(source, []).append(value)
         for source, values in seen.items():
-            self.assertEqual(len(values), CLONES, source)
-            self.assertEqual(len(set(values)), CLONES, f"{source} repeats itself")
+            want = len(range(0, CLONES, NODE_EVERY)) if "node" in source else CLONES
+            self.assertEqual(len(values), want, source)
+            self.assertEqual(len(set(values)), want, f"{source} repeats itself")
         print(f"\n  {CLONES} clones, {len(seen)} sources, no value twice", file=sys.stderr)
 
 
@@ -567,19 +572,22 @@ class Crashes(Base):
         """Asks with one operation id until there is an HTTP answer that is final."""
         client, last = cluster.client(token=self.client.token), None
         deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            try:
-                last = client.execute(s, COUNTED.format(seconds=seconds), operation=operation)
-                if last.status not in (502, 503):
-                    return last
-            except (OSError, http.client.HTTPException) as e:
-                last = e
-            time.sleep(0.1)
+        try:
+            while time.monotonic() < deadline:
+                try:
+                    last = client.execute(s, COUNTED.format(seconds=seconds), operation=operation)
+                    if last.status != 503:
+                        return last
+                except (OSError, http.client.HTTPException) as e:
+                    last = e
+                time.sleep(0.1)
+        finally:
+            client.close()
         raise AssertionError(f"no final answer: {last!r}")
 
     def count(self, s):
-        r = self.run_ok(s, "import os\nos.path.exists('/mnt/data/count') and "
-                           "len(open('/mnt/data/count').read())")
+        r = self.run_ok(s, "import os\np = '/mnt/data/count'\n"
+                           "len(open(p).read()) if os.path.exists(p) else 0")
         return int(r["executionResult"])
 
     def test_the_gateway_is_killed(self):
@@ -626,7 +634,7 @@ class Crashes(Base):
         if a.status in (200, 202):
             self.assertEqual(a.json["status"], "Failed", a)
         else:
-            self.assertTrue(a.code(), a)
+            self.assertEqual(a.code(), "ExecutionOutcomeUnknown", a)
         wait_for("the microVM is gone", lambda: victim not in cluster.machines().values())
         wait_for("a new session", lambda: self.client.execute(s, "1").status in (200, 202))
         self.assertEqual(self.count(s), 0, "the code ran a second time")

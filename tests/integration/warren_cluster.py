@@ -209,7 +209,8 @@ class Cluster:
             self.process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=log, text=True, preexec_fn=die_with_parent,
                 env={**os.environ, "WARREN_TEST_MARK": self.mark})
-        threading.Thread(target=self._read_events, daemon=True).start()
+        self.reader = threading.Thread(target=self._read_events, daemon=True)
+        self.reader.start()
         ready = self.wait_event("ready", timeout_s)
         self.url, self.ca_file = ready["url"], ready.get("caFile")
         return self
@@ -261,6 +262,8 @@ class Cluster:
         except subprocess.TimeoutExpired:
             self.kill_everything()
             raise
+        self.reader.join()
+        self.process.stdout.close()
         self.process = None
         return code
 
