@@ -8,7 +8,7 @@
 #include "proto/base/hash.h"
 #include "worker/io/rpc_state.h"
 
-enum { EXCHANGES_DEFAULT = 8192, END_GRACE_S = 10 };
+enum { EXCHANGES_DEFAULT = 8192, END_GRACE_S = 10, DEADLINE_MS_DEFAULT = 3600000 };
 static const uint64_t request_bytes_default = UINT64_C(256) << 20;
 
 /* --- exchanges ----------------------------------------------------------------------------- */
@@ -323,10 +323,10 @@ static struct rpc_exchange *exchange_new(struct worker_rpc *r, enum proto_net_cl
     x->chain = *bucket;
     *bucket = x;
     r->stats.exchanges++;
-    ev_timer_init(&x->timer, on_deadline, m->env.deadline_ms / 1e3, 0.);
-    if (m->env.deadline_ms > 0) {
-        ev_timer_start(r->config.loop, &x->timer);
-    }
+    uint32_t ms = r->config.deadline_ms_max;
+    ms = m->env.deadline_ms > 0 && m->env.deadline_ms < ms ? m->env.deadline_ms : ms;
+    ev_timer_init(&x->timer, on_deadline, ms / 1e3, 0.);
+    ev_timer_start(r->config.loop, &x->timer);
     return x;
 }
 
@@ -488,6 +488,8 @@ int worker_rpc_create(
         config->exchanges_max != 0 ? config->exchanges_max : EXCHANGES_DEFAULT;
     r->config.request_bytes_max =
         config->request_bytes_max != 0 ? config->request_bytes_max : request_bytes_default;
+    r->config.deadline_ms_max =
+        config->deadline_ms_max != 0 ? config->deadline_ms_max : DEADLINE_MS_DEFAULT;
     worker_list_init(&r->blocked[PROTO_NET_CTL]);
     worker_list_init(&r->blocked[PROTO_NET_BULK]);
     worker_list_init(&r->exchanges);

@@ -28,6 +28,9 @@ struct worker_rpc_config {
     uint32_t view;                   /* 1 with a static list of workers */
     uint32_t exchanges_max;          /* 0: 8192 */
     uint64_t request_bytes_max;      /* memory of all requests held; 0: 256 MiB */
+    /* No exchange lasts longer, whatever its gateway says: one that died would hold a session for
+     * ever. 0: 1 h. */
+    uint32_t deadline_ms_max;
 };
 
 int worker_rpc_create(

@@ -31,6 +31,7 @@ struct rig {
     uint32_t sessions_max, ready;
     uint32_t cooldown_ms;
     uint64_t retention_ms;
+    uint32_t deadline_ms_max;
     uint32_t view;
     uint32_t deadline_ms; /* of requests sent from now on; 0: none */
 };

@@ -371,6 +371,20 @@ TEST(waiting_requests_end_at_their_deadline_or_by_reset)
     rig_deinit(&r);
 }
 
+TEST(an_upload_whose_gateway_is_gone_does_not_hold_its_session_for_ever)
+{
+    memset(&r, 0, sizeof r);
+    r.deadline_ms_max = 200;
+    r.cooldown_ms = 100;
+    rig_init(&r);
+    uint64_t c = put("half", 0);
+    warren__reply__free_unpacked(rig_reply(&r, c, PROTO_ENVELOPE_HEAD), NULL);
+    chunk(c, 0, content, 10, false);
+    CHECK_EQ(rig_status(&r, c), WARREN__STATUS__STATUS_TIMEOUT);
+    RIG_UNTIL(&r, fake_world_alive(r.world) == 0);
+    rig_deinit(&r);
+}
+
 TEST(wrong_requests_are_refused_with_a_reason)
 {
     setup();
