@@ -351,6 +351,7 @@ void worker_pool_session_end(struct worker_pools *p, struct worker_session *s, e
 {
     struct worker_slot *v = s->slot == WORKER_NONE ? NULL : &p->slots[s->slot];
     if (s->state == WORKER_SESSION_CLAIMED) {
+        REQUIRE(v != NULL);
         worker_pool_session_unclaim(p, s);
         v->session = WORKER_NONE;
         worker_pool_slot_kill(p, v);
@@ -365,6 +366,7 @@ void worker_pool_session_end(struct worker_pools *p, struct worker_session *s, e
     sched_wheel_cancel(&p->wheel, &s->timer.node);
     worker_pool_fx_session(p, WORKER_FX_STORE_SESSION, s);
     worker_pool_fx_session(p, WORKER_FX_ENDING, s);
+    REQUIRE(v != NULL); /* only who waits has none */
     if (v->state != WORKER_SLOT_ENDING) {
         worker_pool_slot_kill(p, v);
     }
@@ -475,35 +477,49 @@ static void use_now(
                               .epoch = s->epoch});
 }
 
+/* The wanted generation is not the session's; `end` is how it ended, when that is known. */
+static void answer_lost(
+    struct worker_pools *p, const struct worker_pool_event *ev, enum worker_end end)
+{
+    const struct worker_tomb *t = tomb_find(p, ev->pool, ev->hash, ev->id);
+    if (end == WORKER_END_NONE && t != NULL && t->epoch == ev->generation) {
+        end = t->end;
+    }
+    answer(p, ev, WORKER_ANSWER_LOST, 0, end);
+}
+
+static void request_known(
+    struct worker_pools *p, struct worker_session *s, const struct worker_pool_event *ev)
+{
+    bool same = s->epoch == ev->generation, ending = s->state == WORKER_SESSION_ENDING;
+    if (ev->generation != 0 && (!same || ending)) {
+        answer_lost(p, ev, same ? s->end : WORKER_END_NONE);
+    } else if (ending && !ev->allocate) {
+        answer(p, ev, WORKER_ANSWER_NOT_FOUND, 0, WORKER_END_NONE);
+    } else if (s->state == WORKER_SESSION_LIVE) {
+        use_now(p, s, ev);
+    } else if (s->state == WORKER_SESSION_FROZEN || (ending && p->drain)) {
+        answer(p, ev, WORKER_ANSWER_UNAVAILABLE, RETRY_MS_MIN, WORKER_END_NONE);
+    } else {
+        wait_for(p, s, ev, false);
+    }
+}
+
 void worker_pool_request(struct worker_pools *p, const struct worker_pool_event *ev)
 {
     REQUIRE(ev->pool < p->n && ev->id != NULL);
     uint32_t i = worker_pool_session_find(p, ev->pool, ev->hash, ev->id);
-    struct worker_session *s = i == WORKER_NONE ? NULL : &p->sessions[i];
-    if (ev->generation != 0 &&
-        (s == NULL || s->epoch != ev->generation || s->state == WORKER_SESSION_ENDING)) {
-        const struct worker_tomb *t = tomb_find(p, ev->pool, ev->hash, ev->id);
-        enum worker_end end = s != NULL && s->epoch == ev->generation ? s->end : WORKER_END_NONE;
-        end = end == WORKER_END_NONE && t != NULL && t->epoch == ev->generation ? t->end : end;
-        answer(p, ev, WORKER_ANSWER_LOST, 0, end);
-        return;
-    }
-    if ((s == NULL || s->state == WORKER_SESSION_ENDING) && !ev->allocate) {
+    if (i != WORKER_NONE) {
+        request_known(p, &p->sessions[i], ev);
+    } else if (ev->generation != 0) {
+        answer_lost(p, ev, WORKER_END_NONE);
+    } else if (!ev->allocate) {
         answer(p, ev, WORKER_ANSWER_NOT_FOUND, 0, WORKER_END_NONE);
-        return;
-    }
-    if (s == NULL) {
-        s = admit(p, ev);
+    } else {
+        struct worker_session *s = admit(p, ev);
         if (s != NULL) {
             wait_for(p, s, ev, true);
         }
-    } else if (s->state == WORKER_SESSION_LIVE) {
-        use_now(p, s, ev);
-    } else if (s->state == WORKER_SESSION_FROZEN ||
-               (s->state == WORKER_SESSION_ENDING && p->drain)) {
-        answer(p, ev, WORKER_ANSWER_UNAVAILABLE, RETRY_MS_MIN, WORKER_END_NONE);
-    } else {
-        wait_for(p, s, ev, false);
     }
 }
 

@@ -56,7 +56,7 @@ static void list(struct rpc_exchange *x)
     const Warren__SessionList *q = x->req->msg->session_list;
     uint32_t limit = q->limit != 0 ? q->limit : LIST_DEFAULT, total = 0, n = 0;
     struct listed *all = calloc(limit, sizeof *all);
-    Warren__Session **sessions = calloc(limit, sizeof *sessions);
+    Warren__Session **sessions = calloc(limit, sizeof(void *));
     struct worker_session_info info;
     if (all == NULL || sessions == NULL) {
         rpc_end(x, WARREN__STATUS__STATUS_UNAVAILABLE, "", "out of memory");

@@ -28,29 +28,26 @@ struct rpc_exchange {
     struct worker_list blocked; /* the socket's queue was full */
     struct rpc_exchange *chain;
     struct worker_rpc *rpc;
-    enum proto_net_class class;
     struct proto_net_peer peer;
+    enum proto_net_class class;
+    Warren__Request__OpCase op;
     uint64_t corr;
     struct ev_timer timer; /* the request's deadline */
-    bool dead;             /* freed at the end of the turn */
-
     struct rpc_request *req;
-    Warren__Request__OpCase op;
     uint32_t pool;
+    uint32_t entries; /* of a list */
     struct proto_identifier id;
 
     struct worker_session_want want;
     struct worker_session_use use;
     struct worker_session_ref ref;   /* held while epoch != 0 */
     struct worker_session_info info; /* what replies point into while they are packed */
-    bool fresh;
     uint64_t waited_ns;
     void (*go)(struct rpc_exchange *x); /* has its session */
 
     /* executions */
     struct worker_exec_watch watch;
     uint8_t exec_id[PROTO_EXEC_ID_BYTES];
-    bool replayed, no_wait, detach, head_sent;
 
     /* files */
     struct worker_stream *stream;
@@ -62,13 +59,16 @@ struct rpc_exchange {
     uint32_t credit;     /* chunks that may be sent */
     uint32_t credit_due; /* chunks to give back */
     uint64_t bytes_in, bytes_max;
-    bool fin_in, fin_done, source_done, truncated;
-    uint32_t entries;
 
     /* to be sent, in this order: head, credits, events or chunks, end */
     struct base_buf head, end;
-    bool head_due, end_due;
     bool (*more)(struct rpc_exchange *x); /* sends events or chunks; false: cannot go on now */
+    bool head_due, end_due;
+
+    bool dead;                                     /* freed at the end of the turn */
+    bool fresh;                                    /* its request made the session */
+    bool replayed, no_wait, detach, head_sent;     /* executions */
+    bool fin_in, fin_done, source_done, truncated; /* files */
 };
 
 enum { RPC_BUCKETS = 4096 };

@@ -130,8 +130,11 @@ static int prefix_delete(struct lmdb_store *m, enum worker_store_table t, const 
 
 static int apply(struct lmdb_store *m, const struct change *c, uint8_t *bytes)
 {
-    MDB_val key = {.mv_size = c->key_n, .mv_data = bytes};
-    MDB_val value = {.mv_size = c->value_n, .mv_data = bytes + c->key_n};
+    MDB_val key, value;
+    key.mv_size = c->key_n;
+    key.mv_data = bytes;
+    value.mv_size = c->value_n;
+    value.mv_data = bytes + c->key_n;
     if (c->op == OP_PUT) {
         return code(mdb_put(m->txn, m->dbis[c->table], &key, &value, 0));
     }

@@ -123,7 +123,9 @@ static int finish(const struct in *i)
 size_t worker_row_session_key(
     uint64_t hash, const char *pool, const struct proto_identifier *id, uint8_t *out)
 {
-    struct out o = {.p = out};
+    struct out o;
+    o.p = out;
+    o.n = 0;
     put_be(&o, hash, 8);
     put_bytes(&o, pool, strnlen(pool, PROTO_POOL_NAME_MAX));
     put(&o, 0, 1);
@@ -133,14 +135,18 @@ size_t worker_row_session_key(
 
 size_t worker_row_vm_key(uint32_t slot, uint8_t *out)
 {
-    struct out o = {.p = out};
+    struct out o;
+    o.p = out;
+    o.n = 0;
     put_be(&o, slot, 4);
     return o.n;
 }
 
 size_t worker_row_event_key(const uint8_t id[PROTO_EXEC_ID_BYTES], uint64_t seq, uint8_t *out)
 {
-    struct out o = {.p = out};
+    struct out o;
+    o.p = out;
+    o.n = 0;
     put_bytes(&o, id, PROTO_EXEC_ID_BYTES);
     put_be(&o, seq, 8);
     return o.n;
@@ -163,7 +169,9 @@ int worker_row_event_seq(const uint8_t *key, size_t n, uint64_t *ret_seq)
 
 size_t worker_row_session_encode(const struct worker_row_session *r, uint8_t *out)
 {
-    struct out o = {.p = out};
+    struct out o;
+    o.p = out;
+    o.n = 0;
     put(&o, WORKER_ROW_VERSION, 1);
     put(&o, r->state, 1);
     put(&o, r->end, 1);
@@ -202,7 +210,9 @@ int worker_row_session_decode(const uint8_t *p, size_t n, struct worker_row_sess
 
 size_t worker_row_vm_encode(const struct worker_row_vm *r, uint8_t *out)
 {
-    struct out o = {.p = out};
+    struct out o;
+    o.p = out;
+    o.n = 0;
     put(&o, WORKER_ROW_VERSION, 1);
     put(&o, r->state, 1);
     put(&o, r->slot, 4);
@@ -234,7 +244,9 @@ int worker_row_vm_decode(const uint8_t *p, size_t n, struct worker_row_vm *ret)
 
 size_t worker_row_fence_encode(const struct worker_row_fence *r, uint8_t *out)
 {
-    struct out o = {.p = out};
+    struct out o;
+    o.p = out;
+    o.n = 0;
     put(&o, WORKER_ROW_VERSION, 1);
     put(&o, r->end, 1);
     put(&o, r->epoch, 8);
@@ -265,7 +277,9 @@ enum { EXEC_TRUNCATED = 1, EXEC_DROPPED = 2 };
 
 size_t worker_row_exec_encode(const struct worker_exec *x, uint8_t *out)
 {
-    struct out o = {.p = out};
+    struct out o;
+    o.p = out;
+    o.n = 0;
     put(&o, WORKER_ROW_VERSION, 1);
     put(&o, x->state, 1);
     put(&o, (x->truncated ? EXEC_TRUNCATED : 0U) | (x->dropped ? EXEC_DROPPED : 0U), 1);
