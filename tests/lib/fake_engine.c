@@ -56,6 +56,9 @@ struct fake_world {
     struct worker_engine *engine;
     bool hold_starts;
     uint32_t fail_starts, fail_claims, slow, runs, go_on;
+    uint32_t crash_in;
+    void (*crash)(void *user);
+    void *crash_user;
 };
 
 struct worker_engine {
@@ -66,13 +69,24 @@ struct worker_engine {
     struct worker_stream *streams[STREAMS];
     uint32_t pools;
     uint32_t told; /* pools whose template was announced */
+    bool dead;     /* the worker has crashed */
 };
 
 static void wake(struct worker_engine *e)
 {
-    if (e != NULL && !ev_is_active(&e->turn)) {
+    if (e != NULL && !e->dead && !ev_is_active(&e->turn)) {
         ev_timer_set(&e->turn, 0., 0.);
         ev_timer_start(e->loop, &e->turn);
+    }
+}
+
+static void maybe_crash(struct worker_engine *e)
+{
+    struct fake_world *w = e->w;
+    if (w->crash_in > 0 && --w->crash_in == 0) {
+        e->dead = true;
+        ev_timer_stop(e->loop, &e->turn);
+        w->crash(w->crash_user);
     }
 }
 
@@ -192,6 +206,18 @@ static struct fake_exec *exec_find(struct fake_vm *vm, const uint8_t *id)
     return NULL;
 }
 
+static void exec_accept(struct worker_stream *s)
+{
+    struct fake_exec *x = s->exec;
+    x->code_n = base_buf_size(&s->in);
+    x->code = calloc(1, x->code_n + 1);
+    if (x->code_n > 0) {
+        memcpy(x->code, base_buf_data(&s->in), x->code_n);
+    }
+    s->e->w->runs++;
+    s->opened = true;
+}
+
 static bool exec_open(struct worker_stream *s)
 {
     if (!s->fin) {
@@ -208,14 +234,7 @@ static bool exec_open(struct worker_stream *s)
         stream_close(s, code, "refused");
         return true;
     }
-    struct fake_exec *x = s->exec;
-    x->code_n = base_buf_size(&s->in);
-    x->code = calloc(1, x->code_n + 1);
-    if (x->code_n > 0) {
-        memcpy(x->code, p, x->code_n);
-    }
-    s->e->w->runs++;
-    s->opened = true;
+    exec_accept(s);
     return true;
 }
 
@@ -503,7 +522,7 @@ int worker_engine_vm_start(
     struct worker_engine *e, const struct worker_vm_start *start, struct base_error *err)
 {
     struct fake_vm *vm = &e->w->vms[start->slot];
-    if (vm->state != VM_FREE) {
+    if (vm->state != VM_FREE || e->dead) {
         return base_fail(err, BASE_ESTATE, "taken");
     }
     vm->state = VM_STARTING;
@@ -516,7 +535,7 @@ int worker_engine_vm_claim(struct worker_engine *e, uint32_t slot, const char *h
 {
     (void)hostname;
     struct fake_vm *vm = &e->w->vms[slot];
-    if (vm->state != VM_READY) {
+    if (vm->state != VM_READY || e->dead) {
         return BASE_ESTATE;
     }
     if (e->w->fail_claims > 0) {
@@ -525,12 +544,13 @@ int worker_engine_vm_claim(struct worker_engine *e, uint32_t slot, const char *h
     }
     vm->claimed = true;
     vm->state = VM_LIVE;
+    maybe_crash(e);
     return 0;
 }
 
 void worker_engine_vm_kill(struct worker_engine *e, uint32_t slot)
 {
-    if (e->w->vms[slot].state != VM_FREE) {
+    if (e->w->vms[slot].state != VM_FREE && !e->dead) {
         e->w->vms[slot].state = VM_DYING;
         wake(e);
     }
@@ -543,6 +563,9 @@ int worker_engine_vm_adopt(
     struct fake_vm *vm = &e->w->vms[slot];
     if ((vm->state != VM_LIVE && vm->state != VM_READY) || memcmp(vm->vm_id, vm_id, 16) != 0) {
         return BASE_ENOTFOUND;
+    }
+    if (vm->claimed && !claimed) { /* it would be given to a second session */
+        abort();
     }
     vm->claimed = claimed;
     vm->state = VM_ADOPTING;
@@ -580,7 +603,7 @@ int worker_engine_open(struct worker_engine *e, uint32_t slot, const Warren__Gue
     const struct worker_stream_ops *ops, void *user, struct worker_stream **ret)
 {
     struct fake_vm *vm = &e->w->vms[slot];
-    if (vm->state != VM_LIVE) {
+    if (vm->state != VM_LIVE || e->dead) {
         return BASE_ECLOSED;
     }
     struct worker_stream *s = calloc(1, sizeof *s);
@@ -623,6 +646,9 @@ int worker_engine_open(struct worker_engine *e, uint32_t slot, const Warren__Gue
 size_t worker_stream_write(struct worker_stream *s, const void *data, size_t n)
 {
     n = n < s->room ? n : s->room;
+    if (s->e->dead) {
+        return n;
+    }
     s->room -= n;
     (void)base_buf_add(&s->in, data, n);
     wake(s->e);
@@ -631,8 +657,16 @@ size_t worker_stream_write(struct worker_stream *s, const void *data, size_t n)
 
 void worker_stream_finish(struct worker_stream *s)
 {
-    s->fin = true;
-    wake(s->e);
+    if (!s->e->dead) {
+        s->fin = true;
+        const char *p = (const char *)base_buf_data(&s->in);
+        bool refuse = s->twice || p == NULL || strncmp(p, "rst ", 4) == 0;
+        if (s->what == WARREN__GUEST_OPEN__WHAT_EXEC && !refuse) {
+            exec_accept(s); /* it reaches the guest even when the worker dies now */
+            maybe_crash(s->e);
+        }
+        wake(s->e);
+    }
 }
 
 void worker_stream_consume(struct worker_stream *s, size_t n)
@@ -649,10 +683,13 @@ void worker_stream_reset(struct worker_stream *s)
 void worker_engine_event_ack(
     struct worker_engine *e, uint32_t slot, const uint8_t exec_id[16], uint64_t seq)
 {
-    struct fake_exec *x = exec_find(&e->w->vms[slot], exec_id);
+    struct fake_exec *x = e->dead ? NULL : exec_find(&e->w->vms[slot], exec_id);
     while (x != NULL && x->acked < seq && x->acked < x->last) {
         x->bytes -= base_buf_size(&x->events[x->acked]);
         base_buf_deinit(&x->events[x->acked++]);
+    }
+    if (x != NULL) {
+        maybe_crash(e);
     }
     wake(e);
 }
@@ -664,7 +701,7 @@ void worker_engine_forget(struct worker_engine *e, uint32_t slot, const uint8_t 
 
 void worker_engine_interrupt(struct worker_engine *e, uint32_t slot, const uint8_t exec_id[16])
 {
-    struct fake_exec *x = exec_find(&e->w->vms[slot], exec_id);
+    struct fake_exec *x = e->dead ? NULL : exec_find(&e->w->vms[slot], exec_id);
     if (x != NULL && !x->done) {
         emit_done(x, WARREN__DONE_STATUS__DONE_INTERRUPTED);
         wake(e);
@@ -698,6 +735,13 @@ struct worker_engine *fake_engine_create(
     ev_timer_init(&e->turn, on_turn, 0., 0.);
     w->engine = e;
     return e;
+}
+
+void fake_world_crash_at(struct fake_world *w, uint32_t n, void (*crash)(void *user), void *user)
+{
+    w->crash_in = n;
+    w->crash = crash;
+    w->crash_user = user;
 }
 
 void fake_world_go_on(struct fake_world *w)

@@ -26,6 +26,10 @@ void fake_world_slow(
 void fake_world_die(struct fake_world *w, uint32_t slot);    /* the microVM in a slot dies */
 void fake_world_vanish(struct fake_world *w, uint32_t slot); /* it died while no worker looked */
 
+/* After the n-th claim, stream or acknowledgement from now on the worker is dead: crash() is called
+ * once, and nothing that this engine is told any more reaches a guest. 0: never. */
+void fake_world_crash_at(struct fake_world *w, uint32_t n, void (*crash)(void *user), void *user);
+
 uint32_t fake_world_alive(const struct fake_world *w); /* microVMs */
 uint32_t fake_world_runs(const struct fake_world *w);  /* executions that ran, ever */
 uint32_t fake_world_files(const struct fake_world *w); /* files in all microVMs */

@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include "worker/io/store_make.h"
+
 static void on_message(void *owner, const struct proto_net_message *m)
 {
     struct rig *r = owner;
@@ -83,7 +85,23 @@ void rig_stop(struct rig *r)
     worker_session_destroy(r->sessions);
     worker_engine_destroy(r->engine);
     worker_store_abort(r->run);
+    r->run->failed = 0;
+    r->crashed = false;
     proto_net_destroy(r->net);
+}
+
+static void on_crash(void *user)
+{
+    struct rig *r = user;
+    r->crashed = true;
+    worker_store_abort(r->run);
+    r->run->failed = BASE_EIO; /* whatever else this turn wants to write */
+    ev_break(r->loop, EVBREAK_ALL);
+}
+
+void rig_crash_at(struct rig *r, uint32_t n)
+{
+    fake_world_crash_at(r->world, n, on_crash, r);
 }
 
 void rig_deinit(struct rig *r)

@@ -33,6 +33,7 @@ struct rig {
     uint64_t retention_ms;
     uint32_t deadline_ms_max;
     uint32_t view;
+    bool crashed;
     uint32_t deadline_ms; /* of requests sent from now on; 0: none */
 };
 
@@ -41,12 +42,14 @@ void rig_init(struct rig *r);
 void rig_start(struct rig *r); /* the worker */
 void rig_stop(struct rig *r);  /* as by kill -9: what is not committed is lost */
 void rig_deinit(struct rig *r);
+/* The worker dies right after its n-th word to a guest: what is not committed by then is lost. */
+void rig_crash_at(struct rig *r, uint32_t n);
 
 /* Runs the loop until the condition holds; the test is ended when that takes a minute. */
 #define RIG_UNTIL(r, cond)                                                                         \
     do {                                                                                           \
         (void)alarm(60);                                                                           \
-        while (!(cond)) {                                                                          \
+        while (!(r)->crashed && !(cond)) {                                                         \
             ev_run((r)->loop, EVRUN_ONCE);                                                         \
         }                                                                                          \
         (void)alarm(0);                                                                            \
