@@ -11,7 +11,7 @@ import time
 import uuid
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from gateway_system import System, form, run_tests  # noqa: E402
+from gateway_system import System, eq, form, run_tests  # noqa: E402
 
 V = "api-version=2025-02-02-preview"
 V10 = "api-version=2025-10-02-preview"
@@ -22,10 +22,6 @@ LONG = "/subscriptions/s-1/resourceGroups/rg/sessionPools"
 
 def new_id():
     return "id-" + uuid.uuid4().hex
-
-
-def eq(got, want):
-    assert got == want, f"{got!r} is not {want!r}"
 
 
 def execute(s, ident, code, query=V, pool="python", headers=None, **more):

@@ -202,6 +202,10 @@ def form(name, filename, data, boundary="xyz"):
     return head.encode() + data + f"\r\n--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
 
 
+def eq(got, want):
+    assert got == want, f"{got!r} is not {want!r}"
+
+
 def run_tests(scope, **known):
     """Runs the test_ functions of a module with what their parameters name; 0 when all passed."""
     import time
