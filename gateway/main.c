@@ -125,8 +125,14 @@ static int start_auth(struct gateway *g, struct base_error *err)
 static int start_server(struct gateway *g, struct base_error *err)
 {
     const struct gw_config *c = g->config;
-    struct gw_api_options api = {
-        .loop = g->loop, .log = &g->log, .calls = g->calls, .auth = g->auth};
+    struct gw_api_options api = {.loop = g->loop,
+        .log = &g->log,
+        .calls = g->calls,
+        .auth = g->auth,
+        .tenant_per_s = c->tenant_per_s,
+        .tenant_burst = c->tenant_burst,
+        .pool_per_s = c->pool_per_s,
+        .pool_burst = c->pool_burst};
     memcpy(api.cluster_key, c->key, sizeof api.cluster_key);
     int rc = gw_api_create(&g->api, &api, err);
     if (rc == 0 && c->tls_cert != NULL) {

@@ -6,6 +6,7 @@ warren_unit(gateway_route SOURCES unit/gateway/test_route.c DEPS gateway_core)
 warren_unit(gateway_render SOURCES unit/gateway/test_render.c DEPS gateway_core)
 warren_unit(gateway_multipart SOURCES unit/gateway/test_multipart.c DEPS gateway_core)
 warren_unit(gateway_range SOURCES unit/gateway/test_range.c DEPS gateway_core)
+warren_unit(gateway_rate SOURCES unit/gateway/test_rate.c DEPS gateway_core)
 warren_unit(gateway_exec_body SOURCES unit/gateway/test_exec_body.c DEPS gateway_io)
 warren_unit(gateway_auth SOURCES unit/gateway/test_auth.c DEPS gateway_io)
 

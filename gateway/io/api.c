@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gateway/core/rate.h"
 #include "gateway/io/task.h"
 #include "proto/base/clock.h"
 #include "proto/base/hash.h"
@@ -30,6 +31,7 @@ struct gw_api {
     struct gw_api_stats stats;
     struct pool_entry pools[POOLS_CACHED];
     size_t bodies;
+    struct gw_rate tenants, rated_pools;
 };
 
 struct ev_loop *gw_api_loop(const struct gw_api *api)
@@ -440,6 +442,32 @@ static void answer_options(struct gw_task *t, enum gw_route_fault fault)
     gw_exchange_end(t->x);
 }
 
+/* True when the request may go on. */
+static bool within_rates(struct gw_task *t)
+{
+    struct gw_api *api = t->api;
+    const uint8_t *key = api->opt.cluster_key;
+    uint64_t now = base_clock_mono_ns(), wait = 0;
+    const char *whose = "tenant";
+    if (t->who.tenant[0] != '\0') {
+        wait = gw_rate_take(
+            &api->tenants, base_hash_sip24(key, t->who.tenant, strlen(t->who.tenant)), now);
+    }
+    if (wait == 0) {
+        whose = "pool";
+        wait = gw_rate_take(
+            &api->rated_pools, base_hash_sip24(key, t->route.pool, strlen(t->route.pool)), now);
+    }
+    if (wait > 0) {
+        struct gw_fault f;
+        GW_FAULT(&f, 429, "TooManyRequests", "The %s's requests come too fast.", whose);
+        f.retry_after_s = (unsigned)(wait / BASE_NS_PER_S) + 1;
+        api->stats.limited++;
+        gw_task_fail(t, &f);
+    }
+    return wait == 0;
+}
+
 static void begin(struct gw_task *t, const struct gw_request *r)
 {
     struct gw_target target;
@@ -477,6 +505,9 @@ static void begin(struct gw_task *t, const struct gw_request *r)
     if (t->api->opt.auth != NULL && !gw_auth_allowed(&t->who, t->route.op, t->route.pool)) {
         GW_FAULT(&f, 403, "Forbidden", "The token does not allow this on the pool.");
         gw_task_fail(t, &f);
+        return;
+    }
+    if (!within_rates(t)) {
         return;
     }
     t->ops = operations[t->route.op];
@@ -517,6 +548,8 @@ int gw_api_create(struct gw_api **ret, const struct gw_api_options *opt, struct 
         return base_fail(err, BASE_ENOMEM, "start the API");
     }
     api->opt = *opt;
+    gw_rate_init(&api->tenants, opt->tenant_per_s, opt->tenant_burst);
+    gw_rate_init(&api->rated_pools, opt->pool_per_s, opt->pool_burst);
     *ret = api;
     return 0;
 }

@@ -17,13 +17,15 @@ struct gw_api_options {
     struct gw_calls *calls;
     struct gw_auth *auth; /* NULL: no token is asked for (insecure mode) */
     uint8_t cluster_key[16];
+    uint32_t tenant_per_s, tenant_burst; /* requests; 0: no limit */
+    uint32_t pool_per_s, pool_burst;
 };
 
 struct gw_api_stats {
     uint64_t requests;
-    uint64_t failed; /* answers of 400 and above */
-    uint64_t executions;
-    unsigned open; /* now */
+    uint64_t failed;  /* answers of 400 and above */
+    uint64_t limited; /* 429 by a rate */
+    unsigned open;    /* now */
 };
 
 int gw_api_create(struct gw_api **ret, const struct gw_api_options *opt, struct base_error *err);

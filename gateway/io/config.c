@@ -47,6 +47,10 @@ static const cyaml_schema_field_t fields[] = {TEXT("name", 0, struct gw_config, 
     CYAML_FIELD_UINT("connections_max", OPTIONAL, struct gw_config, connections_max),
     CYAML_FIELD_UINT(
         "connections_per_address", OPTIONAL, struct gw_config, connections_per_address),
+    CYAML_FIELD_UINT("tenant_per_s", OPTIONAL, struct gw_config, tenant_per_s),
+    CYAML_FIELD_UINT("tenant_burst", OPTIONAL, struct gw_config, tenant_burst),
+    CYAML_FIELD_UINT("pool_per_s", OPTIONAL, struct gw_config, pool_per_s),
+    CYAML_FIELD_UINT("pool_burst", OPTIONAL, struct gw_config, pool_burst),
     CYAML_FIELD_UINT("drain_s", OPTIONAL, struct gw_config, drain_s),
     CYAML_FIELD_SEQUENCE(
         "workers", CYAML_FLAG_POINTER, struct gw_config, workers, &worker_value, 1, WORKERS_MAX),
@@ -174,6 +178,8 @@ static int complete(struct gw_config *c, struct base_error *err)
         return base_fail(err, BASE_EINVAL, "log_level: must be error, warn, info or debug");
     }
     c->drain_s = c->drain_s == 0 ? 30 : c->drain_s;
+    c->tenant_burst = c->tenant_burst == 0 ? 2 * c->tenant_per_s : c->tenant_burst;
+    c->pool_burst = c->pool_burst == 0 ? 2 * c->pool_per_s : c->pool_burst;
     return read_key(c, err);
 }
 

@@ -29,6 +29,8 @@ struct gw_config {
     enum base_log_level log_level;
     unsigned connections_max; /* 0: the server's default */
     unsigned connections_per_address;
+    unsigned tenant_per_s, tenant_burst; /* requests; 0: no limit */
+    unsigned pool_per_s, pool_burst;
     unsigned drain_s; /* how long a stop waits for running requests; 0: 30 */
     struct gw_config_worker *workers;
     unsigned workers_count;

@@ -459,6 +459,25 @@ def test_identifiers_spread_over_workers_and_lists_are_joined(bin_dir):
     eq(codes, [0, 0, 0, 0])
 
 
+# ---- rates ----
+
+def test_a_tenant_that_is_too_fast_waits_and_others_do_not(bin_dir):
+    s = System(bin_dir, secure=True, more=("tenant_per_s: 1", "tenant_burst: 6"))
+    try:
+        ask = lambda token: s.request("GET", f"/pools/python/session?{V}&identifier=abcd",
+                                      headers={"authorization": "Bearer " + token})
+        fast, slow = s.token(tenant="fast"), s.token(tenant="slow")
+        got = [ask(fast) for _ in range(40)]
+        assert [a.status for a in got[:6]] == [404] * 6, got[:6]
+        limited = [a for a in got if a.status == 429]
+        assert len(limited) > 10 and limited[0].code == "TooManyRequests", got
+        assert int(limited[0].headers["retry-after"]) >= 1
+        eq(ask(slow).status, 404)
+    finally:
+        codes = s.stop()
+    eq(codes, [0, 0])
+
+
 # ---- tokens ----
 
 def test_tokens(secure):

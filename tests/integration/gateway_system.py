@@ -63,8 +63,8 @@ class Worker:
 class System:
     """secure: TLS, CURVE and tokens, with keys made by `warren keys` and `warren token`."""
 
-    def __init__(self, bin_dir, workers=1, secure=False):
-        self.bin, self.secure = pathlib.Path(bin_dir), secure
+    def __init__(self, bin_dir, workers=1, secure=False, more=()):
+        self.bin, self.secure, self.more = pathlib.Path(bin_dir), secure, more
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="warren-test-gw-"))
         if secure:
             self.make_keys(workers)
@@ -99,7 +99,7 @@ class System:
             (self.dir / "token.jwks").write_text(json.dumps({"keys": [self.jwk()]}))
         else:
             lines += ["insecure: true"]
-        lines += ["workers:"]
+        lines += [*self.more, "workers:"]
         for i, w in enumerate(self.workers):
             lines += [f"  - {{id: {i + 1}, name: {w.name}, ctl: \"{w.endpoints[0]}\", bulk: \"{w.endpoints[1]}\", "
                       + (f"public_key: \"{self.public[w.name]}\", " if self.secure else "") + "weight: 1, zone: 0}"]
