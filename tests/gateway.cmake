@@ -36,3 +36,9 @@ warren_gateway_script(gateway_smuggling)
 warren_gateway_script(gateway_http)
 warren_gateway_script(gateway_api)
 warren_gateway_script(test_clients)
+# The same clients before real microVMs; skipped without root or a guest image.
+add_test(NAME integration.test_clients_real
+  COMMAND python3 ${CMAKE_SOURCE_DIR}/tests/integration/test_clients.py $<TARGET_FILE_DIR:http_probe> --real)
+set_tests_properties(integration.test_clients_real PROPERTIES LABELS integration RUN_SERIAL ON
+  SKIP_RETURN_CODE 77 TIMEOUT 1200
+  ENVIRONMENT "WARREN_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONDONTWRITEBYTECODE=1")

@@ -6,6 +6,7 @@
 #include "gateway/core/file_path.h"
 #include "gateway/core/range.h"
 #include "gateway/io/task.h"
+#include "proto/base/cleanup.h"
 #include "proto/base/clock.h"
 
 /* Files of a session: list, metadata, content, delete. Uploads are in op_upload.c. */
@@ -57,6 +58,27 @@ static const char *relative(const char *directory, const char *base)
     return directory[n] == '/' ? directory + n + 1 : directory[n] == '\0' ? "" : directory;
 }
 
+static int by_place(const void *a, const void *b)
+{
+    const struct gw_file *x = a, *y = b;
+    int folder = strcmp(x->directory, y->directory);
+    return folder != 0 ? folder : strcmp(x->name, y->name);
+}
+
+static int render_list(struct gw_task *t, struct gw_file *files, size_t n, struct base_buf *body)
+{
+    int count = 0, rc = gw_render_list_begin(body);
+    qsort(files, n, sizeof *files, by_place); /* guests list in any order */
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        struct gw_file f = files[i];
+        if (!t->route.legacy) {
+            f.directory = relative(f.directory, t->route.path);
+        }
+        rc = gw_render_list_add(&f, t->route.legacy, &count, body);
+    }
+    return rc < 0 ? rc : gw_render_list_end(body);
+}
+
 static void listed(void *owner, const Warren__Reply *r)
 {
     struct gw_task *t = owner;
@@ -64,20 +86,14 @@ static void listed(void *owner, const Warren__Reply *r)
         return;
     }
     struct base_buf body = {0};
-    int count = 0, rc = gw_render_list_begin(&body);
-    for (size_t i = 0; i < r->n_files && rc == 0; i++) {
-        struct gw_file f;
-        gw_wire_file(r->files[i], &f);
-        if (!t->route.legacy) {
-            f.directory = relative(f.directory, t->route.path);
-        }
-        rc = gw_render_list_add(&f, t->route.legacy, &count, &body);
+    CLEANUP(base_freep) struct gw_file *files = calloc(r->n_files + 1, sizeof *files);
+    for (size_t i = 0; files != NULL && i < r->n_files; i++) {
+        gw_wire_file(r->files[i], &files[i]);
     }
-    rc = rc < 0 ? rc : gw_render_list_end(&body);
     if (r->truncated) {
         gw_fields_add(&t->fields, "x-warren-truncated", "true");
     }
-    if (rc < 0) {
+    if (files == NULL || render_list(t, files, r->n_files, &body) < 0) {
         gw_task_out_of_memory(t);
     } else {
         gw_task_answer(t, 200, &body);

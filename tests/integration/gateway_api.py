@@ -219,8 +219,8 @@ def test_files_flat(s):
     eq(upload(s, i, "/mnt/data/c.csv", b"1", V + "&path=/mnt/data").json["name"], "c.csv")
     names = lambda q: [(f["directory"], f["name"], f["type"]) for f in
                        s.request("GET", f"/pools/python/files?{q}&identifier={i}").json["value"]]
-    eq(names(V), [("", "a.txt", "file"), ("", "d", "directory"), ("", "c.csv", "file")])
-    eq(names(V10 + "&recursive=true"), [("", "a.txt", "file"), ("d/e", "b.bin", "file"), ("", "c.csv", "file")])
+    eq(names(V), [("", "a.txt", "file"), ("", "c.csv", "file"), ("", "d", "directory")])
+    eq(names(V10 + "&recursive=true"), [("", "a.txt", "file"), ("", "c.csv", "file"), ("d/e", "b.bin", "file")])
     eq(names(V10 + "&recursive=true&path=d"), [("e", "b.bin", "file")])
     eq(s.request("GET", f"/pools/python/files/a.txt?{V}&identifier={i}").json["sizeInBytes"], 5)
     a = s.request("GET", f"/pools/python/files/a.txt/content?{V}&identifier={i}")
