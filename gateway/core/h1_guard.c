@@ -108,10 +108,8 @@ int gw_h1_guard_find(const uint8_t *p, size_t n, size_t *scan, size_t *ret_len)
                 *ret_len = i + 1;
                 return 0;
             }
-        } else if (i > 0 && p[i - 1] == '\r') {
-            return 400; /* CR without LF */
-        } else if (c != '\r' && classes[c] == 0) {
-            return 400; /* a TLS hello on a plain port ends here too */
+        } else if ((i > 0 && p[i - 1] == '\r') || (c != '\r' && classes[c] == 0)) {
+            return 400; /* CR without LF; a TLS hello on a plain port ends here too */
         }
     }
     *scan = n;
@@ -142,7 +140,7 @@ static int host(const uint8_t *v, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         bool alnum = (v[i] >= '0' && v[i] <= '9') || ((v[i] | 32) >= 'a' && (v[i] | 32) <= 'z');
-        if (!alnum && memchr(".-_:[]%", v[i], 7) == NULL) {
+        if (!alnum && (v[i] == '\0' || strchr(".-_:[]%", v[i]) == NULL)) {
             return 400;
         }
     }

@@ -48,15 +48,16 @@ const char *gw_http_reason(int status)
     return "Status";
 }
 
-static char lower(char c)
+static int lower(char c)
 {
-    return c >= 'A' && c <= 'Z' ? (char)(c | 32) : c;
+    return c >= 'A' && c <= 'Z' ? c | 32 : c;
 }
 
 bool gw_http_same_n(const char *a, const char *b, unsigned long n)
 {
     for (unsigned long i = 0; i < n; i++) {
-        if (lower(a[i]) != lower(b[i])) {
+        int x = lower(a[i]), y = lower(b[i]);
+        if (x != y) {
             return false;
         }
         if (a[i] == '\0') {

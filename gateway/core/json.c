@@ -42,13 +42,14 @@ int gw_json_string(struct base_buf *b, const void *text, size_t n)
     int rc = base_buf_add(b, "\"", 1);
     while (n > 0 && rc == 0) {
         size_t len = plain_run(p, n);
+        if (len == 0 && p[0] >= 0x80) {
+            len = utf8_len(p, n);
+        }
         if (len > 0) {
             rc = base_buf_add(b, p, len);
         } else if (p[0] < 0x80) {
             len = 1;
             rc = put_escape(b, p[0]);
-        } else if ((len = utf8_len(p, n)) > 0) {
-            rc = base_buf_add(b, p, len);
         } else {
             len = 1;
             rc = base_buf_add(b, "\xef\xbf\xbd", 3);
@@ -61,7 +62,8 @@ int gw_json_string(struct base_buf *b, const void *text, size_t n)
 
 int gw_json_base64(struct base_buf *b, const void *data, size_t n)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    static const char digits[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=";
     const unsigned char *p = data;
     size_t len = (n + 2) / 3 * 4 + 2;
     char *to = (char *)base_buf_room(b, len);
@@ -73,8 +75,8 @@ int gw_json_base64(struct base_buf *b, const void *data, size_t n)
         unsigned v = (unsigned)p[0] << 16 | (n > 1 ? (unsigned)p[1] << 8 : 0) | (n > 2 ? p[2] : 0);
         *to++ = digits[v >> 18];
         *to++ = digits[v >> 12 & 63];
-        *to++ = n > 1 ? digits[v >> 6 & 63] : '=';
-        *to++ = n > 2 ? digits[v & 63] : '=';
+        *to++ = digits[n > 1 ? v >> 6 & 63 : 64];
+        *to++ = digits[n > 2 ? v & 63 : 64];
         n = n > 3 ? n - 3 : 0;
     }
     *to = '"';
@@ -105,10 +107,15 @@ static void skip_space(struct scan *s)
     }
 }
 
+static bool one_of(char c, const char *set)
+{
+    return c != '\0' && strchr(set, c) != NULL;
+}
+
 static bool hex4(struct scan *s)
 {
     for (int i = 0; i < 4; i++, s->p++) {
-        if (s->p == s->end || memchr("0123456789abcdefABCDEF", *s->p, 22) == NULL) {
+        if (s->p == s->end || !one_of(*s->p, "0123456789abcdefABCDEF")) {
             return false;
         }
     }
@@ -129,7 +136,7 @@ static bool string(struct scan *s)
         if (c != '\\') {
             continue;
         }
-        if (s->p == s->end || memchr("\"\\/bfnrtu", *s->p, 9) == NULL) {
+        if (s->p == s->end || !one_of(*s->p, "\"\\/bfnrtu")) {
             return false;
         }
         if (*s->p++ == 'u' && !hex4(s)) {

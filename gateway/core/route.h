@@ -70,7 +70,7 @@ struct gw_route {
     size_t prefix_len; /* bytes of the target in front of the operation, for links */
 };
 
-enum gw_version gw_route_version(const char *api_version);
+enum gw_version gw_route_version(const char *v);
 
 enum gw_route_fault gw_route_find(
     const struct gw_target *t, enum gw_method method, struct gw_route *ret);

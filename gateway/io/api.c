@@ -290,7 +290,7 @@ void gw_task_exec_id(const struct gw_task *t, const char *text, uint8_t id[PROTO
 {
     for (int half = 0; half < 2; half++) {
         uint64_t h = hash_part(t, (uint8_t)(half + 1), text);
-        memcpy(id + half * 8, &h, 8);
+        memcpy(id + (size_t)half * 8, &h, 8);
     }
 }
 

@@ -216,7 +216,7 @@ static size_t feed(struct gw_conn *c, const uint8_t *p, size_t n)
     size_t at = 0;
     while (at < n && !c->closing && !c->dead) {
         struct gw_exchange *x = c->exchanges;
-        if (c->h1.in_body) {
+        if (c->h1.in_body && x != NULL) {
             if (x->response_done || x->unconsumed >= GW_EXCHANGE_BODY_WINDOW) {
                 break;
             }

@@ -193,7 +193,7 @@ static void on_accept(struct ev_loop *loop, ev_io *w, int revents)
     (void)revents;
     struct gw_server *s = w->data;
     for (int i = 0; i < ACCEPTS_PER_EVENT; i++) {
-        struct sockaddr_storage sa;
+        struct sockaddr_storage sa = {0};
         socklen_t n = sizeof sa;
         int fd = accept4(s->fd, (struct sockaddr *)&sa, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
@@ -335,13 +335,16 @@ void gw_server_destroy(struct gw_server *s)
 
 int gw_server_port(const struct gw_server *s)
 {
-    struct sockaddr_storage sa;
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } sa = {.v6 = {0}};
     socklen_t n = sizeof sa;
-    if (getsockname(s->fd, (struct sockaddr *)&sa, &n) != 0) {
+    if (getsockname(s->fd, &sa.any, &n) != 0) {
         return -1;
     }
-    return sa.ss_family == AF_INET6 ? ntohs(((struct sockaddr_in6 *)&sa)->sin6_port)
-                                    : ntohs(((struct sockaddr_in *)&sa)->sin_port);
+    return ntohs(sa.any.sa_family == AF_INET6 ? sa.v6.sin6_port : sa.v4.sin_port);
 }
 
 void gw_server_drain(struct gw_server *s, unsigned limit_s, void (*done)(void *owner), void *owner)

@@ -93,7 +93,8 @@ static const char *find(struct proto_net_zap *z, const struct frame f[FRAMES], i
     (void)reload(z, NULL);
     for (int i = 0; i < z->n; i++) {
         if (strcmp(z->list[i].public_z85, key) == 0) {
-            (void)snprintf(user, 2 * PROTO_NET_NAME_MAX, "%s/%s", z->list[i].role, z->list[i].name);
+            (void)snprintf(
+                user, (size_t)2 * PROTO_NET_NAME_MAX, "%s/%s", z->list[i].role, z->list[i].name);
             return user;
         }
     }
