@@ -9,3 +9,9 @@ warren_unit(sched_swim_sync SOURCES unit/scheduler/test_swim_sync.c DEPS schedul
 add_test(NAME model.triangle COMMAND ${CMAKE_SOURCE_DIR}/scheduler/model/check)
 set_tests_properties(model.triangle PROPERTIES LABELS model SKIP_RETURN_CODE 77 TIMEOUT 1800
   PROCESSORS 2)
+warren_unit(sched_seal SOURCES unit/scheduler/test_seal.c DEPS scheduler_core)
+add_executable(test_gossip_udp integration/test_gossip_udp.c lib/main.c)
+target_link_libraries(test_gossip_udp PRIVATE scheduler_io warren_flags)
+set_target_properties(test_gossip_udp PROPERTIES C_CLANG_TIDY "")
+add_test(NAME integration.gossip_udp COMMAND test_gossip_udp)
+set_tests_properties(integration.gossip_udp PROPERTIES LABELS integration TIMEOUT 120)
