@@ -50,3 +50,27 @@ set_target_properties(sim_mutants PROPERTIES C_CLANG_TIDY "")
 add_test(NAME mutants COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/sim/mutants.py
   $<TARGET_FILE:sim_mutants> ${CMAKE_CURRENT_SOURCE_DIR}/sim)
 set_tests_properties(mutants PROPERTIES LABELS mutants TIMEOUT 900)
+
+# The membership with breakages that its unit cases or its simulator must find.
+set(swim_core_sources)
+foreach(source IN LISTS core_sources wire_sources)
+  list(APPEND swim_core_sources ${CMAKE_SOURCE_DIR}/scheduler/${source})
+endforeach()
+add_library(swim_mutant_core STATIC ${swim_core_sources} sim/swim_mutant.c)
+target_include_directories(swim_mutant_core PUBLIC ${CMAKE_SOURCE_DIR})
+target_compile_definitions(swim_mutant_core PRIVATE SCHED_MUTANTS)
+target_link_libraries(swim_mutant_core PRIVATE warren_flags PUBLIC base)
+add_executable(swim_mutants_unit unit/scheduler/test_gossip.c unit/scheduler/test_seal.c
+  unit/scheduler/test_swim.c unit/scheduler/test_swim_sync.c lib/main.c)
+add_executable(swim_mutants_sim sim/swim_sim_main.c sim/swim_sim.c sim/swim_sim_check.c
+  sim/swim_sim_net.c sim/swim_sim_queue.c)
+foreach(program swim_mutants_unit swim_mutants_sim)
+  target_link_libraries(${program} PRIVATE swim_mutant_core warren_flags)
+endforeach()
+foreach(target swim_mutant_core swim_mutants_unit swim_mutants_sim)
+  set_target_properties(${target} PROPERTIES C_CLANG_TIDY "")
+endforeach()
+add_test(NAME mutants.swim COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/sim/swim_mutants.py
+  $<TARGET_FILE:swim_mutants_unit> $<TARGET_FILE:swim_mutants_sim>
+  ${CMAKE_CURRENT_SOURCE_DIR}/sim/swim_mutants.txt)
+set_tests_properties(mutants.swim PROPERTIES LABELS mutants TIMEOUT 900)

@@ -294,7 +294,7 @@ void sched_swim_claim_apply(
         sched_swim_claim_suspect(s, slot, u->inc, u->by, src->cause);
         break;
     case SCHED_UPDATE_DEAD:
-        if (src->cause == SCHED_SWIM_BY_SYNC) {
+        if (src->cause == SCHED_SWIM_BY_SYNC && !MUTANT(113)) { /* a table's dead are dead */
             claim_dead_in_table(s, slot, u, src);
             break;
         }

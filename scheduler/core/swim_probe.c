@@ -83,7 +83,8 @@ static bool target_stays(const struct sched_swim *s)
 
 bool sched_swim_probe_deaf(const struct sched_swim *s, uint64_t since_us)
 {
-    return sched_swim_table_present(s) > 2 && s->heard_us < since_us &&
+    return !MUTANT(114) && /* silence is always the others' fault */
+           sched_swim_table_present(s) > 2 && s->heard_us < since_us &&
            s->now_us - s->heard_us < s->p.deaf_ms * UINT64_C(1000);
 }
 

@@ -118,7 +118,7 @@ static void add_first(
         return;
     }
     const struct swim_peer *p = &s->peers[slot];
-    if (p->state >= SCHED_PEER_SUSPECT || o->to == s->stranger) {
+    if (p->state >= SCHED_PEER_SUSPECT || (o->to == s->stranger && !MUTANT(115))) { /* not told */
         uint64_t by = p->timer == SWIM_NONE ? s->self.id : s->timers[p->timer].by[0];
         struct sched_update u = sched_swim_send_update_of(s, slot, by);
         (void)draft_add(d, &u);

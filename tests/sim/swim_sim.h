@@ -27,6 +27,7 @@ struct swim_sim_cfg {
     uint32_t timers_max; /* of each machine; 0: one per member */
     bool warm;           /* start with complete tables instead of joining */
     bool cheap;          /* leave the checks out that cost n * n */
+    bool only_stops;     /* the caller promises: no fault but stopped nodes; see L7 */
     bool trace;          /* print what members come to think of each other */
     struct sched_swim_params params;
 };

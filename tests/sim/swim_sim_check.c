@@ -83,6 +83,10 @@ void sim_check_member(struct swim_sim *sim, uint32_t node, const struct sched_sw
         if (!o->pub.up && o->pub.suspect_us == 0) {
             o->pub.suspect_us = sim->now_us;
         }
+        if (sim->cfg.only_stops && fx->cause == SCHED_SWIM_BY_PROBE && o->pub.up &&
+            o->pub.sick_until_us == 0) {
+            sim_fail(sim, "L7 accused by one that was stopped itself", node, other);
+        }
         sim->stats.suspicions += o->pub.up && fx->cause == SCHED_SWIM_BY_PROBE ? 1 : 0;
     } else if (fx->state == SCHED_PEER_DEAD) {
         count_dead(sim, node, other, fx);

@@ -48,7 +48,7 @@ static void deliver(struct swim_sim *sim, uint32_t from, uint32_t to, struct sim
     } else if (sim_chance(sim, sim->cfg.late_ppm)) {
         delay += 1000000 + sim_below(sim, 11000000);
     }
-    if (delay > 20000) {
+    if (delay > 50000) {
         n->lost++;
         sim->nodes[to].lost++;
     }
