@@ -1,6 +1,7 @@
 #pragma once
 #include "scheduler/core/reg.h"
 #include "scheduler/core/sess.h"
+#include "scheduler/core/spill.h"
 
 /* The coordinator: finds or makes the session of a key by writing the key's register.
  *
@@ -38,7 +39,8 @@ struct sched_waiter {
 struct sched_op {
     uint8_t kind, phase; /* enum sched_op_kind, enum sched_op_phase */
     uint8_t seat, votes; /* ours; seats that promised resp. accepted, as bits */
-    uint8_t tries, asked;
+    uint8_t tries;
+    uint8_t asked; /* rounds of looking for a place elsewhere */
     uint32_t next, part, min_round;
     uint64_t id;
     struct sched_key key;
@@ -47,6 +49,8 @@ struct sched_op {
     sched_epoch fenced; /* its host has promised that it is gone; END: the epoch to end */
     struct sched_rec best, val;
     struct sched_host place; /* where the reservation is held; inc 0: none */
+    struct sched_load place_load;
+    uint8_t awaited; /* RESERVE: answers that are outstanding */
     uint64_t resv;
     uint64_t deadline_ns, resend_ns;
     uint32_t n_waiters;
@@ -56,6 +60,7 @@ struct sched_op {
 struct sched_coord {
     struct sched_reg *reg;
     struct sched_sess *sess;
+    struct sched_spill spill;
     struct sched_op *ops;
     struct sched_map by_key, by_id;
     uint32_t free, used;

@@ -1,7 +1,7 @@
 #include "scheduler/core/coord_int.h"
 #include "scheduler/core/mutant.h"
 
-enum { CANDIDATES = 4 };
+enum { PATIENCE_MS = 20 }; /* with the slower of two answers */
 
 void sched_coord_route(
     struct sched_env *e, struct sched_asker to, struct sched_key key, const struct sched_rec *rec)
@@ -75,54 +75,81 @@ static bool try_here(struct sched_coord *c, struct sched_env *e, struct sched_op
     return true;
 }
 
-/* A random member with a weight, this one excepted; inc 0 when none is found soon. */
-static struct sched_host candidate(struct sched_env *e)
+static void ask_places(struct sched_coord *c, struct sched_env *e, struct sched_op *op)
 {
-    for (uint32_t i = 0; i < 4 * CANDIDATES && e->view->n > 1; i++) {
-        const struct sched_member *m = &e->view->m[base_hash_rng_below(&e->rng, e->view->n)];
-        if ((m->flags & SCHED_MEMBER_IN) != 0 && m->weight > 0 && m->node != e->me.node) {
-            return (struct sched_host){m->node, m->inc};
-        }
+    struct sched_host to[SCHED_SPILL_CHOICES];
+    op->awaited = (uint8_t)sched_spill_pick(&c->spill, e, to);
+    op->asked++;
+    op->phase = SCHED_OP_RESERVE;
+    sched_coord_resend_at(e, op);
+    for (uint32_t i = 0; i < op->awaited; i++) {
+        struct sched_m_resv *r = &sched_fx_send(e->fx, SCHED_MSG_RESERVE, to[i].node)->resv;
+        r->op = op->id;
+        r->key = op->key;
     }
-    return (struct sched_host){0};
 }
 
 void sched_coord_reserve(struct sched_coord *c, struct sched_env *e, struct sched_op *op)
 {
+    if (op->place.inc != 0) {
+        claim(c, e, op); /* the second answer is late */
+        return;
+    }
     bool spread = base_hash_rng_below(&e->rng, 100) < e->cfg->spread_pct;
-    if (op->asked == 0 && !spread && try_here(c, e, op)) {
+    bool here = sched_spill_here(&c->spill, c->sess->used, e->cfg->sess_max);
+    if (op->asked == 0 && here && !spread && try_here(c, e, op)) {
         return;
     }
-    struct sched_host to = candidate(e);
-    if (op->asked >= CANDIDATES || to.inc == 0) {
-        if (!try_here(c, e, op)) {
-            sched_coord_fail(c, e, op, SCHED_RETRY_FULL);
-        }
+    if (op->asked < SCHED_SPILL_ROUNDS && sched_view_members(e->view) > 1) {
+        ask_places(c, e, op);
+    } else if (!try_here(c, e, op)) { /* unevenly loaded is better than refused */
+        sched_coord_fail(c, e, op, SCHED_RETRY_FULL);
+    }
+}
+
+static void give_back(struct sched_env *e, struct sched_key key, uint64_t node, uint64_t resv)
+{
+    struct sched_m_resv *r = &sched_fx_send(e->fx, SCHED_MSG_RELEASE, node)->resv;
+    r->key = key;
+    r->resv = resv;
+}
+
+/* Keeps the better of two reservations. */
+static void keep_better(struct sched_env *e, struct sched_op *op, const struct sched_msg *msg)
+{
+    const struct sched_m_resv *m = &msg->resv;
+    struct sched_load load = {msg->from, m->active, m->ready};
+    if (op->place.inc != 0 && !sched_spill_better(&load, &op->place_load)) {
+        give_back(e, op->key, msg->from, m->resv);
         return;
     }
-    op->asked++;
-    op->phase = SCHED_OP_RESERVE;
-    sched_coord_resend_at(e, op);
-    struct sched_m_resv *r = &sched_fx_send(e->fx, SCHED_MSG_RESERVE, to.node)->resv;
-    r->op = op->id;
-    r->key = op->key;
+    if (op->place.inc != 0) {
+        give_back(e, op->key, op->place.node, op->resv);
+    }
+    op->place = (struct sched_host){msg->from, m->inc};
+    op->place_load = load;
+    op->resv = m->resv;
 }
 
 void sched_coord_reserved(
     struct sched_coord *c, struct sched_env *e, struct sched_op *op, const struct sched_msg *msg)
 {
     const struct sched_m_resv *m = &msg->resv;
-    const struct sched_member *from = sched_view_find(e->view, msg->from);
-    bool wanted = op != NULL && op->phase == SCHED_OP_RESERVE && op->place.inc == 0;
-    if (m->resv == 0 && wanted) {
+    bool wanted = op != NULL && op->phase == SCHED_OP_RESERVE && op->awaited > 0;
+    bool member = sched_view_has(e->view, (struct sched_host){msg->from, m->inc});
+    if (!wanted) {
+        if (m->resv != 0) {
+            give_back(e, m->key, msg->from, m->resv);
+        }
+        return;
+    }
+    op->awaited--;
+    if (m->resv != 0 && member) {
+        keep_better(e, op, msg);
+        op->resend_ns = e->now_ns + SCHED_MS(PATIENCE_MS);
+    }
+    if (op->awaited == 0) {
         sched_coord_reserve(c, e, op);
-    } else if (m->resv != 0 && wanted && from != NULL &&
-               sched_view_has(e->view, (struct sched_host){msg->from, m->inc})) {
-        op->place = (struct sched_host){msg->from, m->inc};
-        op->resv = m->resv;
-        claim(c, e, op);
-    } else if (m->resv != 0) {
-        sched_fx_send(e->fx, SCHED_MSG_RELEASE, msg->from)->resv = *m;
     }
 }
 
@@ -189,6 +216,7 @@ void sched_coord_decide(struct sched_coord *c, struct sched_env *e, struct sched
     } else {
         op->place.inc = 0;
         op->asked = 0;
+        op->awaited = 0;
         sched_coord_reserve(c, e, op);
     }
 }

@@ -55,20 +55,20 @@ void sched_lease_page(const struct sched_lease *l, struct sched_env *e)
     page->kill_at_ns = page->freeze_at_ns + SCHED_MS(e->cfg->kill_ms);
 }
 
-void sched_lease_grant(
+bool sched_lease_grant(
     struct sched_lease *l, struct sched_env *e, uint64_t voter, const struct sched_m_grant *m)
 {
     bool remembered = m->seq <= l->seq && l->seq - m->seq < SCHED_LEASE_SENT && m->seq != 0;
     if (m->inc != e->me.inc || !remembered) {
-        return;
+        return false;
     }
     uint64_t start = MUTANT(22) ? e->now_ns : l->sent_ns[m->seq % SCHED_LEASE_SENT];
     uint64_t until = start + sched_cfg_hold_ns(e->cfg);
-    l->mean = m->mean;
     for (uint32_t i = 0; i < e->cfg->n_voters; i++) {
         if (e->cfg->voters[i] == voter && until > l->until_ns[i]) {
             l->until_ns[i] = until;
             sched_lease_page(l, e);
         }
     }
+    return true;
 }

@@ -13,7 +13,6 @@ struct sched_lease {
     uint64_t sent_ns[SCHED_LEASE_SENT];
     uint64_t until_ns[SCHED_VOTERS_MAX];
     uint64_t renew_at_ns;
-    uint32_t mean; /* sessions per member, from the last grant; 0: unknown */
 };
 
 /* run: number of this process's start, never used before by this node. */
@@ -24,9 +23,9 @@ bool sched_lease_due(const struct sched_lease *l, const struct sched_env *e);
 void sched_lease_ask(
     struct sched_lease *l, const struct sched_env *e, const struct sched_m_lease *m);
 
-/* A grant from `voter`; old, foreign and repeated ones change nothing. Updates e->lease_ns and the
- * page. */
-void sched_lease_grant(
+/* A grant from `voter`; old, foreign and repeated ones change nothing (then false). Updates
+ * e->lease_ns and the page. */
+bool sched_lease_grant(
     struct sched_lease *l, struct sched_env *e, uint64_t voter, const struct sched_m_grant *m);
 
 /* Writes the page from what is held now: after a grant, a view, a restart. */

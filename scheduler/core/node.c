@@ -219,7 +219,9 @@ static void on_message(struct sched_node *n, const struct sched_msg *msg)
             sched_fx_send(e->fx, SCHED_MSG_VIEW, msg->from)->view.view = e->view;
         }
     } else if (msg->type == SCHED_MSG_GRANT) {
-        sched_lease_grant(&n->lease, e, msg->from, &msg->grant);
+        if (sched_lease_grant(&n->lease, e, msg->from, &msg->grant)) {
+            sched_spill_learn(&n->coord.spill, &msg->grant);
+        }
     } else if (msg->type != SCHED_MSG_NOGRANT && !on_host(n, msg)) {
         on_directory(n, msg);
     }

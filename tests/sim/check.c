@@ -117,6 +117,7 @@ void sim_check_bound(struct sim *s, struct sim_vm *vm)
             (unsigned long long)vm->id.epoch, (unsigned long long)k->bound);
     }
     k->bound = vm->id.epoch;
+    k->bound_view = s->chosen_num;
     s->stat.opened++;
 }
 
@@ -177,9 +178,8 @@ void sim_check_settled(struct sim *s, struct sim_node *n, uint32_t part)
         return; /* too dear; small runs check it */
     }
     for (uint32_t i = 0; i < s->opt.keys; i++) {
-        if (sched_key_part(s->keys[i].key, s->opt.pbits) != part ||
-            sched_epoch_era(s->keys[i].bound) >= era) {
-            continue;
+        if (sched_key_part(s->keys[i].key, s->opt.pbits) != part || s->keys[i].bound_view >= era) {
+            continue; /* perhaps chosen in this era only */
         }
         const struct sim_vm *vm = running(s, i);
         const struct sched_reg_row *row = sched_reg_find(&n->host->reg, s->keys[i].key);

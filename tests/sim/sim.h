@@ -91,6 +91,7 @@ struct sim_req {
 struct sim_key {
     struct sched_key key;
     uint32_t live;           /* unfrozen microVMs */
+    uint32_t bound_view;     /* number of the latest view when `bound` was bound */
     sched_epoch bound, seen; /* highest that came up; highest confirmed to a client */
 };
 

@@ -1,0 +1,576 @@
+#include "proto/base/err.h"
+#include "scheduler/core/coord.h"
+#include "scheduler/core/drain.h"
+#include "scheduler/core/lease.h"
+#include "scheduler/core/spill.h"
+#include "scheduler/core/voter.h"
+#include "scheduler/wire/wire.h"
+#include "tests/lib/check.h"
+
+/* Contracts of the small cores; what many nodes do together is the simulator's business. */
+
+static _Alignas(16) uint8_t memory[1 << 22];
+
+static struct sched_mem fresh_memory(void)
+{
+    return (struct sched_mem){.base = memory, .size = sizeof memory};
+}
+
+static struct sched_cfg config(uint32_t voters)
+{
+    struct sched_cfg c = {.pbits = 4,
+        .n_voters = voters,
+        .members_max = 8,
+        .lease_ms = 6000,
+        .rho_ppm = 2000,
+        .renew_ms = 1500,
+        .stuck_ms = 4000,
+        .kill_ms = 60000,
+        .regs_max = 4,
+        .sess_max = 4,
+        .execs_max = 4,
+        .ops_max = 4,
+        .keep_ms = 30000,
+        .reserve_ms = 2000,
+        .cooldown_ms = 5000,
+        .max_alive_ms = 60000};
+    for (uint32_t i = 0; i < voters; i++) {
+        c.voters[i] = i + 1;
+    }
+    return c;
+}
+
+static struct sched_view view_of(struct sched_mem *mem, uint32_t cap)
+{
+    struct sched_view v;
+    sched_view_init(&v, cap, mem);
+    v.num = 1;
+    for (uint64_t node = 10; node < 13; node++) {
+        CHECK_EQ(sched_view_admit(&v, (struct sched_host){node, 1}, 0, 100), 0);
+    }
+    return v;
+}
+
+/* ---- map ---- */
+
+TEST(map_finds_what_a_plain_array_finds)
+{
+    struct sched_mem mem = fresh_memory();
+    struct sched_map m;
+    bool in[64] = {false};
+    struct base_hash_rng r;
+    sched_map_init(&m, 40, &mem);
+    base_hash_rng_seed(&r, 3);
+    for (int i = 0; i < 20000; i++) {
+        uint64_t k = base_hash_rng_below(&r, 64);
+        if (base_hash_rng_below(&r, 2) == 0) {
+            bool room = m.n < m.cap || in[k];
+            CHECK_EQ(sched_map_put(&m, k, k * 3, (uint32_t)k + 7), room);
+            in[k] = in[k] || room;
+        } else {
+            sched_map_del(&m, k, k * 3);
+            in[k] = false;
+        }
+        uint64_t q = base_hash_rng_below(&r, 64);
+        CHECK_EQ(sched_map_get(&m, q, q * 3), in[q] ? (uint32_t)q + 7 : SCHED_MAP_NONE);
+    }
+    sched_map_clear(&m);
+    CHECK_EQ(m.n, 0);
+}
+
+/* ---- view ---- */
+
+TEST(view_knows_its_predecessor)
+{
+    struct sched_mem mem = fresh_memory();
+    struct sched_view v = view_of(&mem, 8);
+    sched_view_advance(&v);
+    sched_view_drop(&v, 11);
+    CHECK_EQ(sched_view_admit(&v, (struct sched_host){13, 1}, 2, 50), 0);
+    CHECK_EQ(v.num, 2);
+    CHECK_EQ(sched_view_members(&v), 3);
+    const struct sched_member *left = sched_view_find(&v, 11), *came = sched_view_find(&v, 13);
+    CHECK_EQ(left->flags, SCHED_MEMBER_PREV);
+    CHECK_EQ(came->flags, SCHED_MEMBER_IN);
+    CHECK(sched_view_changed(left) && sched_view_changed(came));
+    CHECK(!sched_view_changed(sched_view_find(&v, 10)));
+    sched_view_advance(&v);
+    CHECK_EQ(sched_view_find(&v, 11)->flags, 0);
+    CHECK_EQ(sched_view_maxinc(&v, 11), 1);
+}
+
+TEST(an_incarnation_is_admitted_at_most_once)
+{
+    struct sched_mem mem = fresh_memory();
+    struct sched_view v = view_of(&mem, 8);
+    sched_view_advance(&v);
+    sched_view_drop(&v, 11);
+    sched_view_advance(&v);
+    CHECK_EQ(sched_view_admit(&v, (struct sched_host){11, 1}, 0, 100), BASE_ESTATE);
+    CHECK_EQ(sched_view_admit(&v, (struct sched_host){11, 2}, 0, 100), 0);
+    CHECK(sched_view_has(&v, (struct sched_host){11, 2}));
+    CHECK(!sched_view_has(&v, (struct sched_host){11, 1}));
+}
+
+TEST(a_full_view_forgets_who_left_first)
+{
+    struct sched_mem mem = fresh_memory();
+    struct sched_view v = view_of(&mem, 3);
+    struct sched_host h = {20, 1};
+    CHECK_EQ(sched_view_admit(&v, h, 0, 100), BASE_EFULL);
+    sched_view_drop(&v, 11);
+    sched_view_advance(&v);
+    sched_view_advance(&v);
+    CHECK_EQ(sched_view_admit(&v, h, 0, 100), 0);
+    CHECK(sched_view_find(&v, 11) == NULL);
+    CHECK_EQ(sched_view_weigh(&v, 11, 3), BASE_ENOTFOUND);
+    CHECK_EQ(sched_view_weigh(&v, 20, 3), 0);
+}
+
+TEST(views_that_differ_have_different_digests)
+{
+    struct sched_mem mem = fresh_memory();
+    struct sched_view a = view_of(&mem, 8), b = view_of(&mem, 8);
+    CHECK(sched_view_equal(&a, &b));
+    CHECK(sched_view_digest(&a) == sched_view_digest(&b));
+    b.m[1].weight = 7;
+    CHECK(!sched_view_equal(&a, &b));
+    CHECK(sched_view_digest(&a) != sched_view_digest(&b));
+    struct sched_view small;
+    sched_view_init(&small, 2, &mem);
+    CHECK_EQ(sched_view_copy(&small, &a), BASE_EFULL);
+    CHECK_EQ(small.n, 0);
+}
+
+TEST(an_older_view_does_not_take_a_newcomer_for_dead)
+{
+    struct sched_mem mem = fresh_memory();
+    struct sched_view v = view_of(&mem, 8);
+    struct sched_rec r = {.host = {99, 1}, .view = 2};
+    CHECK(!sched_rec_dead(&r, &v));
+    sched_view_advance(&v);
+    CHECK(sched_rec_dead(&r, &v));
+}
+
+/* ---- lease ---- */
+
+struct holder {
+    struct sched_cfg cfg;
+    struct sched_fx fx;
+    struct sched_view view;
+    struct sched_env env;
+    struct sched_lease lease;
+};
+
+static void holder_init(struct holder *h, struct sched_mem *mem, uint32_t voters)
+{
+    h->cfg = config(voters);
+    sched_fx_init(&h->fx, mem);
+    h->view = view_of(mem, 8);
+    h->env = (struct sched_env){
+        .cfg = &h->cfg, .fx = &h->fx, .view = &h->view, .me = {10, 1}, .now_ns = SCHED_MS(1000)};
+    sched_lease_init(&h->lease, 1);
+}
+
+static bool grant(struct holder *h, uint64_t voter, uint64_t seq, uint32_t inc)
+{
+    struct sched_m_grant g = {.inc = inc, .seq = seq};
+    return sched_lease_grant(&h->lease, &h->env, voter, &g);
+}
+
+TEST(a_lease_takes_a_majority_and_counts_from_the_request)
+{
+    struct sched_mem mem = fresh_memory();
+    struct holder h;
+    holder_init(&h, &mem, 3);
+    struct sched_m_lease ask = {.inc = 1};
+    sched_lease_ask(&h.lease, &h.env, &ask);
+    uint64_t sent = h.env.now_ns, seq = h.lease.seq;
+    CHECK_EQ(h.fx.n, 3);
+    h.env.now_ns += SCHED_MS(300);
+    CHECK(grant(&h, 1, seq, 1));
+    CHECK(!sched_env_serving(&h.env));
+    CHECK(grant(&h, 2, seq, 1));
+    CHECK(sched_env_serving(&h.env));
+    CHECK_EQ(h.env.lease_ns, sent + sched_cfg_hold_ns(&h.cfg));
+    h.env.now_ns = h.env.lease_ns;
+    CHECK(!sched_env_serving(&h.env));
+}
+
+TEST(foreign_old_and_unknown_grants_change_nothing)
+{
+    struct sched_mem mem = fresh_memory();
+    struct holder h;
+    holder_init(&h, &mem, 1);
+    struct sched_m_lease ask = {.inc = 1};
+    sched_lease_ask(&h.lease, &h.env, &ask);
+    CHECK(!grant(&h, 1, h.lease.seq, 2));     /* another incarnation's */
+    CHECK(!grant(&h, 1, h.lease.seq + 1, 1)); /* never asked */
+    CHECK(!grant(&h, 1, 5, 1));               /* of an earlier run of the process */
+    (void)grant(&h, 77, h.lease.seq, 1);      /* not a voter */
+    CHECK_EQ(h.env.lease_ns, 0);
+    CHECK(grant(&h, 1, h.lease.seq, 1));
+    CHECK(h.env.lease_ns > 0);
+}
+
+TEST(the_holder_stops_before_the_voter_whatever_the_clocks_do)
+{
+    struct sched_cfg c = config(3);
+    /* Slow holder, fast voter: real time of T each, in parts of a million. */
+    uint64_t hold = sched_cfg_hold_ns(&c) / (1000000 - c.rho_ppm / 2);
+    uint64_t guard = sched_cfg_guard_ns(&c) / (1000000 + c.rho_ppm / 2);
+    CHECK(hold <= guard);
+}
+
+/* ---- voter ---- */
+
+struct poll {
+    struct sched_cfg cfg;
+    struct sched_fx fx;
+    struct sched_view first;
+    struct sched_voter v;
+};
+
+static void poll_init(struct poll *p, struct sched_mem *mem, uint32_t voters)
+{
+    p->cfg = config(voters);
+    sched_fx_init(&p->fx, mem);
+    p->first = view_of(mem, 8);
+    struct sched_voter_boot b = {.id = 1, .seed = 1, .now_ns = 1, .known = &p->first};
+    sched_voter_init(&p->v, &p->cfg, mem, &b);
+}
+
+static const struct sched_msg *said(const struct sched_fx *fx, uint8_t type)
+{
+    for (uint32_t i = 0; i < fx->n; i++) {
+        if (fx->items[i].kind == SCHED_FX_SEND && fx->items[i].msg.type == type) {
+            return &fx->items[i].msg;
+        }
+    }
+    return NULL;
+}
+
+static void tell(struct poll *p, uint64_t now_ms, const struct sched_msg *m)
+{
+    sched_fx_clear(&p->fx);
+    sched_voter_step(&p->v, SCHED_MS(now_ms), m, &p->fx);
+}
+
+static void renew(struct poll *p, uint64_t now_ms, uint64_t node, uint32_t inc)
+{
+    struct sched_msg m = {.type = SCHED_MSG_LEASE,
+        .from = node,
+        .lease = {.inc = inc, .seq = 9, .installed = p->v.known.num, .weight = 100, .ready = 2}};
+    tell(p, now_ms, &m);
+}
+
+TEST(only_members_are_granted_leases)
+{
+    struct sched_mem mem = fresh_memory();
+    static struct poll p;
+    poll_init(&p, &mem, 3);
+    renew(&p, 10, 10, 1);
+    CHECK(said(&p.fx, SCHED_MSG_GRANT) != NULL);
+    renew(&p, 10, 10, 2);
+    CHECK(said(&p.fx, SCHED_MSG_NOGRANT) != NULL);
+    renew(&p, 10, 55, 1);
+    CHECK(said(&p.fx, SCHED_MSG_NOGRANT) != NULL);
+    renew(&p, 10, 55, 0);
+    CHECK_EQ(p.fx.n, 0);
+}
+
+TEST(a_voter_refuses_to_drop_a_running_lease_and_then_lets_it_run_out)
+{
+    struct sched_mem mem = fresh_memory();
+    static struct poll p;
+    poll_init(&p, &mem, 3);
+    renew(&p, 10, 10, 1);
+    struct sched_view next = view_of(&mem, 8);
+    sched_view_advance(&next);
+    sched_view_drop(&next, 10);
+    struct sched_msg acc = {.type = SCHED_MSG_VACC, .from = 2, .vacc = {.ballot = 1 << 8, &next}};
+    tell(&p, 20, &acc);
+    CHECK(said(&p.fx, SCHED_MSG_VACKED) == NULL);
+    renew(&p, 30, 10, 1);
+    CHECK(said(&p.fx, SCHED_MSG_NOGRANT) != NULL); /* R2 */
+    for (uint64_t node = 11; node < 13; node++) {
+        renew(&p, 3000, node, 1);
+    }
+    tell(&p, 6100, &acc);
+    CHECK(said(&p.fx, SCHED_MSG_VACKED) != NULL);
+}
+
+TEST(a_relinquished_lease_ends_at_once)
+{
+    struct sched_mem mem = fresh_memory();
+    static struct poll p;
+    poll_init(&p, &mem, 1);
+    CHECK(sched_voter_holds(&p.v, (struct sched_host){10, 1}, SCHED_MS(5)));
+    struct sched_msg m = {.type = SCHED_MSG_RELINQ, .from = 10, .grant = {.inc = 1}};
+    tell(&p, 5, &m);
+    CHECK(!sched_voter_holds(&p.v, (struct sched_host){10, 1}, SCHED_MS(5)));
+}
+
+TEST(a_single_voter_makes_the_next_view_when_all_have_settled)
+{
+    struct sched_mem mem = fresh_memory();
+    static struct poll p;
+    poll_init(&p, &mem, 1);
+    for (uint64_t now = 100; now < 9000; now += 100) {
+        renew(&p, now, 10, 1);
+        renew(&p, now, 11, 1);
+        renew(&p, now, 13, 1);
+        tell(&p, now, NULL);
+    }
+    CHECK(p.v.known.num >= 2);
+    CHECK(!sched_view_has(&p.v.known, (struct sched_host){12, 1}));
+    CHECK(sched_view_has(&p.v.known, (struct sched_host){13, 1}));
+}
+
+TEST(a_voter_without_its_store_is_silent_until_a_majority_of_others_spoke)
+{
+    struct sched_mem mem = fresh_memory();
+    static struct poll p;
+    p.cfg = config(3);
+    sched_fx_init(&p.fx, &mem);
+    p.first = view_of(&mem, 8);
+    struct sched_voter_boot b = {.id = 1, .seed = 1, .now_ns = 1};
+    sched_voter_init(&p.v, &p.cfg, &mem, &b);
+    struct sched_msg prep = {.type = SCHED_MSG_VPREP, .from = 2, .ballot = {3 << 8}};
+    tell(&p, 10, &prep);
+    CHECK_EQ(p.fx.n, 0);
+    struct sched_msg known = {.type = SCHED_MSG_VIEW, .from = 2, .view = {&p.first}};
+    tell(&p, 20, &known);
+    for (uint64_t from = 2; from < 4; from++) {
+        CHECK(p.v.amnesia);
+        struct sched_msg m = {.type = SCHED_MSG_VTELL,
+            .from = from,
+            .vtell = {.nonce = p.v.nonce,
+                .promised = 2 << 8,
+                .accepted = 1 << 8,
+                .known = 1,
+                .view = &p.first}};
+        tell(&p, 30, &m);
+    }
+    CHECK(!p.v.amnesia);
+    CHECK_EQ(p.v.promised, 2 << 8);
+    tell(&p, 40, &prep);
+    CHECK(said(&p.fx, SCHED_MSG_VPROM) != NULL);
+}
+
+/* ---- registers ---- */
+
+static void one_group(
+    void *ctx, const struct sched_view *v, bool prev, uint32_t part, struct sched_group *ret)
+{
+    (void)v;
+    (void)prev;
+    (void)part;
+    *ret = *(struct sched_group *)ctx;
+}
+
+TEST(a_register_takes_ballots_of_its_era_in_rising_order)
+{
+    struct sched_mem mem = fresh_memory();
+    struct holder h;
+    struct sched_reg reg;
+    holder_init(&h, &mem, 1);
+    sched_reg_init(&reg, &h.cfg, &mem);
+    struct sched_key k = {1, 2};
+    struct sched_m_prom ret = {0};
+    CHECK_EQ(sched_reg_promise(&reg, &h.env, k, sched_epoch_make(1, 1, 0), &ret), SCHED_REG_SILENT);
+    reg.parts[0] = (struct sched_part){.era = 1, .settled = 1};
+    CHECK_EQ(sched_reg_next_round(&reg, k, 0, 0), 0);
+    CHECK_EQ(sched_reg_next_round(&reg, k, 0, 1), 1);
+    CHECK_EQ(sched_reg_promise(&reg, &h.env, k, sched_epoch_make(1, 5, 0), &ret), SCHED_REG_OK);
+    CHECK_EQ(
+        sched_reg_promise(&reg, &h.env, k, sched_epoch_make(1, 4, 2), &ret), SCHED_REG_REFUSED);
+    CHECK_EQ(ret.ballot, sched_epoch_make(1, 5, 0));
+    struct sched_m_acc acc = {.key = k,
+        .ballot = sched_epoch_make(1, 5, 0),
+        .rec = {.state = SCHED_REC_LIVE, .epoch = 77}};
+    CHECK_EQ(sched_reg_accept(&reg, &h.env, &acc, &ret), SCHED_REG_OK);
+    acc.ballot = sched_epoch_make(0, 9, 0);
+    CHECK_EQ(sched_reg_accept(&reg, &h.env, &acc, &ret), SCHED_REG_SILENT);
+    struct sched_sync_rec out[4];
+    CHECK_EQ(sched_reg_list(&reg, 0, NULL, out, 4), 1);
+    CHECK_EQ(sched_reg_list(&reg, 0, &k, out, 4), 0);
+    CHECK_EQ(out[0].rec.epoch, 77);
+}
+
+TEST(a_forgotten_register_leaves_its_rounds_spent)
+{
+    struct sched_mem mem = fresh_memory();
+    struct holder h;
+    struct sched_reg reg;
+    holder_init(&h, &mem, 1);
+    sched_reg_init(&reg, &h.cfg, &mem);
+    reg.parts[0] = (struct sched_part){.era = 1, .settled = 1};
+    struct sched_key k = {1, 2};
+    struct sched_m_prom ret = {0};
+    (void)sched_reg_promise(&reg, &h.env, k, sched_epoch_make(1, 5, 0), &ret);
+    sched_reg_forget(&reg, &h.env, sched_reg_find(&reg, k));
+    CHECK(sched_reg_find(&reg, k) == NULL);
+    CHECK_EQ(
+        sched_reg_promise(&reg, &h.env, k, sched_epoch_make(1, 5, 0), &ret), SCHED_REG_REFUSED);
+    CHECK_EQ(sched_reg_next_round(&reg, k, 0, 0), 7);
+    for (uint64_t i = 0; i < 4; i++) {
+        struct sched_key other = {i + 10, 0};
+        CHECK_EQ(
+            sched_reg_promise(&reg, &h.env, other, sched_epoch_make(1, 9, 0), &ret), SCHED_REG_OK);
+    }
+    /* Full: no answer, rather than a promise that is not kept. */
+    CHECK_EQ(sched_reg_promise(&reg, &h.env, k, sched_epoch_make(1, 9, 0), &ret), SCHED_REG_SILENT);
+    sched_reg_drop_part(&reg, 0);
+    CHECK_EQ(reg.n, 0);
+}
+
+/* ---- sessions ---- */
+
+TEST(a_session_starts_by_its_reservation_once)
+{
+    struct sched_mem mem = fresh_memory();
+    struct holder h;
+    struct sched_sess sess;
+    uint32_t base[SCHED_BUCKETS] = {0};
+    struct sched_group g = {.n = 1, .seat = {{10, 1}}};
+    holder_init(&h, &mem, 1);
+    sched_sess_init(&sess, &h.cfg, &mem);
+    h.env.base = base;
+    h.env.placer = (struct sched_placer){&g, one_group};
+    h.env.lease_ns = SCHED_MS(9000);
+    struct sched_key k = {1, 2};
+    struct sched_msg m = {.type = SCHED_MSG_BIND,
+        .from = 11,
+        .bind = {.op = 4,
+            .key = k,
+            .rec = {.epoch = sched_epoch_make(1, 0, 0),
+                .host = {10, 1},
+                .resv = sched_sess_reserve(&sess, &h.env, k),
+                .state = SCHED_REC_LIVE}}};
+    CHECK(!sched_sess_bind(&sess, &h.env, &m));
+    struct sched_fx_vm vm = {.key = k, .epoch = m.bind.rec.epoch};
+    CHECK(sched_sess_up(&sess, &h.env, &vm));
+    CHECK(said(&h.fx, SCHED_MSG_BOUND) != NULL);
+    CHECK(sched_sess_bind(&sess, &h.env, &m));
+    CHECK(sched_sess_down(&sess, &h.env, &vm));
+    sched_sess_acked(&sess, &h.env, &m.bind);
+    CHECK_EQ(sess.used, 0);
+    sched_fx_clear(&h.fx);
+    CHECK(!sched_sess_bind(&sess, &h.env, &m)); /* late: the same message once more */
+    CHECK(said(&h.fx, SCHED_MSG_UNBOUND) != NULL);
+}
+
+TEST(places_are_bounded_and_reservations_expire)
+{
+    struct sched_mem mem = fresh_memory();
+    struct holder h;
+    struct sched_sess sess;
+    holder_init(&h, &mem, 1);
+    sched_sess_init(&sess, &h.cfg, &mem);
+    struct sched_key k = {1, 2};
+    uint64_t first = sched_sess_reserve(&sess, &h.env, k);
+    for (int i = 1; i < 4; i++) {
+        CHECK(sched_sess_reserve(&sess, &h.env, k) != 0);
+    }
+    CHECK_EQ(sched_sess_reserve(&sess, &h.env, k), 0);
+    sched_sess_release(&sess, first, (struct sched_key){9, 9}); /* not its key */
+    CHECK_EQ(sess.used, 4);
+    sched_sess_release(&sess, first, k);
+    CHECK_EQ(sess.used, 3);
+    h.env.now_ns += SCHED_MS(2500);
+    sched_sess_tick(&sess, &h.env);
+    CHECK_EQ(sess.used, 0);
+    sess.closed = true;
+    CHECK_EQ(sched_sess_reserve(&sess, &h.env, k), 0);
+}
+
+/* ---- spill, drain ---- */
+
+TEST(a_home_takes_a_quarter_more_than_its_share)
+{
+    struct sched_spill s = {.mean = 100};
+    CHECK(sched_spill_here(&s, 124, 1000));
+    CHECK(!sched_spill_here(&s, 125, 1000));
+    CHECK(!sched_spill_here(&s, 10, 10));
+    s.mean = 1;
+    CHECK(sched_spill_here(&s, 9, 10));
+    struct sched_load a = {1, 5, 3}, b = {2, 4, 3};
+    CHECK(!sched_spill_better(&a, &b));
+    CHECK(sched_spill_better(&b, &a));
+}
+
+TEST(spill_candidates_are_other_members)
+{
+    struct sched_mem mem = fresh_memory();
+    struct holder h;
+    holder_init(&h, &mem, 1);
+    base_hash_rng_seed(&h.env.rng, 1);
+    struct sched_load loads[] = {{10, 1, 1}, {99, 1, 1}, {12, 0, 4}};
+    struct sched_m_grant g = {.mean = 3, .n_samples = 3, .samples = loads};
+    struct sched_spill s = {0};
+    sched_spill_learn(&s, &g);
+    struct sched_host out[SCHED_SPILL_CHOICES];
+    CHECK_EQ(sched_spill_pick(&s, &h.env, out), 2);
+    CHECK_EQ(out[0].node, 12);
+    CHECK_EQ(out[1].node, 11);
+}
+
+TEST(a_draining_worker_leaves_when_it_has_no_seat_and_no_session)
+{
+    struct sched_mem mem = fresh_memory();
+    struct holder h;
+    struct sched_drain d = {0};
+    holder_init(&h, &mem, 1);
+    CHECK(!sched_drain_removed(&d));
+    sched_drain_start(&d, &h.env, 1000);
+    CHECK(!sched_drain_tick(&d, &h.env, 0));
+    CHECK_EQ(d.phase, SCHED_DRAIN_SESSIONS); /* still has seats */
+    CHECK_EQ(sched_view_weigh(&h.view, 10, 0), 0);
+    h.env.now_ns += SCHED_MS(1000);
+    CHECK(sched_drain_tick(&d, &h.env, 2)); /* grace is over: stop them */
+    CHECK(!sched_drain_tick(&d, &h.env, 0));
+    CHECK(said(&h.fx, SCHED_MSG_RELINQ) != NULL);
+    CHECK(sched_drain_removed(&d));
+}
+
+/* ---- effects, wire ---- */
+
+TEST(messages_are_dropped_before_stores_are)
+{
+    struct sched_mem mem = fresh_memory();
+    struct sched_fx fx;
+    sched_fx_init(&fx, &mem);
+    for (uint32_t i = 0; i < 2 * SCHED_FX_MAX; i++) {
+        CHECK(sched_fx_send(&fx, SCHED_MSG_VPULL, 1) != NULL);
+    }
+    CHECK(fx.dropped > 0);
+    for (uint32_t i = 0; i < SCHED_FX_RESERVE; i++) {
+        (void)sched_fx_store(&fx, SCHED_ROW_REG);
+    }
+    CHECK(sched_fx_bytes(&fx, SCHED_FX_BYTES) != NULL);
+    CHECK(sched_fx_bytes(&fx, 1) == NULL);
+}
+
+TEST(the_decoder_takes_exactly_one_message)
+{
+    struct sched_mem mem = fresh_memory();
+    struct sched_wire_room room;
+    sched_wire_room_init(&room, 8, &mem);
+    struct sched_view v = view_of(&mem, 8);
+    struct sched_msg m = {.type = SCHED_MSG_VIEW, .view = {&v}}, got;
+    uint8_t buf[512];
+    int len = sched_wire_encode(&m, buf, sizeof buf);
+    CHECK(len > 0);
+    CHECK_EQ(sched_wire_decode(buf, (size_t)len, &room, &got), 0);
+    CHECK(sched_view_equal(got.view.view, &v));
+    CHECK_EQ(sched_wire_decode(buf, (size_t)len - 1, &room, &got), BASE_EBADMSG);
+    CHECK_EQ(sched_wire_decode(buf, (size_t)len + 1, &room, &got), BASE_EBADMSG);
+    CHECK_EQ(sched_wire_encode(&m, buf, 20), BASE_ETOOBIG);
+    buf[0] = 9;
+    CHECK_EQ(sched_wire_decode(buf, (size_t)len, &room, &got), BASE_EVERSION);
+    m.type = SCHED_MSG_TYPES;
+    CHECK_EQ(sched_wire_encode(&m, buf, sizeof buf), BASE_EINVAL);
+    CHECK_STR(sched_msg_name(SCHED_MSG_BIND), "BIND");
+    CHECK_STR(sched_msg_name(200), "?");
+}
