@@ -109,7 +109,7 @@ class Machine:
             time.sleep(0.01)
 
     def guest(self, **more):
-        return Guest(self.sock["ctl"], self.sock["bulk"], timeout=300, **more)
+        return Guest(self.sock["ctl"], self.sock["bulk"], timeout=1500, **more)
 
     def cpu_s(self):
         f = open(f"/proc/{self.process.pid}/stat").read().rsplit(")", 1)[1].split()

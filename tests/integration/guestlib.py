@@ -1,5 +1,6 @@
 """Host side of the guest channel for tests: frames, attach, calls, executions, files."""
 
+import atexit
 import os
 import pathlib
 import select
@@ -371,6 +372,8 @@ class HostAgent:
             argv += ["--user", str(user)]
         env = {k: v for k, v in os.environ.items() if k.startswith(("ASAN", "UBSAN", "PATH"))}
         self.log = open(os.path.join(self.dir, "log"), "w+")
+        self.closed = False
+        atexit.register(self.close)
         self.process = subprocess.Popen(argv, pass_fds=fds, stderr=self.log, env=env)
         for s in self.sockets:
             s.close()
@@ -380,6 +383,9 @@ class HostAgent:
 
     def close(self):
         """Ends the agent; true when it ended well."""
+        if self.closed:
+            return True
+        self.closed = True
         self.process.terminate()
         try:
             code = self.process.wait(30)
@@ -391,5 +397,5 @@ class HostAgent:
         self.log.close()
         subprocess.run(["rm", "-rf", self.dir], check=True)
         if code != 0:
-            print(text, file=sys.stderr)
+            print(f"the agent ended with {code}\n{text}", file=sys.stderr)
         return code == 0

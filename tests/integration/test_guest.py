@@ -6,6 +6,7 @@ usage: test_guest.py PROGRAM [unittest arguments]
 
 import os
 import pathlib
+import random
 import re
 import signal
 import struct
@@ -529,8 +530,8 @@ class Hostile(Case):
         self.assertEqual(self.g.run("kept").error, "NameError")
 
     def test_the_clock_of_a_waiting_execution_does_not_run(self):
-        first, s1 = self.g.start("import time\ntime.sleep(0.6)\n1")
-        second, s2 = self.g.start("time.sleep(0.3)\n2", timeout_ms=500)
+        first, s1 = self.g.start("import time\ntime.sleep(4)\n1")
+        second, s2 = self.g.start("2", timeout_ms=3000)
         third, s3 = self.g.start("3")
         self.assertEqual(self.g.interrupt(third), 0)
         self.assertEqual(Outcome(list(self.g.events(first, s1))).text, "1")
@@ -581,6 +582,47 @@ class Hostile(Case):
                                     "ignore_errors=True)").status, OK)
         self.assertEqual(self.g.list(), [])
         self.assertEqual(self.g.run("1+1").text, "2")
+
+
+class Killed(Case):
+    """Interpreters, their children and the fork server die at any moment."""
+
+    def victims(self):
+        out = subprocess.run(["ps", "--ppid", str(self.agent.process.pid), "-o", "pid="],
+                             capture_output=True, text=True).stdout
+        return [int(pid) for pid in out.split()]
+
+    def kill_now_and_then(self, stop):
+        dice = random.Random(1)
+        while not stop.wait(dice.random() * 0.3):
+            victims = self.victims()
+            if victims:
+                try:
+                    os.kill(dice.choice(victims), dice.choice((signal.SIGKILL, signal.SIGTERM,
+                                                               signal.SIGSEGV, signal.SIGINT)))
+                except OSError:
+                    pass  # it ended by itself
+
+    def test_random_deaths_are_told_and_survived(self):
+        stop = threading.Event()
+        killer = threading.Thread(target=self.kill_now_and_then, args=(stop,))
+        killer.start()
+        dice = random.Random(2)
+        try:
+            for _ in range(150):
+                kernel = dice.choice((PYTHON, SHELL))
+                code = dice.choice(("display(1)", "for i in range(500): print(i)", "1/0",
+                                    "import os; os.system('echo hi')") if kernel == PYTHON
+                                   else ("seq 500", "sleep 0.05", "false"))
+                outcome = self.g.run(code, kernel, fresh_kernel=dice.random() < 0.1,
+                                     timeout_ms=dice.choice((20, 100, 60000)))
+                self.assertIn(outcome.status, (OK, FAILED, TIMEOUT, DIED))
+        finally:
+            stop.set()
+            killer.join()
+        self.g.run("1", PYTHON)  # may still have been hit
+        self.assertEqual(self.g.run("1+1").text, "2")
+        self.assertEqual(self.g.run("echo x", SHELL).stdout, b"x\n")
 
 
 class Events(Case):
@@ -1123,4 +1165,5 @@ class Starting(unittest.TestCase):
 if __name__ == "__main__":
     if not PROGRAM:
         sys.exit(__doc__)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # leaves no agent behind
     unittest.main(argv=[sys.argv[0]] + sys.argv[2:], verbosity=2)

@@ -13,6 +13,7 @@
 
 enum {
     USER_PIDS_MAX = 512,
+    KERNEL_PIDS_MAX = 400, /* one kernel cannot keep the others from starting */
     USER_MEMORY_PERCENT = 77,
     AGENT_MEMORY_MIN = 48 << 20,
 };
@@ -67,7 +68,11 @@ int agent_cgroup_make(const char *name)
         return 0;
     }
     path_of(path, sizeof path, name, "");
-    return mkdirat(root_fd, path, 0755) != 0 && errno != EEXIST ? -errno : 0;
+    if (mkdirat(root_fd, path, 0755) != 0 && errno != EEXIST) {
+        return -errno;
+    }
+    path_of(path, sizeof path, name, "pids.max");
+    return put_u64(path, KERNEL_PIDS_MAX);
 }
 
 void agent_cgroup_join(const char *name)

@@ -473,8 +473,9 @@ int agent_runner_want(struct agent_runner *r, Warren__Kernel kind)
     if (k == NULL) {
         return -EINVAL;
     }
-    k->wanted = true;
-    return k->state == AGENT_KERNEL_OFF ? start_kernel(k) : 0;
+    int rc = k->state == AGENT_KERNEL_OFF ? start_kernel(k) : 0;
+    k->wanted = rc == 0;
+    return rc;
 }
 
 int agent_runner_init(struct agent_runner *r)

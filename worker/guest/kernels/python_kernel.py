@@ -25,6 +25,7 @@ import linecache
 import os
 import random
 import re
+import select
 import signal
 import _signal
 import socket
@@ -78,13 +79,18 @@ class Channel:
     def wait_shown(self):
         """Until the agent has the display and all output before it; an interrupt may end it."""
         while self.shown_out > 0:
-            request = self.read_request()
-            if request is None:
-                os._exit(0)
-            if request[0] == "shown":
-                self.shown_out -= 1
-            else:
-                self.pending.append(request)
+            select.select((REQUEST,), (), ())  # only here an interrupt may come through
+            old = set_mask(_signal.SIG_BLOCK, (SIGINT,))
+            try:
+                request = self.read_request()
+                if request is None:
+                    os._exit(0)
+                if request[0] == "shown":
+                    self.shown_out -= 1
+                else:
+                    self.pending.append(request)
+            finally:
+                set_mask(_signal.SIG_SETMASK, old)
 
     def read_request(self):
         while b"\n" not in self.buffer:
@@ -518,6 +524,7 @@ class Kernel:
         value = NOTHING
         try:
             set_handler(SIGINT, self.interrupt_handler)
+            set_mask(_signal.SIG_UNBLOCK, (SIGINT,))  # in case an interrupt left it blocked
             value = self.run_hidden(code) if hidden else self.run_visible(code)
         except BaseException:
             self.failure = self.failure or sys.exc_info()
@@ -662,14 +669,18 @@ def serve_forks(channel_fd):
         text, fds, _, _ = socket.recv_fds(requests, 256, REPLY)
         if not text:
             os._exit(0)
-        pid = os.fork()
-        if pid == 0:
-            if os.fork() > 0:
-                os._exit(0)  # the agent becomes the interpreter's parent
-            requests.detach()
-            become_interpreter(*text.decode().split(" "), fds)
-            return
-        os.waitpid(pid, 0)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                if os.fork() > 0:
+                    os._exit(0)  # the agent becomes the interpreter's parent
+                requests.detach()
+                become_interpreter(*text.decode().split(" "), fds)
+                return
+            os.waitpid(pid, 0)
+        except OSError:  # no process, no memory: the agent sees the descriptors closed
+            if os_getpid() != kernel.pid:
+                os._exit(1)
         for fd in fds:
             os.close(fd)
 
