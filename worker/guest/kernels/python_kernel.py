@@ -58,6 +58,27 @@ get_handler, set_handler, SIGINT = _signal.getsignal, _signal.signal, int(signal
 set_mask = _signal.pthread_sigmask
 
 
+class InterruptsWait:
+    """SIGINT is raised before or after what runs under this, never in the middle.
+
+    Changing the mask raises what came before: on the way in nothing was done yet, on the way out
+    all is done.
+    """
+
+    def __enter__(self):
+        try:
+            set_mask(_signal.SIG_BLOCK, (SIGINT,))
+        except BaseException:
+            set_mask(_signal.SIG_UNBLOCK, (SIGINT,))
+            raise
+
+    def __exit__(self, *_):
+        set_mask(_signal.SIG_UNBLOCK, (SIGINT,))
+
+
+interrupts_wait = InterruptsWait()
+
+
 class Channel:
     """Requests in, messages out."""
 
@@ -79,9 +100,9 @@ class Channel:
     def wait_shown(self):
         """Until the agent has the display and all output before it; an interrupt may end it."""
         while self.shown_out > 0:
-            select.select((REQUEST,), (), ())  # only here an interrupt may come through
-            old = set_mask(_signal.SIG_BLOCK, (SIGINT,))
-            try:
+            if b"\n" not in self.buffer:
+                select.select((REQUEST,), (), ())  # only here an interrupt may come through
+            with interrupts_wait:
                 request = self.read_request()
                 if request is None:
                     os._exit(0)
@@ -89,8 +110,6 @@ class Channel:
                     self.shown_out -= 1
                 else:
                     self.pending.append(request)
-            finally:
-                set_mask(_signal.SIG_SETMASK, old)
 
     def read_request(self):
         while b"\n" not in self.buffer:
@@ -138,13 +157,10 @@ def send_from_user_code(verb, body):
     """A message of the running cell. SIGINT waits meanwhile: half of one would be the end."""
     if os_getpid() != kernel.pid:
         return  # a child that the cell forked
-    old = set_mask(_signal.SIG_BLOCK, (SIGINT,))
-    try:
+    with interrupts_wait:
         flush()
         channel.send(verb, body)
         channel.shown_out += verb == "show"
-    finally:
-        set_mask(_signal.SIG_SETMASK, old)
 
 
 def display_body(body):
