@@ -149,7 +149,7 @@ void sched_hand_install(struct sched_hand *h, struct sched_env *e, struct sched_
         } else {
             int seat = sched_group_seat(&before, e->me);
             bool valid = p->settled != 0 && p->settled == p->prev_era;
-            h->got[part] = seat >= 0 && valid ? (uint8_t)(1u << seat) : 0;
+            h->got[part] = (uint8_t)(seat >= 0 && valid ? 1u << seat : 0u);
         }
         h->unsettled += wants(e, reg, part);
     }

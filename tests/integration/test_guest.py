@@ -839,7 +839,7 @@ class Shell(Case):
 
     def test_the_agents_descriptors_are_not_visible(self):
         self.assertEqual(self.run_sh("ls /proc/self/fd").stdout.split()[:3], [b"0", b"1", b"2"])
-        self.assertEqual(len(self.run_sh("ls /proc/self/fd").stdout.split()), 4)
+        self.assertEqual(len(self.run_sh("ls /proc/self/fd").stdout.split()), 4, self.run_sh("ls -l /proc/self/fd").stdout)
 
     def test_multi_byte_and_long_commands(self):
         self.assertEqual(self.run_sh("echo 'é€😀'").stdout.decode(), "é€😀\n")
