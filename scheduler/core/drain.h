@@ -26,6 +26,12 @@ bool sched_drain_tick(struct sched_drain *d, struct sched_env *e, uint32_t sessi
 /* A view without this worker was installed. True when it must not come back. */
 bool sched_drain_removed(struct sched_drain *d);
 
+/* The lease was given back: grants that are still under way mean nothing. */
+static inline bool sched_drain_left(const struct sched_drain *d)
+{
+    return d->phase >= SCHED_DRAIN_LEAVE;
+}
+
 static inline bool sched_drain_on(const struct sched_drain *d)
 {
     return d->phase != SCHED_DRAIN_OFF;

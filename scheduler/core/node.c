@@ -121,7 +121,9 @@ static void install(struct sched_node *n, const struct sched_view *view)
         sched_coord_review(&n->coord, e);
         n->lease.renew_at_ns = e->now_ns; /* tell the voters at once */
     }
-    sched_lease_page(&n->lease, e);
+    if (!sched_drain_left(&n->drain)) {
+        sched_lease_page(&n->lease, e);
+    }
 }
 
 /* ---- messages ---- */
@@ -219,7 +221,8 @@ static void on_message(struct sched_node *n, const struct sched_msg *msg)
             sched_fx_send(e->fx, SCHED_MSG_VIEW, msg->from)->view.view = e->view;
         }
     } else if (msg->type == SCHED_MSG_GRANT) {
-        if (sched_lease_grant(&n->lease, e, msg->from, &msg->grant)) {
+        if (!sched_drain_left(&n->drain) &&
+            sched_lease_grant(&n->lease, e, msg->from, &msg->grant)) {
             sched_spill_learn(&n->coord.spill, &msg->grant);
         }
     } else if (msg->type != SCHED_MSG_NOGRANT && !on_host(n, msg)) {

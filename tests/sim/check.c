@@ -38,17 +38,10 @@ void sim_check_view(struct sim *s, struct sim_node *n, const struct sched_view *
     sim_check_chosen(s, v);
 }
 
-/* A grant or a lease page of (node, inc) that has not run out. */
+/* A lease page of (node, inc) that has not run out. */
 static bool may_run(struct sim *s, const struct sim_node *n, uint32_t inc)
 {
-    uint64_t now = sim_local(n, s->now_ns);
-    bool page = n->page_inc == inc && now < n->page.freeze_at_ns;
-    bool vms = false;
-    for (uint32_t i = 0; i < n->n_vms; i++) {
-        vms = vms || n->vms[i].state == SIM_VM_UP;
-    }
-    /* A worker that gave its lease back when it had no session may still see it run out. */
-    return page && (vms || !n->draining);
+    return n->page_inc == inc && sim_local(n, s->now_ns) < n->page.freeze_at_ns;
 }
 
 static void check_dropped(struct sim *s, const struct sched_view *v)

@@ -21,7 +21,8 @@ static void crash_host(struct sim *s, struct sim_node *n, bool relinquish)
     n->page = (struct sched_fx_page){0};
     n->page_gen++;
     n->frozen = true;
-    n->inc++;
+    n->inc += n->left ? 0 : 1; /* a worker that left has counted already */
+    n->left = false;
     n->draining = false;
     s->stat.crashes++;
     for (uint32_t i = 0; relinquish && i < s->opt.voters; i++) {

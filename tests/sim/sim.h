@@ -48,6 +48,7 @@ struct sim_node {
     uint64_t id;
     uint32_t index;
     bool up, paused, draining;
+    bool left;    /* the next process starts empty */
     uint8_t torn; /* 1: dies before commit, 2: after */
     uint32_t gen; /* of the process; events of an older one are void */
     uint64_t resume_ns;

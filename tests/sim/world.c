@@ -183,8 +183,9 @@ static void apply_store(struct sim *s, struct sim_node *n, const struct sched_ro
 {
     sim_rows_put(n->rows, row);
     if (row->kind == SCHED_ROW_META) {
+        n->left = row->num > n->host->env.me.inc;
         n->inc = row->num;
-        s->stat.evicted++;
+        s->stat.evicted += !n->left;
     } else if (row->kind == SCHED_ROW_PARTS && row->n == 1 &&
                row->parts->settled == row->parts->era) {
         sim_check_settled(s, n, row->first);
@@ -340,6 +341,11 @@ static void restore(void *ctx, const struct sched_row *row)
 
 static void boot_host(struct sim *s, struct sim_node *n)
 {
+    if (n->left) {
+        sim_vm_kill_all(s, n, false);
+        sim_rows_clear(n->rows);
+        n->left = false;
+    }
     struct sched_mem mem = {.base = n->mem, .size = sched_node_size(&s->cfg)};
     struct sched_node_boot b = {.node = n->id,
         .inc = n->inc,
