@@ -304,6 +304,22 @@ static int take_resources(struct parse *p, const char *path, const json_t *v)
     return object(p, path, v, all);
 }
 
+static int take_mcp_enabled(struct parse *p, const char *path, const json_t *v)
+{
+    if (!json_is_boolean(v)) {
+        return wrong(p, path, "must be true or false");
+    }
+    p->f->mcp = json_is_true(v);
+    return 0;
+}
+
+static int take_mcp(struct parse *p, const char *path, const json_t *v)
+{
+    static const struct property all[] = {{"isMcpServerEnabled", take_mcp_enabled},
+        {"isMcpServerApiKeyDisabled", NULL}, {"mcpServerEndpoint", take_nothing}, {NULL, NULL}};
+    return object(p, path, v, all);
+}
+
 static int take_properties(struct parse *p, const char *path, const json_t *v)
 {
     static const struct property all[] = {{"containerType", take_container},
@@ -311,7 +327,7 @@ static int take_properties(struct parse *p, const char *path, const json_t *v)
         {"dynamicPoolConfiguration", take_dynamic},
         {"sessionNetworkConfiguration", take_network_object}, {"resources", take_resources},
         {"environmentId", NULL}, {"customContainerTemplate", NULL}, {"secrets", NULL},
-        {"managedIdentitySettings", NULL}, {"mcpServerSettings", NULL},
+        {"managedIdentitySettings", NULL}, {"mcpServerSettings", take_mcp},
         /* set by the service, harmless in an exported resource */
         {"provisioningState", take_nothing}, {"poolManagementEndpoint", take_nothing},
         {"nodeCount", take_nothing}, {"templateUpdateStatus", take_nothing}, {NULL, NULL}};

@@ -9,7 +9,8 @@
 
 /* Pool files: the JSON of the ARM resource Microsoft.App/sessionPools as `az` and Bicep write it,
  * {"name", "properties": {containerType, poolManagementType, scaleConfiguration,
- * dynamicPoolConfiguration, sessionNetworkConfiguration}}, plus Warren's "resources" {cpu, memory}.
+ * dynamicPoolConfiguration, sessionNetworkConfiguration, mcpServerSettings}}, plus Warren's
+ * "resources" {cpu, memory}.
  *
  * Names of properties are matched without regard to case. The lifecycle is taken in both shapes:
  * executionType and cooldownPeriodInSeconds (coolDown...) directly in dynamicPoolConfiguration, or
@@ -36,6 +37,7 @@ struct worker_pool_file {
     enum worker_pool_container container;
     uint32_t cpus;
     uint32_t memory_mib;
+    bool mcp;                 /* mcpServerSettings.isMcpServerEnabled */
     struct base_buf warnings; /* text, one warning a line; owned */
 };
 

@@ -99,6 +99,7 @@ static void pool(struct rpc_exchange *x)
     p.image_manifest = rpc_text(i.manifest);
     p.state = rpc_text(i.state);
     p.created_ns = i.created_ns;
+    p.mcp_enabled = i.mcp;
     Warren__Reply reply = WARREN__REPLY__INIT;
     reply.status = WARREN__STATUS__STATUS_OK;
     reply.pool = &p;
