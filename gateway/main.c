@@ -11,6 +11,7 @@
 #include "gateway/io/api.h"
 #include "gateway/io/auth.h"
 #include "gateway/io/config.h"
+#include "gateway/io/mcp_keys.h"
 #include "gateway/io/server.h"
 #include "gateway/io/tls.h"
 #include "proto/base/buf.h"
@@ -35,6 +36,7 @@ struct gateway {
     struct gw_config *config;
     struct gw_tls *tls;
     struct gw_auth *auth;
+    struct gw_mcp_keys *mcp_keys;
     struct gw_calls *calls;
     struct gw_api *api;
     struct gw_server *server;
@@ -111,6 +113,12 @@ static int start_auth(struct gateway *g, struct base_error *err)
 {
     static const char *const audiences[] = {"https://dynamicsessions.io", "https://acasessions.io"};
     const struct gw_config *c = g->config;
+    if (c->mcp_keys != NULL) {
+        int rc = gw_mcp_keys_create(&g->mcp_keys, c->mcp_keys, c->key, err);
+        if (rc < 0) {
+            return rc;
+        }
+    }
     if (c->insecure) {
         LOG_WARN(&g->log, "insecure: no token is asked for");
         return 0;
@@ -129,6 +137,8 @@ static int start_server(struct gateway *g, struct base_error *err)
         .log = &g->log,
         .calls = g->calls,
         .auth = g->auth,
+        .mcp_keys = g->mcp_keys,
+        .local = c->local,
         .tenant_per_s = c->tenant_per_s,
         .tenant_burst = c->tenant_burst,
         .pool_per_s = c->pool_per_s,
@@ -196,6 +206,7 @@ static void stop(struct gateway *g)
     gw_api_destroy(g->api);
     gw_calls_destroy(g->calls);
     gw_auth_destroy(g->auth);
+    gw_mcp_keys_destroy(g->mcp_keys);
     gw_tls_destroy(g->tls);
     gw_config_destroy(g->config);
 }

@@ -7,6 +7,8 @@ warren_unit(gateway_render SOURCES unit/gateway/test_render.c DEPS gateway_core)
 warren_unit(gateway_multipart SOURCES unit/gateway/test_multipart.c DEPS gateway_core)
 warren_unit(gateway_range SOURCES unit/gateway/test_range.c DEPS gateway_core)
 warren_unit(gateway_rate SOURCES unit/gateway/test_rate.c DEPS gateway_core)
+warren_unit(gateway_mcp_keys SOURCES unit/gateway/test_mcp_keys.c DEPS gateway_mcp_keys)
+warren_unit(gateway_mcp SOURCES unit/gateway/test_mcp.c DEPS gateway_core)
 warren_unit(gateway_exec_body SOURCES unit/gateway/test_exec_body.c DEPS gateway_io)
 warren_unit(gateway_auth SOURCES unit/gateway/test_auth.c DEPS gateway_io)
 
@@ -35,6 +37,7 @@ endfunction()
 warren_gateway_script(gateway_smuggling)
 warren_gateway_script(gateway_http)
 warren_gateway_script(gateway_api)
+warren_gateway_script(gateway_mcp)
 warren_gateway_script(test_clients)
 # The same clients before real microVMs; skipped without root or a guest image.
 add_test(NAME integration.test_clients_real

@@ -11,14 +11,15 @@ const char *gw_route_op_name(enum gw_op op)
     static const char *const names[] = {"none", "execute", "execution-get", "execution-events",
         "execution-cancel", "files-list", "file-upload", "file-stat", "file-content", "file-delete",
         "session-get", "session-delete", "sessions-list", "management-get", "management-list",
-        "management-stop", "metadata", "health"};
+        "management-stop", "metadata", "mcp", "mcp-fetch-key", "mcp-rotate-key", "health"};
     return names[op];
 }
 
 bool gw_route_needs_identifier(enum gw_op op)
 {
     return op != GW_OP_NONE && op != GW_OP_HEALTH && op != GW_OP_METADATA &&
-           op != GW_OP_SESSIONS_LIST && op != GW_OP_MANAGEMENT_LIST;
+           op != GW_OP_SESSIONS_LIST && op != GW_OP_MANAGEMENT_LIST && op != GW_OP_MCP &&
+           op != GW_OP_MCP_FETCH && op != GW_OP_MCP_ROTATE;
 }
 
 enum gw_version gw_route_version(const char *v)
@@ -270,6 +271,22 @@ static enum gw_route_fault management(struct walk *w, enum gw_method method, str
     return by_method(method, r, GW_METHOD_POST, op);
 }
 
+/* The endpoint of MCP clients, and the actions of the control plane that hand out its keys. */
+static enum gw_route_fault mcp(struct walk *w, enum gw_method method, struct gw_route *r)
+{
+    if (next_is(w, 0, "mcp")) {
+        r->op = GW_OP_MCP; /* also with a wrong method: who asks is judged by its key */
+        return by_method(method, r, GW_METHOD_POST, GW_OP_MCP);
+    }
+    if (next_is(w, 0, "fetchMcpServerCredentials")) {
+        return by_method(method, r, GW_METHOD_POST, GW_OP_MCP_FETCH);
+    }
+    if (next_is(w, 0, "rotateMcpServerCredentials") || next_is(w, 0, "regenerateCredentials")) {
+        return by_method(method, r, GW_METHOD_POST, GW_OP_MCP_ROTATE);
+    }
+    return GW_ROUTE_NO_RESOURCE;
+}
+
 static enum gw_route_fault operation(struct walk *w, enum gw_method method, struct gw_route *r)
 {
     /* An endpoint that was configured with its old tail. */
@@ -302,7 +319,7 @@ static enum gw_route_fault operation(struct walk *w, enum gw_method method, stru
     if (take(w, "metadata")) {
         return by_method(method, r, GW_METHOD_GET, GW_OP_METADATA);
     }
-    return GW_ROUTE_NO_RESOURCE;
+    return mcp(w, method, r);
 }
 
 static bool flag(const struct gw_target *t, const char *name)

@@ -25,7 +25,10 @@ enum gw_op {
     GW_OP_MANAGEMENT_LIST,
     GW_OP_MANAGEMENT_STOP,
     GW_OP_METADATA,
-    GW_OP_HEALTH, /* of the gateway: no pool, no token */
+    GW_OP_MCP,        /* has keys of its own instead of tokens */
+    GW_OP_MCP_FETCH,  /* the pool's key */
+    GW_OP_MCP_ROTATE, /* a new one in its place */
+    GW_OP_HEALTH,     /* of the gateway: no pool, no token */
 };
 
 const char *gw_route_op_name(enum gw_op op);

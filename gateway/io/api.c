@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "gateway/core/rate.h"
+#include "gateway/io/mcp.h"
 #include "gateway/io/task.h"
 #include "proto/base/clock.h"
 #include "proto/base/hash.h"
@@ -23,6 +24,7 @@ enum {
 struct pool_entry {
     char name[PROTO_POOL_NAME_MAX + 1];
     enum gw_pool_kind kind;
+    bool mcp;
     uint64_t fetched_ns;
 };
 
@@ -32,11 +34,22 @@ struct gw_api {
     struct pool_entry pools[POOLS_CACHED];
     size_t bodies;
     struct gw_rate tenants, rated_pools;
+    struct gw_mcp *mcp_running;
 };
 
 struct ev_loop *gw_api_loop(const struct gw_api *api)
 {
     return api->opt.loop;
+}
+
+struct gw_mcp **gw_api_mcp_running(struct gw_api *api)
+{
+    return &api->mcp_running;
+}
+
+const struct gw_api_options *gw_api_opt(const struct gw_api *api)
+{
+    return &api->opt;
 }
 
 struct gw_calls *gw_api_calls(const struct gw_api *api)
@@ -90,6 +103,12 @@ void gw_task_answer(struct gw_task *t, int status, const struct base_buf *json)
 void gw_task_fail(struct gw_task *t, const struct gw_fault *fault)
 {
     t->code = fault->code;
+    if (t->failed != NULL) {
+        void (*failed)(struct gw_task * t, const struct gw_fault *fault) = t->failed;
+        t->failed = NULL; /* an error while telling an error is told in the plain way */
+        failed(t, fault);
+        return;
+    }
     if (t->answered) {
         gw_exchange_abort(t->x);
         return;
@@ -102,7 +121,8 @@ void gw_task_fail(struct gw_task *t, const struct gw_fault *fault)
     if (fault->allow != NULL) {
         gw_fields_add(&t->fields, "allow", "%s", fault->allow);
     }
-    if (fault->status == 401) {
+    /* To an MCP client a challenge means OAuth, which there is not. */
+    if (fault->status == 401 && t->route.op != GW_OP_MCP) {
         gw_fields_add(&t->fields, "www-authenticate", "Bearer");
     }
     (void)gw_fault_render(fault, t->trace, &body);
@@ -176,7 +196,7 @@ int gw_task_call(struct gw_task *t, const Warren__Request *r, const struct gw_ca
 void gw_task_failure(struct gw_task *t, enum gw_call_failure why)
 {
     struct gw_fault f;
-    bool runs = t->route.op == GW_OP_EXECUTE;
+    bool runs = t->route.op == GW_OP_EXECUTE || t->route.op == GW_OP_MCP;
     t->call = NULL;
     if (why == GW_CALL_UNREACHABLE) {
         GW_FAULT(&f, 503, "ServiceUnavailable", "The worker of this session is not connected.");
@@ -235,6 +255,7 @@ static void pool_end(void *owner, const Warren__Reply *r)
     struct pool_entry *p = pool_find(t->api, t->route.pool);
     (void)base_text_copy(p->name, sizeof p->name, t->route.pool);
     p->kind = kind_of(r->pool->container_type);
+    p->mcp = t->pool_mcp = r->pool->mcp_enabled;
     p->fetched_ns = base_clock_mono_ns();
     t->pool_done(t, p->kind);
 }
@@ -252,6 +273,7 @@ void gw_task_pool(struct gw_task *t, void (*done)(struct gw_task *t, enum gw_poo
     struct pool_entry *p = pool_find(t->api, t->route.pool);
     uint64_t age = base_clock_mono_ns() - p->fetched_ns;
     if (p->name[0] != '\0' && age < POOL_FRESH_S * BASE_NS_PER_S) {
+        t->pool_mcp = p->mcp;
         done(t, p->kind);
         return;
     }
@@ -337,6 +359,9 @@ static const struct gw_task_ops *const operations[] = {
     [GW_OP_MANAGEMENT_LIST] = &gw_op_sessions_list,
     [GW_OP_MANAGEMENT_STOP] = &gw_op_session_delete,
     [GW_OP_METADATA] = &gw_op_metadata,
+    [GW_OP_MCP] = &gw_op_mcp,
+    [GW_OP_MCP_FETCH] = &gw_op_mcp_fetch,
+    [GW_OP_MCP_ROTATE] = &gw_op_mcp_rotate,
 };
 
 static void audit(const struct gw_task *t)
@@ -402,6 +427,9 @@ static void on_drain(void *owner)
 static void on_gone(void *owner)
 {
     struct gw_task *t = owner;
+    if (t->ops != NULL && t->ops->leaving != NULL) {
+        t->ops->leaving(t);
+    }
     gw_call_cancel(t->call);
     t->call = NULL;
     if (t->ops != NULL && t->ops->gone != NULL) {
@@ -468,6 +496,23 @@ static bool within_rates(struct gw_task *t)
     return wait == 0;
 }
 
+/* Who asks, by a token or, for MCP, by the pool's key? Before anything is told about the address.
+ */
+static bool admitted(struct gw_task *t, const struct gw_request *r, const struct gw_target *target,
+    struct gw_fault *f)
+{
+    int64_t now_s = (int64_t)(base_clock_real_ns() / BASE_NS_PER_S);
+    if (target->segments_n > 0 && strcmp(target->segments[0], ".well-known") == 0) {
+        /* MCP clients look here for an authorization server. */
+        GW_FAULT(f, 404, "SessionRequestNotSupported", "There is no such resource.");
+        return false;
+    }
+    if (t->route.op == GW_OP_MCP) {
+        return gw_mcp_admit(t, now_s, f);
+    }
+    return t->api->opt.auth == NULL || gw_auth_check(t->api->opt.auth, r, now_s, &t->who, f) == 0;
+}
+
 static void begin(struct gw_task *t, const struct gw_request *r)
 {
     struct gw_target target;
@@ -489,20 +534,17 @@ static void begin(struct gw_task *t, const struct gw_request *r)
         answer_health(t);
         return;
     }
-    /* Before anything is told about the address: who asks? */
-    if (t->api->opt.auth != NULL) {
-        int64_t now_s = (int64_t)(base_clock_real_ns() / BASE_NS_PER_S);
-        if (gw_auth_check(t->api->opt.auth, r, now_s, &t->who, &f) < 0) {
-            gw_task_fail(t, &f);
-            return;
-        }
+    if (!admitted(t, r, &target, &f)) {
+        gw_task_fail(t, &f);
+        return;
     }
     if (fault != GW_ROUTE_OK) {
         gw_fault_of_route(&f, fault, &t->route);
         gw_task_fail(t, &f);
         return;
     }
-    if (t->api->opt.auth != NULL && !gw_auth_allowed(&t->who, t->route.op, t->route.pool)) {
+    bool asks_role = t->api->opt.auth != NULL && t->route.op != GW_OP_MCP;
+    if (asks_role && !gw_auth_allowed(&t->who, t->route.op, t->route.pool)) {
         GW_FAULT(&f, 403, "Forbidden", "The token does not allow this on the pool.");
         gw_task_fail(t, &f);
         return;

@@ -10,12 +10,15 @@
 struct gw_api;
 struct gw_auth;
 struct gw_exchange;
+struct gw_mcp_keys;
 
 struct gw_api_options {
     struct ev_loop *loop;
     const struct base_log *log;
     struct gw_calls *calls;
-    struct gw_auth *auth; /* NULL: no token is asked for (insecure mode) */
+    struct gw_auth *auth;         /* NULL: no token is asked for (insecure mode) */
+    struct gw_mcp_keys *mcp_keys; /* NULL: there are none */
+    bool local;                   /* listens on loopback only */
     uint8_t cluster_key[16];
     uint32_t tenant_per_s, tenant_burst; /* requests; 0: no limit */
     uint32_t pool_per_s, pool_burst;

@@ -360,7 +360,10 @@ bool gw_auth_allowed(const struct gw_principal *who, enum gw_op op, const char *
 {
     bool reads = op == GW_OP_SESSION_GET || op == GW_OP_SESSIONS_LIST ||
                  op == GW_OP_MANAGEMENT_GET || op == GW_OP_MANAGEMENT_LIST || op == GW_OP_METADATA;
-    unsigned enough = GW_ROLE_EXECUTOR | GW_ROLE_CONTRIBUTOR | (reads ? GW_ROLE_READER : 0u);
+    /* A key does not expire and opens the whole pool: more than an executor's token may. */
+    bool keys = op == GW_OP_MCP_FETCH || op == GW_OP_MCP_ROTATE;
+    unsigned enough = (keys ? 0u : (unsigned)GW_ROLE_EXECUTOR) | GW_ROLE_CONTRIBUTOR |
+                      (reads ? GW_ROLE_READER : 0u);
     if ((who->roles & enough) == 0) {
         return false;
     }

@@ -39,6 +39,7 @@ static const cyaml_schema_field_t fields[] = {TEXT("name", 0, struct gw_config, 
     TEXT("curve_secret", OPTIONAL, struct gw_config, curve_secret),
     TEXT("cluster_key", 0, struct gw_config, cluster_key),
     TEXT("jwks", OPTIONAL, struct gw_config, jwks),
+    TEXT("mcp_keys", OPTIONAL, struct gw_config, mcp_keys),
     TEXT("issuer", OPTIONAL, struct gw_config, issuer),
     CYAML_FIELD_SEQUENCE("audiences", CYAML_FLAG_POINTER | OPTIONAL, struct gw_config, audiences,
         &audience, 0, AUDIENCES_MAX),
@@ -177,6 +178,7 @@ static int complete(struct gw_config *c, struct base_error *err)
     if (c->log_level_text != NULL && !base_log_parse(c->log_level_text, &c->log_level)) {
         return base_fail(err, BASE_EINVAL, "log_level: must be error, warn, info or debug");
     }
+    c->local = is_loopback(c->listen);
     c->drain_s = c->drain_s == 0 ? 30 : c->drain_s;
     c->tenant_burst = c->tenant_burst == 0 ? 2 * c->tenant_per_s : c->tenant_burst;
     c->pool_burst = c->pool_burst == 0 ? 2 * c->pool_per_s : c->pool_burst;

@@ -21,6 +21,7 @@ struct gw_config {
     char *curve_secret;
     char *cluster_key;
     char *jwks;
+    char *mcp_keys; /* folder with the keys of MCP endpoints */
     char *issuer;
     char **audiences;
     unsigned audiences_count;
@@ -35,6 +36,7 @@ struct gw_config {
     struct gw_config_worker *workers;
     unsigned workers_count;
     uint8_t key[16]; /* from cluster_key */
+    bool local;      /* listens on loopback */
 };
 
 /* Reads, checks and completes. *ret is the caller's, for gw_config_destroy(). */

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gateway/io/exec.h"
 #include "gateway/io/exec_body.h"
 #include "gateway/io/stream.h"
 #include "gateway/io/task.h"
@@ -24,6 +25,8 @@ struct exec {
     struct gw_outcome outcome;
     struct gw_stream stream;
     struct gw_execution_view view;
+    const struct gw_exec_watch *watch; /* NULL: answered in the ways of the REST API */
+    uint32_t held;                     /* bytes of events that the watcher's client has not taken */
     uint8_t id[PROTO_EXEC_ID_BYTES];
     char id_text[sizeof((struct gw_route *)0)->execution];
     enum gw_pool_kind pool;
@@ -48,7 +51,7 @@ static struct exec *make_state(struct gw_task *t)
     return s;
 }
 
-static void gone(struct gw_task *t)
+void gw_exec_gone(struct gw_task *t)
 {
     struct exec *s = t->state;
     if (s != NULL) {
@@ -71,16 +74,21 @@ static void fail(struct gw_task *t, const struct gw_fault *f)
 
 /* ---- ids ---- */
 
+static void make_id(struct exec *s)
+{
+    uint8_t id[16];
+    base_rand_bytes(id, sizeof id);
+    id[6] = (uint8_t)((id[6] & 0x0f) | 0x40); /* UUID version 4 */
+    id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
+    gw_wire_guid(id, s->id_text);
+}
+
 /* Chosen by the client, or by us. */
 static bool choose_id(struct gw_task *t, struct exec *s)
 {
     const char *given = gw_http_field(gw_exchange_request(t->x), "operation-id");
     if (given == NULL) {
-        uint8_t id[16];
-        base_rand_bytes(id, sizeof id);
-        id[6] = (uint8_t)((id[6] & 0x0f) | 0x40); /* UUID version 4 */
-        id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
-        gw_wire_guid(id, s->id_text);
+        make_id(s);
         return true;
     }
     size_t n = strlen(given);
@@ -132,6 +140,10 @@ static void time_fields(struct gw_task *t, const struct exec *s)
 static void answer(struct gw_task *t)
 {
     struct exec *s = t->state;
+    if (s->watch != NULL) {
+        s->watch->done(t, &s->outcome);
+        return;
+    }
     struct base_buf body = {0};
     bool running = s->outcome.done == GW_DONE_NONE && !s->view.lost;
     /* The version of 2024-10-02 defines 202 as its only success. */
@@ -197,6 +209,10 @@ static void on_event(void *owner, const Warren__GuestEvent *e, uint32_t bytes)
         gw_call_cancel(t->call); /* the outcome stays at the worker, under its id */
         t->call = NULL;
         gw_task_out_of_memory(t);
+        return;
+    }
+    if (s->watch != NULL && !s->watch->event(t, &event)) {
+        s->held += bytes; /* given back in gw_exec_drain() */
         return;
     }
     gw_call_event_done(t->call, bytes);
@@ -315,7 +331,9 @@ static void run(struct gw_task *t, enum gw_pool_kind pool)
     exec.n_argv = (size_t)s->body.argv_n;
     exec.argv = s->body.argv;
     exec.detach = s->body.asynchronous && !s->streaming;
-    gw_task_operation_fields(t, s->id_text);
+    if (s->watch == NULL) {
+        gw_task_operation_fields(t, s->id_text);
+    }
     struct gw_call_options opt = {
         .kind = GW_CALL_EXEC, .deadline_ms = exec.timeout_ms + ALLOCATE_MS, .ops = &call_ops};
     (void)gw_task_call(t, &r, &opt);
@@ -326,6 +344,23 @@ static uint64_t last_event_id(const struct gw_task *t)
     const char *text = gw_http_field(gw_exchange_request(t->x), "last-event-id");
     uint64_t id = text == NULL ? 0 : strtoull(text, NULL, 10);
     return id > t->route.after ? id : t->route.after;
+}
+
+void gw_exec_begin(struct gw_task *t, const void *json, size_t n, const struct gw_exec_watch *watch)
+{
+    struct gw_fault f;
+    struct exec *s = make_state(t);
+    if (s == NULL) {
+        return;
+    }
+    s->watch = watch;
+    make_id(s);
+    if (gw_exec_body_parse(json, n, &s->body, &f) < 0) {
+        gw_task_fail(t, &f);
+        return;
+    }
+    gw_task_exec_id(t, s->id_text, s->id);
+    gw_task_pool(t, run);
 }
 
 static void start(struct gw_task *t)
@@ -353,16 +388,23 @@ static void start(struct gw_task *t)
     gw_task_pool(t, run);
 }
 
-static void drain(struct gw_task *t)
+void gw_exec_drain(struct gw_task *t)
 {
     struct exec *s = t->state;
-    if (s != NULL) {
-        gw_stream_drain(&s->stream);
+    if (s == NULL) {
+        return;
     }
+    gw_stream_drain(&s->stream);
+    if (s->held > 0 && t->call != NULL) {
+        gw_call_event_done(t->call, s->held);
+    }
+    s->held = 0;
 }
 
-const struct gw_task_ops gw_op_execute = {
-    .start = start, .drain = drain, .gone = gone, .body_max = GW_EXEC_BODY_BYTES_MAX};
+const struct gw_task_ops gw_op_execute = {.start = start,
+    .drain = gw_exec_drain,
+    .gone = gw_exec_gone,
+    .body_max = GW_EXEC_BODY_BYTES_MAX};
 
 /* ---- look, follow, cancel ---- */
 
@@ -438,29 +480,74 @@ static void on_cancelled(void *owner, const Warren__Reply *r)
     gw_exchange_end(t->x);
 }
 
+struct cancel {
+    Warren__Request r;
+    Warren__Key key;
+    Warren__ExecCancel q;
+};
+
+static void fill_cancel(struct gw_task *t, struct cancel *c)
+{
+    struct exec *s = t->state;
+    gw_task_request(t, &c->r, &c->key);
+    warren__exec_cancel__init(&c->q);
+    c->r.no_allocate = true;
+    c->r.op_case = WARREN__REQUEST__OP_EXEC_CANCEL;
+    c->r.exec_cancel = &c->q;
+    c->q.id.data = s->id;
+    c->q.id.len = sizeof s->id;
+}
+
+static void stop_end(void *owner, const Warren__Reply *r)
+{
+    (void)owner;
+    (void)r;
+}
+
+static void stop_failed(void *owner, enum gw_call_failure why)
+{
+    (void)owner;
+    (void)why;
+}
+
+void gw_exec_stop(struct gw_task *t)
+{
+    static const struct gw_call_ops ops = {.end = stop_end, .failed = stop_failed};
+    struct exec *s = t->state;
+    struct cancel c;
+    struct gw_call *call = NULL;
+    int home = gw_calls_home(gw_api_calls(t->api), t->route.pool, &t->route.id);
+    if (s == NULL || t->call == NULL || home < 0) {
+        return;
+    }
+    fill_cancel(t, &c);
+    c.r.expect_generation = 0;
+    /* Behind the request, on the connection that it went over. */
+    struct gw_call_options opt = {.worker = (unsigned)home,
+        .kind = GW_CALL_READ,
+        .bulk = s->body.code_n > PROTO_CTL_BYTES_MAX / 2,
+        .deadline_ms = OTHER_MS,
+        .request = &c.r,
+        .ops = &ops};
+    (void)gw_call_start(gw_api_calls(t->api), &opt, &call);
+}
+
 static void cancel_start(struct gw_task *t)
 {
     static const struct gw_call_ops ops = {.end = on_cancelled, .failed = on_failed};
     struct exec *s = existing(t);
+    struct cancel c;
     if (s == NULL) {
         return;
     }
-    Warren__Request r;
-    Warren__Key key;
-    Warren__ExecCancel q = WARREN__EXEC_CANCEL__INIT;
-    gw_task_request(t, &r, &key);
-    r.no_allocate = true;
-    r.op_case = WARREN__REQUEST__OP_EXEC_CANCEL;
-    r.exec_cancel = &q;
-    q.id.data = s->id;
-    q.id.len = sizeof s->id;
+    fill_cancel(t, &c);
     gw_task_operation_fields(t, s->id_text);
     struct gw_call_options opt = {.kind = GW_CALL_READ, .deadline_ms = OTHER_MS, .ops = &ops};
-    (void)gw_task_call(t, &r, &opt);
+    (void)gw_task_call(t, &c.r, &opt);
 }
 
-const struct gw_task_ops gw_op_execution_get = {.start = get_start, .gone = gone};
+const struct gw_task_ops gw_op_execution_get = {.start = get_start, .gone = gw_exec_gone};
 const struct gw_task_ops gw_op_execution_events = {
-    .start = events_start, .drain = drain, .gone = gone};
+    .start = events_start, .drain = gw_exec_drain, .gone = gw_exec_gone};
 const struct gw_task_ops gw_op_execution_cancel = {
-    .start = cancel_start, .gone = gone, .body_max = 64 << 10};
+    .start = cancel_start, .gone = gw_exec_gone, .body_max = 64 << 10};

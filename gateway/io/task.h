@@ -35,7 +35,8 @@ struct gw_task_ops {
     /* NULL: the body is collected, up to body_max. */
     void (*body)(struct gw_task *t, const uint8_t *data, size_t n);
     void (*drain)(struct gw_task *t);
-    void (*gone)(struct gw_task *t); /* frees t->state */
+    void (*leaving)(struct gw_task *t); /* before its call is given up */
+    void (*gone)(struct gw_task *t);    /* frees t->state */
     size_t body_max;
 };
 
@@ -49,6 +50,10 @@ struct gw_task {
     struct gw_call *call; /* the one under way; NULL when there is none */
     void *state;          /* of the operation */
     void (*pool_done)(struct gw_task *t, enum gw_pool_kind kind);
+    bool pool_mcp; /* at pool_done: the pool has an MCP endpoint */
+    /* NULL, or how this operation tells its errors; called once, by gw_task_fail(). */
+    void (*failed)(struct gw_task *t, const struct gw_fault *fault);
+    struct gw_mcp *mcp; /* op_mcp.c */
     struct base_buf body;
     uint64_t begun_ns, sent_ns;
     char trace[17]; /* names the request in logs and error bodies */
@@ -61,7 +66,7 @@ extern const struct gw_task_ops gw_op_execute, gw_op_execution_get, gw_op_execut
 extern const struct gw_task_ops gw_op_execution_cancel, gw_op_files_list, gw_op_file_upload;
 extern const struct gw_task_ops gw_op_file_stat, gw_op_file_content, gw_op_file_delete;
 extern const struct gw_task_ops gw_op_session_get, gw_op_session_delete, gw_op_sessions_list;
-extern const struct gw_task_ops gw_op_metadata;
+extern const struct gw_task_ops gw_op_metadata, gw_op_mcp, gw_op_mcp_fetch, gw_op_mcp_rotate;
 
 /* ---- answers ---- */
 
@@ -104,6 +109,10 @@ void gw_task_exec_id(const struct gw_task *t, const char *text, uint8_t id[PROTO
 
 /* operation-id and Operation-Location. */
 void gw_task_operation_fields(struct gw_task *t, const char *id);
+
+/* Where op_mcp.c keeps the calls that run; options of the API. */
+struct gw_mcp **gw_api_mcp_running(struct gw_api *api);
+const struct gw_api_options *gw_api_opt(const struct gw_api *api);
 
 struct ev_loop *gw_api_loop(const struct gw_api *api);
 struct gw_calls *gw_api_calls(const struct gw_api *api);

@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import tempfile
 
-POOLS = ("python:PythonLTS:1000", "shell:Shell:100", "node:NodeLTS:5", "tiny:PythonLTS:1", "custom:CustomContainer:1")
+POOLS = ("python:PythonLTS:1000:mcp", "shell:Shell:100:mcp", "node:NodeLTS:5", "tiny:PythonLTS:1", "custom:CustomContainer:1")
 CLUSTER_KEY = "00112233445566778899aabbccddeeff"
 
 
@@ -37,7 +37,7 @@ class Worker:
 
     def start(self):
         args = [self.system.bin / "echo_worker"]
-        for pool in POOLS:
+        for pool in self.system.pools:
             args += ["--pool", pool]
         if self.system.secure:
             args += ["--key", self.system.dir / f"{self.name}.curve", "--clients", self.system.dir / "clients"]
@@ -63,8 +63,8 @@ class Worker:
 class System:
     """secure: TLS, CURVE and tokens, with keys made by `warren keys` and `warren token`."""
 
-    def __init__(self, bin_dir, workers=1, secure=False, more=()):
-        self.bin, self.secure, self.more = pathlib.Path(bin_dir), secure, more
+    def __init__(self, bin_dir, workers=1, secure=False, more=(), pools=POOLS):
+        self.bin, self.secure, self.more, self.pools = pathlib.Path(bin_dir), secure, more, pools
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="warren-test-gw-"))
         if secure:
             self.make_keys(workers)

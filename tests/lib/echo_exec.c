@@ -325,6 +325,8 @@ void echo_exec_cancel(struct echo_exchange *x, const Warren__ExecCancel *q)
         return;
     }
     e->cancelled = true;
+    (void)printf("cancelled %s\n", e->done ? "late" : "running"); /* for who waits for it */
+    (void)fflush(stdout);
     ev_timer_stop(x->echo->loop, &e->timer);
     step(e);
     echo_end(x, WARREN__STATUS__STATUS_OK, "", "");

@@ -10,8 +10,8 @@
 #include "proto/base/rand.h"
 #include "proto/net/curve.h"
 
-/* usage: echo_worker [--ctl E] [--bulk E] [--key FILE --clients FILE] --pool NAME:TYPE:MAX ...
- * Prints the two endpoints on one line when it listens. SIGTERM ends it. */
+/* usage: echo_worker [--ctl E] [--bulk E] [--key FILE --clients FILE] --pool NAME:TYPE:MAX[:mcp]
+ * ... Prints the two endpoints on one line when it listens. SIGTERM ends it. */
 
 static const char manifest[] =
     "{\"python_version\":\"3.11.2\",\"node_version\":\"18.19.0\",\"ipython_version\":\"8.5.0\","
@@ -186,6 +186,7 @@ static void describe_pool(struct echo_exchange *x, struct echo_pool *pool)
     p.container_type = pool->type;
     p.sessions_max = pool->sessions_max;
     p.active = pool->sessions;
+    p.mcp_enabled = pool->mcp;
     p.image_manifest = (char *)(uintptr_t)manifest;
     p.created_ns = base_clock_real_ns();
     r.status = WARREN__STATUS__STATUS_OK;
@@ -333,6 +334,8 @@ static void add_pool(struct echo *e, const char *text)
         (void)fprintf(stderr, "bad pool '%s'\n", text);
         exit(2);
     }
+    size_t n = strlen(text);
+    p->mcp = n > 4 && strcmp(text + n - 4, ":mcp") == 0;
     e->pools_n++;
 }
 

@@ -15,6 +15,7 @@ struct echo_pool {
     char name[PROTO_POOL_NAME_MAX + 1];
     char type[32];
     unsigned sessions_max, sessions;
+    bool mcp;
 };
 
 struct echo_file {

@@ -1,0 +1,30 @@
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/base/err.h"
+#include "proto/ids.h"
+
+/* Keys of MCP endpoints, one per pool, in a folder that gateways and the command line share: a file
+ * POOL.mcp-key each. A file holds salted hashes, and the current key sealed (AES-256-GCM, bound to
+ * the pool) under a key derived from the cluster key: who steals the file alone learns nothing, and
+ * still a key can be fetched again, as the public service does. The cluster key lies elsewhere.
+ *
+ * After a rotation the old key is good for GW_MCP_KEY_OLD_S more. Changes are seen at the next
+ * check, whoever made them. Not for threads. */
+struct gw_mcp_keys;
+
+enum { GW_MCP_KEY_CHARS = 64, GW_MCP_KEY_OLD_S = 300 };
+
+int gw_mcp_keys_create(struct gw_mcp_keys **ret, const char *folder, const uint8_t cluster_key[16],
+    struct base_error *err);
+void gw_mcp_keys_destroy(struct gw_mcp_keys *k); /* accepts NULL */
+
+/* Is it a key of the pool? Takes as long for a wrong one as for a right one. now_s: seconds since
+ * 1970. */
+bool gw_mcp_keys_check(struct gw_mcp_keys *k, const char *pool, const char *key, int64_t now_s);
+
+/* The pool's key, made when there is none; with rotate a new one in its place. BASE_ECORRUPT: the
+ * file is damaged or was sealed under another cluster key (rotating replaces it). */
+int gw_mcp_keys_fetch(struct gw_mcp_keys *k, const char *pool, bool rotate, int64_t now_s,
+    char ret[GW_MCP_KEY_CHARS + 1], struct base_error *err);

@@ -1,0 +1,413 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gateway/core/mcp.h"
+#include "gateway/core/sse.h"
+#include "gateway/io/exec.h"
+#include "gateway/io/exec_body.h"
+#include "gateway/io/mcp.h"
+#include "gateway/io/mcp_keys.h"
+#include "proto/base/clock.h"
+#include "proto/base/hash.h"
+#include "proto/base/rand.h"
+#include "proto/base/text.h"
+
+/* POST /mcp: one message in, one answer out, as JSON or, when progress is wanted, as a stream. What
+ * a message means is decided in core/mcp; code runs as for POST /executions. Also the two actions
+ * that hand out the pool's key. */
+
+#define KEEPALIVE_S 15.
+
+enum { SESSION_ID_CHARS = 48 }; /* 16 random bytes and their mark under the cluster key */
+
+struct gw_mcp {
+    struct gw_mcp *next, *prev; /* calls that run, of all pools */
+    struct gw_task *t;
+    struct gw_mcp_message m; /* its views are into t->body */
+    char session[SESSION_ID_CHARS + 1];
+    ev_timer keepalive;
+    unsigned long progress;
+    bool runs, streams, settled;
+};
+
+/* ---- who may ---- */
+
+bool gw_mcp_admit(struct gw_task *t, int64_t now_s, struct gw_fault *f)
+{
+    const struct gw_api_options *opt = gw_api_opt(t->api);
+    const struct gw_request *r = gw_exchange_request(t->x);
+    const char *key = gw_http_field(r, "x-ms-apikey");
+    bool open = opt->auth == NULL && key == NULL;
+    if (!gw_mcp_origin_ok(r->host, gw_http_field(r, "origin"), opt->local)) {
+        GW_FAULT(f, 403, "Forbidden", "Pages of this origin may not call the gateway.");
+        return false;
+    }
+    bool good = key != NULL && opt->mcp_keys != NULL && t->route.pool[0] != '\0' &&
+                gw_mcp_keys_check(opt->mcp_keys, t->route.pool, key, now_s);
+    if (!good && !open) {
+        GW_FAULT(f, 401, "Unauthorized", "The header x-ms-apikey must have the pool's key.");
+        return false;
+    }
+    (void)base_text_copy(t->who.subject, sizeof t->who.subject, good ? "mcp-key" : "");
+    return true;
+}
+
+/* ---- session ids: only to know whose request a cancellation means ---- */
+
+static uint64_t mark(const struct gw_task *t, const char *random)
+{
+    char text[32 + sizeof t->route.pool];
+    size_t pool_n = strlen(t->route.pool);
+    memcpy(text, random, 32);
+    memcpy(text + 32, t->route.pool, pool_n);
+    return base_hash_sip24(gw_api_opt(t->api)->cluster_key, text, 32 + pool_n);
+}
+
+static void make_session(const struct gw_task *t, char id[SESSION_ID_CHARS + 1])
+{
+    uint8_t random[16];
+    base_rand_bytes(random, sizeof random);
+    base_text_hex(random, sizeof random, id);
+    uint64_t m = mark(t, id);
+    base_text_hex(&m, sizeof m, id + 32);
+}
+
+static bool session_ok(const struct gw_task *t, const char *id)
+{
+    char want[17];
+    if (strlen(id) != SESSION_ID_CHARS) {
+        return false;
+    }
+    uint64_t m = mark(t, id);
+    base_text_hex(&m, sizeof m, want);
+    return strcmp(want, id + 32) == 0;
+}
+
+/* ---- answers ---- */
+
+static bool stream_begin(struct gw_mcp *p)
+{
+    struct gw_task *t = p->t;
+    const char *accept = gw_http_field(gw_exchange_request(t->x), "accept");
+    if (p->m.token.n == 0 || (accept != NULL && !gw_http_list_has(accept, "text/event-stream") &&
+                                 !gw_http_list_has(accept, "*/*"))) {
+        return false;
+    }
+    gw_fields_add(&t->fields, "content-type", "text/event-stream");
+    gw_fields_add(&t->fields, "cache-control", "no-cache");
+    gw_fields_add(&t->fields, "x-accel-buffering", "no");
+    gw_task_respond(t, 200, -1);
+    ev_timer_start(gw_api_loop(t->api), &p->keepalive);
+    p->streams = true;
+    return true;
+}
+
+/* The message that ends the exchange. rc: of writing it. */
+static void settle(struct gw_mcp *p, int status, int rc, const struct base_buf *json)
+{
+    struct gw_task *t = p->t;
+    struct base_buf b = {0};
+    p->settled = true;
+    if (!p->streams) {
+        t->failed = NULL;
+        if (rc < 0) {
+            gw_task_out_of_memory(t);
+        } else {
+            gw_task_answer(t, status, json);
+        }
+        return;
+    }
+    ev_timer_stop(gw_api_loop(t->api), &p->keepalive);
+    if (rc == 0 && gw_mcp_sse(base_buf_data(json), base_buf_size(json), &b) == 0) {
+        (void)gw_exchange_write(t->x, base_buf_data(&b), base_buf_size(&b));
+        gw_exchange_end(t->x);
+    } else {
+        gw_exchange_abort(t->x);
+    }
+    base_buf_deinit(&b);
+}
+
+static void on_fault(struct gw_task *t, const struct gw_fault *f)
+{
+    struct gw_mcp *p = t->mcp;
+    struct base_buf b = {0};
+    char text[sizeof f->text.text + 120];
+    (void)snprintf(text, sizeof text, "%s: %s", f->code, f->text.text);
+    if (f->retry_after_s > 0) {
+        size_t n = strlen(text);
+        (void)snprintf(text + n, sizeof text - n, " Try again in %u s.", f->retry_after_s);
+    }
+    int rc = gw_mcp_tool_error(&p->m, text, &b);
+    settle(p, 200, rc, &b);
+    base_buf_deinit(&b);
+}
+
+static void on_keepalive(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    (void)loop;
+    (void)revents;
+    struct gw_mcp *p = w->data;
+    struct base_buf b = {0};
+    if (gw_sse_keepalive(&b) == 0) {
+        (void)gw_exchange_write(p->t->x, base_buf_data(&b), base_buf_size(&b));
+    }
+    base_buf_deinit(&b);
+}
+
+/* ---- a tool that runs code ---- */
+
+static bool on_event(struct gw_task *t, const struct gw_event *e)
+{
+    struct gw_mcp *p = t->mcp;
+    struct base_buf json = {0}, b = {0};
+    size_t pending = 0;
+    if (!p->streams) {
+        return true;
+    }
+    if (gw_mcp_progress(&p->m, p->progress + 1, e, &json) == 0 && base_buf_size(&json) > 0 &&
+        gw_mcp_sse(base_buf_data(&json), base_buf_size(&json), &b) == 0) {
+        p->progress++;
+        pending = gw_exchange_write(t->x, base_buf_data(&b), base_buf_size(&b));
+    }
+    base_buf_deinit(&json);
+    base_buf_deinit(&b);
+    return pending < GW_EXCHANGE_OUT_HIGH;
+}
+
+static void on_done(struct gw_task *t, const struct gw_outcome *o)
+{
+    struct gw_mcp *p = t->mcp;
+    struct base_buf b = {0};
+    int rc = gw_mcp_outcome(&p->m, o, &b);
+    settle(p, 200, rc, &b);
+    base_buf_deinit(&b);
+}
+
+static void run(struct gw_mcp *p)
+{
+    static const struct gw_exec_watch watch = {on_event, on_done};
+    struct gw_task *t = p->t;
+    struct base_buf body = {0};
+    struct gw_mcp **all = gw_api_mcp_running(t->api);
+    p->runs = true;
+    p->next = *all;
+    if (p->next != NULL) {
+        p->next->prev = p;
+    }
+    *all = p;
+    (void)proto_identifier_set(&t->route.id, p->m.environment, strlen(p->m.environment));
+    t->route.version = GW_VERSION_FLAT;
+    t->failed = on_fault;
+    (void)stream_begin(p);
+    if (gw_mcp_exec_body(&p->m, &body) < 0) {
+        gw_task_out_of_memory(t);
+    } else {
+        gw_exec_begin(t, base_buf_data(&body), base_buf_size(&body), &watch);
+    }
+    base_buf_deinit(&body);
+}
+
+static void launch(struct gw_mcp *p)
+{
+    uint8_t id[16];
+    char text[GW_WIRE_GUID_MAX];
+    struct base_buf b = {0};
+    base_rand_bytes(id, sizeof id);
+    id[6] = (uint8_t)((id[6] & 0x0f) | 0x40); /* UUID version 4 */
+    id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
+    gw_wire_guid(id, text);
+    int rc = gw_mcp_launched(&p->m, text, &b);
+    settle(p, 200, rc, &b);
+    base_buf_deinit(&b);
+}
+
+/* The client takes a request of its session back: its code is stopped, its answer says so. */
+static void cancel(struct gw_mcp *p)
+{
+    struct gw_mcp *other = *gw_api_mcp_running(p->t->api);
+    for (; other != NULL && p->session[0] != '\0'; other = other->next) {
+        if (strcmp(other->session, p->session) == 0 && other->m.id.n == p->m.id.n &&
+            memcmp(other->m.id.p, p->m.id.p, p->m.id.n) == 0) {
+            gw_exec_stop(other->t);
+        }
+    }
+}
+
+/* ---- a message ---- */
+
+static void not_enabled(struct gw_task *t, int status)
+{
+    struct gw_fault f;
+    GW_FAULT(&f, status, "SessionMCPServerNotEnabled", "The pool has no MCP server.");
+    gw_task_fail(t, &f);
+}
+
+static bool take_session(struct gw_mcp *p)
+{
+    const char *id = gw_http_field(gw_exchange_request(p->t->x), "mcp-session-id");
+    if (id == NULL || p->m.modern) {
+        return true;
+    }
+    if (session_ok(p->t, id)) {
+        return base_text_copy(p->session, sizeof p->session, id);
+    }
+    struct base_buf b = {0};
+    int rc = gw_mcp_error(&p->m, -32600, "There is no such session; initialize again.", &b);
+    settle(p, 404, rc, &b);
+    base_buf_deinit(&b);
+    return false;
+}
+
+static void accepted(struct gw_mcp *p)
+{
+    p->settled = true;
+    gw_task_respond(p->t, 202, 0);
+    gw_exchange_end(p->t->x);
+}
+
+static void answer(struct gw_mcp *p, int verdict, const struct base_buf *json)
+{
+    char session[SESSION_ID_CHARS + 1];
+    if (verdict < 0 || verdict == GW_MCP_ANSWERED) {
+        if (p->m.opens) {
+            make_session(p->t, session);
+            gw_fields_add(&p->t->fields, "mcp-session-id", "%s", session);
+        }
+        settle(p, p->m.status, verdict < 0 ? verdict : 0, json);
+    } else if (verdict == GW_MCP_CALL && p->m.tool == GW_MCP_LAUNCH) {
+        launch(p);
+    } else if (verdict == GW_MCP_CALL) {
+        run(p);
+    } else {
+        if (verdict == GW_MCP_CANCEL) {
+            cancel(p);
+        }
+        accepted(p);
+    }
+}
+
+static void on_pool(struct gw_task *t, enum gw_pool_kind kind)
+{
+    (void)kind;
+    if (!t->pool_mcp) {
+        not_enabled(t, 404);
+        return;
+    }
+    struct gw_mcp *p = calloc(1, sizeof *p);
+    if (p == NULL) {
+        gw_task_out_of_memory(t);
+        return;
+    }
+    t->mcp = p;
+    p->t = t;
+    ev_timer_init(&p->keepalive, on_keepalive, KEEPALIVE_S, KEEPALIVE_S);
+    p->keepalive.data = p;
+    const struct gw_request *r = gw_exchange_request(t->x);
+    struct gw_mcp_head head = {.version = gw_http_field(r, "mcp-protocol-version"),
+        .method = gw_http_field(r, "mcp-method"),
+        .name = gw_http_field(r, "mcp-name")};
+    struct base_buf json = {0};
+    int v = gw_mcp_read(base_buf_data(&t->body), base_buf_size(&t->body), &head, &p->m, &json);
+    if (p->m.opens || take_session(p)) {
+        answer(p, v, &json);
+    }
+    base_buf_deinit(&json);
+}
+
+static void start(struct gw_task *t)
+{
+    gw_task_pool(t, on_pool);
+}
+
+static void gone(struct gw_task *t)
+{
+    struct gw_mcp *p = t->mcp;
+    if (p == NULL) {
+        return;
+    }
+    ev_timer_stop(gw_api_loop(t->api), &p->keepalive);
+    if (p->runs) {
+        struct gw_mcp **all = gw_api_mcp_running(t->api);
+        *(p->prev == NULL ? all : &p->prev->next) = p->next;
+        if (p->next != NULL) {
+            p->next->prev = p->prev;
+        }
+    }
+    gw_exec_gone(t);
+    free(p);
+}
+
+/* The client went away: nobody will read what the code says. */
+static void leaving(struct gw_task *t)
+{
+    struct gw_mcp *p = t->mcp;
+    if (p != NULL && p->runs && !p->settled) {
+        gw_exec_stop(t);
+    }
+}
+
+static void drain(struct gw_task *t)
+{
+    gw_exec_drain(t);
+}
+
+const struct gw_task_ops gw_op_mcp = {.start = start,
+    .drain = drain,
+    .leaving = leaving,
+    .gone = gone,
+    .body_max = GW_EXEC_BODY_BYTES_MAX};
+
+/* ---- keys ---- */
+
+static void hand_out(struct gw_task *t, bool rotate)
+{
+    struct gw_fault f;
+    struct base_error err = {0};
+    struct base_buf b = {0};
+    char key[GW_MCP_KEY_CHARS + 1];
+    struct gw_mcp_keys *keys = gw_api_opt(t->api)->mcp_keys;
+    if (!t->pool_mcp || keys == NULL) {
+        not_enabled(t, 400);
+        return;
+    }
+    int64_t now_s = (int64_t)(base_clock_real_ns() / BASE_NS_PER_S);
+    if (gw_mcp_keys_fetch(keys, t->route.pool, rotate, now_s, key, &err) < 0) {
+        LOG_ERROR(gw_api_opt(t->api)->log, "mcp key of pool %s: %s", t->route.pool, err.text);
+        GW_FAULT(&f, 500, "InternalServerError", "The key cannot be read or written.");
+        gw_task_fail(t, &f);
+        return;
+    }
+    gw_fields_add(&t->fields, "cache-control", "no-store");
+    if (base_buf_printf(&b, "{\"apiKey\":\"%s\"}", key) < 0) {
+        gw_task_out_of_memory(t);
+    } else {
+        gw_task_answer(t, 200, &b);
+    }
+    base_buf_deinit(&b);
+}
+
+static void on_fetch(struct gw_task *t, enum gw_pool_kind kind)
+{
+    (void)kind;
+    hand_out(t, false);
+}
+
+static void on_rotate(struct gw_task *t, enum gw_pool_kind kind)
+{
+    (void)kind;
+    hand_out(t, true);
+}
+
+static void fetch_start(struct gw_task *t)
+{
+    gw_task_pool(t, on_fetch);
+}
+
+static void rotate_start(struct gw_task *t)
+{
+    gw_task_pool(t, on_rotate);
+}
+
+const struct gw_task_ops gw_op_mcp_fetch = {.start = fetch_start, .body_max = 64 << 10};
+const struct gw_task_ops gw_op_mcp_rotate = {.start = rotate_start, .body_max = 64 << 10};

@@ -1,0 +1,283 @@
+#!/usr/bin/env python3
+"""MCP: /mcp of a pool in both eras, its keys, progress and cancellation, before workers without microVMs."""
+import concurrent.futures
+import json
+import pathlib
+import shutil
+import sys
+import tempfile
+import uuid
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from gateway_system import System, eq, run_tests  # noqa: E402
+
+LONG = "/subscriptions/s-1/resourceGroups/rg/providers/Microsoft.App/sessionPools"
+V = "api-version=2025-10-02-preview"
+PY, SH = "runPythonCodeInRemoteEnvironment", "runShellCommandInRemoteEnvironment"
+META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
+
+
+def new_id():
+    return "id-" + uuid.uuid4().hex
+
+
+def ask(s, method, params=None, ident="1", headers=None, pool="python", path=None):
+    body = {"jsonrpc": "2.0", "method": method}
+    if ident is not None:
+        body["id"] = ident
+    if params is not None:
+        body["params"] = params
+    return s.request("POST", path or f"/pools/{pool}/mcp", body, headers)
+
+
+def call(s, tool, args, **more):
+    a = ask(s, "tools/call", {"name": tool, "arguments": args}, **more)
+    eq(a.status, 200)
+    return a.json["result"]
+
+
+def modern(s, method, params=None, headers=None, **more):
+    params = {**(params or {}), "_meta": META}
+    h = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": method}
+    if "name" in params:
+        h["Mcp-Name"] = params["name"]
+    return ask(s, method, params, headers={**h, **(headers or {})}, **more)
+
+
+# ---- legacy ----
+
+def test_bare_requests_without_handshake(s):
+    a = ask(s, "initialize")
+    eq((a.status, a.headers["content-type"]), (200, "application/json; charset=utf-8"))
+    r = a.json["result"]
+    eq((a.json["id"], r["protocolVersion"], r["serverInfo"]["name"]),
+       ("1", "2025-03-26", "Microsoft Container Apps MCP Server"))
+    eq((r["capabilities"]["tools"]["call"], r["capabilities"]["tools"]["list"]), (True, True))
+    tools = ask(s, "tools/list").json["result"]["tools"]
+    eq([t["name"] for t in tools], ["launchShell", SH, PY])
+    assert all("outputSchema" in t and t["inputSchema"]["type"] == "object" for t in tools)
+    eq(ask(s, "ping", ident=0).json, {"jsonrpc": "2.0", "id": 0, "result": {}})
+    eq(ask(s, "nope").json["error"]["code"], -32601)
+    eq(ask(s, "tools/list", path=f"{LONG}/python/mcp?{V}").status, 200)
+
+
+def test_transport(s):
+    for method in ("GET", "DELETE", "PUT"):
+        a = s.request(method, "/pools/python/mcp")
+        eq((a.status, a.headers["allow"]), (405, "POST"))
+    a = ask(s, "notifications/initialized", ident=None)
+    eq((a.status, a.body), (202, b""))
+    eq(s.request("POST", "/pools/python/mcp", "{").json["error"]["code"], -32700)
+    eq(s.request("POST", "/pools/python/mcp", "[]").status, 400)
+    eq(ask(s, "ping", headers={"Origin": "http://evil.example.com"}).status, 403)
+    eq(ask(s, "ping", headers={"Host": "evil.example.com"}).status, 403)
+    eq(ask(s, "ping", headers={"Origin": "http://localhost:3000"}).status, 200)
+    eq(ask(s, "ping", headers={"MCP-Protocol-Version": "1999-01-01"}).status, 400)
+    eq(ask(s, "ping", pool="nope").status, 404)
+    a = ask(s, "ping", pool="node")  # its switch is off
+    eq((a.status, a.code), (404, "SessionMCPServerNotEnabled"))
+    eq(s.request("GET", "/.well-known/oauth-protected-resource/pools/python/mcp").status, 404)
+
+
+def test_code_runs_in_the_session_that_rest_sees(s):
+    env = call(s, "launchShell", {})["structuredContent"]["environmentId"]
+    r = call(s, PY, {"environmentId": env, "pythonCode": "print('a')\nerr b\n1+2"})
+    out = r["structuredContent"]
+    eq((out["stdout"], out["stderr"], out["executionResult"], out["status"], r["isError"]),
+       ("a\n", "b", 3, "Succeeded", False))
+    eq(json.loads(r["content"][0]["text"]), out)
+    a = s.request("POST", f"/pools/python/executions?{V}&identifier={env}", {"code": "1+1"})
+    eq(a.headers["x-ms-new-allocation"], "false")  # the same session
+    eq(call(s, "launchPythonEnvironment", {})["content"][0]["type"], "text")
+
+
+def test_shell(s):
+    i = new_id()
+    r = call(s, SH, {"environmentId": i, "shellCommand": "echo hi"}, pool="shell")
+    eq((r["structuredContent"]["stdout"], r["structuredContent"]["exitCode"]), ("hi\n", 0))
+    r = call(s, SH, {"environmentId": i, "execCommandAndArgs": ["echo", "a", "b"]}, pool="shell")
+    eq(r["structuredContent"]["stdout"], "a b\n")
+    r = call(s, SH, {"environmentId": i, "shellCommand": "exit 3"}, pool="shell")
+    eq((r["structuredContent"]["exitCode"], r["isError"]), (3, True))
+    r = call(s, PY, {"environmentId": i, "pythonCode": "1"}, pool="shell")
+    assert r["isError"] and "SessionPropertiesMissing" in r["content"][0]["text"], r
+
+
+def test_failures_are_results(s):
+    r = call(s, PY, {"environmentId": new_id(), "pythonCode": "raise ValueError: no"})
+    eq((r["isError"], r["structuredContent"]["status"]), (True, "Failed"))
+    assert "Traceback" in r["structuredContent"]["stderr"] and "ValueError: no" in r["content"][0]["text"]
+    for code, word in (("timeout", "timed out"), ("oom", "aborted"), ("die", "aborted")):
+        r = call(s, PY, {"environmentId": new_id(), "pythonCode": code})
+        assert r["isError"] and word in r["structuredContent"]["stderr"], r
+    assert call(s, PY, {"environmentId": "1", "pythonCode": "1"})["isError"]
+    assert call(s, PY, {"environmentId": new_id()})["isError"]
+    eq(ask(s, "tools/call", {"name": "x"}).json["error"]["code"], -32602)
+
+
+def test_a_pool_that_is_full_is_an_error_of_the_tool(bin_dir):
+    s = System(bin_dir, pools=("tiny:PythonLTS:1:mcp",))
+    try:
+        assert not call(s, PY, {"environmentId": new_id(), "pythonCode": "1+1"}, pool="tiny")["isError"]
+        r = call(s, PY, {"environmentId": new_id(), "pythonCode": "1+1"}, pool="tiny")
+        assert r["isError"] and "PoolFull" in r["content"][0]["text"], r
+    finally:
+        eq(s.stop(), [0, 0])
+
+
+def test_images_are_blocks(s):
+    r = call(s, PY, {"environmentId": new_id(), "pythonCode": "png"})
+    eq([c["type"] for c in r["content"]], ["text", "image"])
+    eq((r["content"][1]["mimeType"], r["content"][1]["data"][:6]), ("image/png", "iVBORw"))
+    assert "iVBORw" not in r["content"][0]["text"]  # not twice
+
+
+# ---- modern ----
+
+def test_the_stateless_revision(s):
+    r = modern(s, "server/discover").json["result"]
+    eq((r["supportedVersions"], r["resultType"]), (["2026-07-28"], "complete"))
+    r = modern(s, "tools/list", ident="a").json["result"]
+    assert r["ttlMs"] >= 0 and r["cacheScope"] in ("public", "private") and len(r["tools"]) == 3
+    args = {"name": PY, "arguments": {"environmentId": new_id(), "pythonCode": "1+1"}}
+    r = modern(s, "tools/call", args).json["result"]
+    eq((r["resultType"], r["structuredContent"]["executionResult"]), ("complete", 2))
+    for method in ("initialize", "ping", "logging/setLevel"):
+        a = modern(s, method)
+        eq((a.status, a.json["error"]["code"]), (404, -32601))
+    for headers in ({"Mcp-Method": "x"}, {"Mcp-Name": "x"}, {"MCP-Protocol-Version": "2025-11-25"}):
+        a = modern(s, "tools/call", args, headers=headers)
+        eq((a.status, a.json["error"]["code"]), (400, -32020))
+    eq(s.request("DELETE", "/pools/python/mcp", headers={"Mcp-Session-Id": "x"}).status, 405)
+
+
+# ---- progress, cancellation ----
+
+def open_stream(s, code, env, ident=7, token="tok", headers=None):
+    c = s.connect()
+    body = {"jsonrpc": "2.0", "id": ident, "method": "tools/call", "params": {
+        "name": PY, "arguments": {"environmentId": env, "pythonCode": code}, "_meta": {"progressToken": token}}}
+    c.request("POST", "/pools/python/mcp", json.dumps(body),
+              {"Accept": "application/json, text/event-stream", **(headers or {})})
+    r = c.getresponse()
+    eq((r.status, r.headers["content-type"]), (200, "text/event-stream"))
+    return c, r
+
+
+def messages(r):
+    for line in r:
+        if line.startswith(b"data: "):
+            yield json.loads(line[6:])
+
+
+def test_output_comes_as_progress(s):
+    c, r = open_stream(s, "print('one')\nsleep 50\nprint('two')\n1+1", new_id())
+    got = list(messages(r))
+    c.close()
+    progress, last = got[:-1], got[-1]
+    assert all(m["method"] == "notifications/progress" and m["params"]["progressToken"] == "tok" for m in progress)
+    eq("".join(m["params"]["message"] for m in progress), "one\ntwo\n")
+    numbers = [m["params"]["progress"] for m in progress]
+    eq(numbers, sorted(set(numbers)))
+    eq((last["id"], last["result"]["structuredContent"]["stdout"]), (7, "one\ntwo\n"))
+
+
+def test_much_output_does_not_stall(s):
+    c, r = open_stream(s, "big 1000000", new_id(), token=3)
+    got = list(messages(r))
+    c.close()
+    eq(sum(len(m["params"]["message"]) for m in got[:-1]), 1000000)
+    eq(len(got[-1]["result"]["structuredContent"]["stdout"]), 1000000)
+
+
+def test_cancellation_stops_the_code(s):
+    session = ask(s, "initialize").headers["mcp-session-id"]
+    other = ask(s, "initialize").headers["mcp-session-id"]
+    c, r = open_stream(s, "print('up')\nsleep 600000\nprint('late')", new_id(), headers={"Mcp-Session-Id": session})
+    stream = messages(r)
+    eq(next(stream)["params"]["message"], "up")
+    cancel = lambda session, ident: ask(s, "notifications/cancelled", {"requestId": ident}, ident=None,
+                                        headers={"Mcp-Session-Id": session}).status
+    eq((cancel(other, 7), cancel(session, 8), cancel(session, "7")), (202, 202, 202))  # none of these is it
+    eq(cancel(session, 7), 202)
+    last = [m for m in stream if "id" in m][0]["result"]
+    eq((last["isError"], last["structuredContent"]["status"]), (True, "Canceled"))
+    c.close()
+    eq(ask(s, "ping", headers={"Mcp-Session-Id": "0" * 48}).status, 404)
+    eq(ask(s, "ping", headers={"Mcp-Session-Id": session}).status, 200)
+
+
+def test_a_closed_connection_stops_the_code(bin_dir):
+    s = System(bin_dir)
+    try:
+        c, r = open_stream(s, "print('up')\nsleep 600000", new_id())
+        eq(next(messages(r))["params"]["message"], "up")
+        r.close()
+        c.close()
+        line = s.workers[0].process.stdout.readline()  # comes when the worker was told to stop it
+        eq(line, "cancelled running\n")
+    finally:
+        eq(s.stop(), [0, 0])
+
+
+def test_many_clients_at_once(s):
+    def work(n):
+        env = new_id()
+        for i in range(25):
+            r = call(s, PY, {"environmentId": env, "pythonCode": f"{n}+{i}"}, ident=i)
+            eq(r["structuredContent"]["executionResult"], n + i)
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        list(pool.map(work, range(20)))
+
+
+# ---- keys ----
+
+def test_keys(bin_dir):
+    folder = tempfile.mkdtemp(prefix="warren-test-mcp-")
+    s = System(bin_dir, secure=True, more=(f"mcp_keys: {folder}/mcp",))
+    try:
+        bearer = lambda **c: {"authorization": "Bearer " + s.token(**c)}
+        admin = bearer(roles=["Contributor"])
+        post = lambda action, headers: s.request("POST", f"{LONG}/python/{action}?{V}", "", headers)
+        with_key = lambda key, **more: ask(s, "ping", headers={"x-ms-apikey": key}, **more)
+        eq(post("fetchMcpServerCredentials", {}).status, 401)
+        eq(post("fetchMcpServerCredentials", bearer()).status, 403)  # an executor's token is not enough
+        key = post("fetchMCPServerCredentials", admin).json["apiKey"]
+        eq(post("fetchMcpServerCredentials", admin).json, {"apiKey": key})
+        eq(s.request("POST", f"{LONG}/node/fetchMcpServerCredentials?{V}", "", admin).code, "SessionMCPServerNotEnabled")
+        eq((with_key(key).status, with_key(key, path=f"{LONG}/python/mcp").status), (200, 200))
+        for headers in ({}, {"x-ms-apikey": "x"}, {"x-ms-apikey": key[:-1]}, {"x-ms-apikey": key[:-1] + "x"}, admin):
+            a = ask(s, "ping", headers=headers)
+            eq((a.status, "www-authenticate" in a.headers, a.code), (401, False, "Unauthorized"))
+        eq(s.request("GET", "/pools/python/mcp").status, 401)
+        eq(s.request("GET", "/pools/python/mcp", headers={"x-ms-apikey": key}).status, 405)
+        eq(with_key(key, pool="shell").status, 401)  # of one pool only
+        eq(s.request("GET", f"/pools/python/session?{V}&identifier=abcd", headers={"x-ms-apikey": key}).status, 401)
+        second = post("rotateMcpServerCredentials", admin).json["apiKey"]
+        eq((with_key(second).status, with_key(key).status), (200, 200))  # the old one lives on for a while
+        third = post("regenerateCredentials", admin).json["apiKey"]
+        eq((with_key(third).status, with_key(second).status, with_key(key).status), (200, 200, 401))
+        for f in pathlib.Path(folder).rglob("*"):
+            assert f.is_dir() or (f.stat().st_mode & 0o77 == 0 and third not in f.read_text()), f
+        assert key not in s.log() and third not in s.log()
+    finally:
+        codes = s.stop()
+        shutil.rmtree(folder)
+    eq(codes, [0, 0])
+
+
+def main():
+    bin_dir = sys.argv[1]
+    plain = System(bin_dir)
+    bad = run_tests(globals(), s=plain, bin_dir=bin_dir)
+    if bad:
+        print(plain.log()[-3000:])
+    codes = plain.stop()
+    if any(codes):
+        print("FAILED: exit codes", codes)
+        bad += 1
+    return bad != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "gateway/io/mcp_keys.h"
+#include "tests/lib/check.h"
+
+static const uint8_t cluster[16] = {1, 2, 3}, other[16] = {4};
+static char folder[64], path[128];
+enum { NOW = 1000000 };
+
+static struct gw_mcp_keys *open_keys(const uint8_t key[16])
+{
+    struct gw_mcp_keys *k = NULL;
+    CHECK_EQ(gw_mcp_keys_create(&k, folder, key, NULL), 0);
+    return k;
+}
+
+static struct gw_mcp_keys *begin(void)
+{
+    (void)strcpy(folder, "/tmp/warren-test-keys-XXXXXX");
+    CHECK(mkdtemp(folder) != NULL);
+    (void)snprintf(path, sizeof path, "%s/python.mcp-key", folder);
+    return open_keys(cluster);
+}
+
+static void end(struct gw_mcp_keys *k)
+{
+    char lock[128];
+    gw_mcp_keys_destroy(k);
+    (void)snprintf(lock, sizeof lock, "%s/lock", folder);
+    (void)unlink(path);
+    (void)unlink(lock);
+    CHECK_EQ(rmdir(folder), 0); /* nothing else is left behind */
+}
+
+TEST(a_key_is_made_once_and_only_it_is_taken)
+{
+    struct gw_mcp_keys *k = begin();
+    char a[65], b[65];
+    CHECK(!gw_mcp_keys_check(k, "python", "", NOW));
+    CHECK_EQ(gw_mcp_keys_fetch(k, "python", false, NOW, a, NULL), 0);
+    CHECK_EQ(gw_mcp_keys_fetch(k, "python", false, NOW, b, NULL), 0);
+    CHECK(strlen(a) == 64 && strcmp(a, b) == 0);
+    CHECK(gw_mcp_keys_check(k, "python", a, NOW));
+    CHECK(!gw_mcp_keys_check(k, "shell", a, NOW));
+    b[63] = b[63] == '0' ? '1' : '0';
+    CHECK(!gw_mcp_keys_check(k, "python", b, NOW));
+    b[63] = '\0';
+    CHECK(!gw_mcp_keys_check(k, "python", b, NOW));
+    CHECK(!gw_mcp_keys_check(k, "python", "", NOW));
+    end(k);
+}
+
+TEST(after_a_rotation_the_old_key_lives_five_minutes_and_is_then_void)
+{
+    struct gw_mcp_keys *k = begin(), *elsewhere = open_keys(cluster);
+    char a[65], b[65], c[65];
+    CHECK_EQ(gw_mcp_keys_fetch(k, "python", false, NOW, a, NULL), 0);
+    CHECK(gw_mcp_keys_check(elsewhere, "python", a, NOW)); /* another gateway has read the file */
+    CHECK_EQ(gw_mcp_keys_fetch(k, "python", true, NOW, b, NULL), 0);
+    CHECK(strcmp(a, b) != 0);
+    CHECK(gw_mcp_keys_check(elsewhere, "python", b, NOW));
+    CHECK(gw_mcp_keys_check(elsewhere, "python", a, NOW + GW_MCP_KEY_OLD_S - 1));
+    CHECK(!gw_mcp_keys_check(elsewhere, "python", a, NOW + GW_MCP_KEY_OLD_S));
+    CHECK_EQ(gw_mcp_keys_fetch(k, "python", true, NOW, c, NULL), 0);
+    CHECK(!gw_mcp_keys_check(k, "python", a, NOW)); /* two rotations: gone at once */
+    CHECK(gw_mcp_keys_check(k, "python", b, NOW) && gw_mcp_keys_check(k, "python", c, NOW));
+    gw_mcp_keys_destroy(elsewhere);
+    end(k);
+}
+
+TEST(the_file_alone_reveals_no_key)
+{
+    struct gw_mcp_keys *k = begin(), *thief = open_keys(other);
+    char a[65], b[65], text[2048];
+    CHECK_EQ(gw_mcp_keys_fetch(k, "python", false, NOW, a, NULL), 0);
+    FILE *f = fopen(path, "r");
+    CHECK(f != NULL);
+    size_t n = f == NULL ? 0 : fread(text, 1, sizeof text - 1, f);
+    text[n] = '\0';
+    if (f != NULL) {
+        (void)fclose(f);
+    }
+    CHECK(n > 200 && strstr(text, a) == NULL);
+    CHECK_EQ(gw_mcp_keys_fetch(thief, "python", false, NOW, b, NULL), BASE_ECORRUPT);
+    gw_mcp_keys_destroy(thief);
+    end(k);
+}
+
+TEST(a_damaged_file_takes_no_key_and_a_rotation_heals_it)
+{
+    struct gw_mcp_keys *k = begin();
+    char a[65];
+    FILE *f = fopen(path, "w");
+    CHECK(f != NULL && fputs("warren-mcp-key 1\nnow 00 00 0\n", f) >= 0 && fclose(f) == 0);
+    CHECK_EQ(gw_mcp_keys_fetch(k, "python", false, NOW, a, NULL), BASE_ECORRUPT);
+    CHECK_EQ(gw_mcp_keys_fetch(k, "python", true, NOW, a, NULL), 0);
+    CHECK(gw_mcp_keys_check(k, "python", a, NOW));
+    end(k);
+}
