@@ -11,9 +11,9 @@
 #include "gateway/io/api.h"
 #include "gateway/io/auth.h"
 #include "gateway/io/config.h"
-#include "gateway/io/mcp_keys.h"
 #include "gateway/io/server.h"
 #include "gateway/io/tls.h"
+#include "gateway/keys/mcp_keys.h"
 #include "proto/base/buf.h"
 
 /* warren-gateway: reads its configuration, listens, and stops when it is told to. */

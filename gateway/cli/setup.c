@@ -335,6 +335,7 @@ static int write_gateway(
     yaml_state(&y, s, "curve_secret", "keys/gateway-" CLI_GATEWAY_NAME ".curve");
     yaml_state(&y, s, "cluster_key", "keys/cluster.key");
     yaml_state(&y, s, "jwks", "keys/token.jwks");
+    yaml_state(&y, s, "mcp_keys", "mcp");
     yaml_text(&y, "issuer", "warren");
     yaml_raw(&y, "audiences", "[\"https://dynamicsessions.io\", \"https://acasessions.io\"]");
     yaml_raw(&y, "insecure", o->insecure ? "true" : "false");

@@ -7,7 +7,7 @@
 #include "gateway/io/exec.h"
 #include "gateway/io/exec_body.h"
 #include "gateway/io/mcp.h"
-#include "gateway/io/mcp_keys.h"
+#include "gateway/keys/mcp_keys.h"
 #include "proto/base/clock.h"
 #include "proto/base/hash.h"
 #include "proto/base/rand.h"

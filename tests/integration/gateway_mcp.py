@@ -4,12 +4,13 @@ import concurrent.futures
 import json
 import pathlib
 import shutil
+import subprocess
 import sys
 import tempfile
 import uuid
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from gateway_system import System, eq, run_tests  # noqa: E402
+from gateway_system import CLUSTER_KEY, System, eq, run_tests  # noqa: E402
 
 LONG = "/subscriptions/s-1/resourceGroups/rg/providers/Microsoft.App/sessionPools"
 V = "api-version=2025-10-02-preview"
@@ -235,6 +236,10 @@ def test_many_clients_at_once(s):
 def test_keys(bin_dir):
     folder = tempfile.mkdtemp(prefix="warren-test-mcp-")
     s = System(bin_dir, secure=True, more=(f"mcp_keys: {folder}/mcp",))
+    (pathlib.Path(folder) / "keys").mkdir()
+    (pathlib.Path(folder) / "keys/cluster.key").write_text(CLUSTER_KEY + "\n")
+    cli = lambda *more: subprocess.run([f"{bin_dir}/warren", "pool", "mcp-key", "--state-dir", folder, "--pool", "python", *more],
+                                       check=True, capture_output=True, text=True).stdout.strip()
     try:
         bearer = lambda **c: {"authorization": "Bearer " + s.token(**c)}
         admin = bearer(roles=["Contributor"])
@@ -257,8 +262,11 @@ def test_keys(bin_dir):
         eq((with_key(second).status, with_key(key).status), (200, 200))  # the old one lives on for a while
         third = post("regenerateCredentials", admin).json["apiKey"]
         eq((with_key(third).status, with_key(second).status, with_key(key).status), (200, 200, 401))
+        eq((cli(), json.loads(cli("--json"))["apiKey"]), (third, third))
+        fourth = cli("--rotate")
+        eq((with_key(fourth).status, with_key(third).status, with_key(second).status), (200, 200, 401))
         for f in pathlib.Path(folder).rglob("*"):
-            assert f.is_dir() or (f.stat().st_mode & 0o77 == 0 and third not in f.read_text()), f
+            assert f.is_dir() or (f.stat().st_mode & 0o77 == 0 and fourth not in f.read_text()) or f.name == "cluster.key", f
         assert key not in s.log() and third not in s.log()
     finally:
         codes = s.stop()

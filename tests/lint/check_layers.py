@@ -25,9 +25,10 @@ ALLOW = {  # folder: what it may include
     "worker": SCHED | {"scheduler/io", "scheduler/wire", "worker/core", "worker/wire", "worker/io", "worker/jail", "proto/net"},
     "gateway/core": SCHED | {"gateway/core"},
     "gateway/wire": SCHED | {"gateway/core", "gateway/wire"},
-    "gateway/io": SCHED | {"scheduler/io", "scheduler/wire", "gateway/core", "gateway/wire", "gateway/io", "proto/net"},
-    "gateway/cli": BASE | {"gateway/cli", "proto/net"},
-    "gateway": SCHED | {"scheduler/io", "scheduler/wire", "gateway/core", "gateway/wire", "gateway/io", "proto/net"},
+    "gateway/keys": BASE | {"gateway/keys"},
+    "gateway/io": SCHED | {"gateway/keys", "scheduler/io", "scheduler/wire", "gateway/core", "gateway/wire", "gateway/io", "proto/net"},
+    "gateway/cli": BASE | {"gateway/cli", "gateway/keys", "proto/net"},
+    "gateway": SCHED | {"gateway/keys", "scheduler/io", "scheduler/wire", "gateway/core", "gateway/wire", "gateway/io", "proto/net"},
     "tests": {"*"},
     "bench": {"*"},
 }

@@ -3,7 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "gateway/io/mcp_keys.h"
+#include "gateway/keys/mcp_keys.h"
 #include "tests/lib/check.h"
 
 static const uint8_t cluster[16] = {1, 2, 3}, other[16] = {4};

@@ -1,4 +1,4 @@
-#include "gateway/io/mcp_keys.h"
+#include "gateway/keys/mcp_keys.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -265,12 +265,18 @@ int gw_mcp_keys_fetch(struct gw_mcp_keys *k, const char *pool, bool rotate, int6
     char path[PATH_CHARS_MAX];
     struct entry e = {.now = {.until_s = -1}};
     CLEANUP(base_closep) int fd = -1;
-    int rc = lock(k, &fd, err);
-    rc = rc < 0 ? rc : path_of(k, pool, ".mcp-key", path);
+    int rc = path_of(k, pool, ".mcp-key", path);
     if (rc < 0) {
-        return rc;
+        return base_fail(err, rc, "the path of the key folder is too long");
     }
-    rc = read_file(path, &e, err);
+    rc = rotate ? BASE_ENOTFOUND : read_file(path, &e, err); /* only who writes needs the lock */
+    if (rc == BASE_ENOTFOUND) {
+        rc = lock(k, &fd, err);
+        if (rc < 0) {
+            return rc;
+        }
+        rc = read_file(path, &e, err); /* somebody may have been faster */
+    }
     (void)base_text_copy(e.pool, sizeof e.pool, pool);
     if (rc == BASE_ECORRUPT && rotate) { /* what cannot be read is not kept */
         e.now.until_s = -1;
