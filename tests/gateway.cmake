@@ -39,6 +39,10 @@ warren_gateway_script(gateway_http)
 warren_gateway_script(gateway_api)
 warren_gateway_script(gateway_mcp)
 warren_gateway_script(test_clients)
+add_test(NAME integration.mcp_sdk
+  COMMAND python3 ${CMAKE_SOURCE_DIR}/tests/integration/mcp_sdk.py $<TARGET_FILE_DIR:http_probe>
+  ${CMAKE_BINARY_DIR}/npm)
+set_tests_properties(integration.mcp_sdk PROPERTIES LABELS integration SKIP_RETURN_CODE 77)
 # The same clients before real microVMs; skipped without root or a guest image.
 add_test(NAME integration.test_clients_real
   COMMAND python3 ${CMAKE_SOURCE_DIR}/tests/integration/test_clients.py $<TARGET_FILE_DIR:http_probe> --real)

@@ -250,3 +250,17 @@ TEST(an_empty_or_absent_file)
     CHECK_EQ(worker_config_parse("# nothing\n", 10, &c, &err), BASE_EINVAL);
     CHECK_EQ(worker_config_load("/nonexistent.yaml", &c, &err), -ENOENT);
 }
+
+TEST(the_mcp_switch_of_a_pool_in_any_case)
+{
+    struct worker_pool_file f = parsed("{\"name\":\"python\",\"properties\":{}}");
+    CHECK(!f.mcp);
+    worker_pool_file_deinit(&f);
+    f = parsed("{\"name\":\"python\",\"properties\":{\"mcPServerSettings\":{"
+               "\"isMCpServerEnabled\":true,\"mcpServerEndpoint\":null}}}");
+    CHECK(f.mcp && base_buf_size(&f.warnings) == 0);
+    worker_pool_file_deinit(&f);
+    refused("{\"name\":\"python\",\"properties\":{\"mcpServerSettings\":{"
+            "\"isMcpServerEnabled\":\"yes\"}}}",
+        "properties.mcpServerSettings.isMcpServerEnabled");
+}
