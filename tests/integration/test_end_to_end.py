@@ -471,7 +471,7 @@ class HostileCode(Base):
 
 
 FIRST_VALUES = """
-import os, random, uuid, subprocess, json
+import os, random, ssl, uuid, subprocess, json
 import numpy as np
 values = {
     'os.urandom': os.urandom(16).hex(),
@@ -479,6 +479,8 @@ values = {
     'uuid4': str(uuid.uuid4()),
     'default_rng': float(np.random.default_rng().random()),
     'numpy global': float(np.random.random()),
+    'ssl.RAND_bytes': ssl.RAND_bytes(16).hex(),
+    'random.gauss': random.gauss(0, 1),
     'machine id': open('/etc/machine-id').read().strip(),
     'boot id': open('/proc/sys/kernel/random/uuid').read().strip(),
 }

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,6 +116,11 @@ static int serve_test(int argc, char **argv)
     c->state_dir = c->state_dir == NULL ? c->data_dir : c->state_dir;
     c->home_dir = c->state_dir;
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* as PID 1 has it */
+    if (fcntl(agent.ctl_fd, F_SETFD, FD_CLOEXEC) != 0 ||
+        fcntl(agent.bulk_fd, F_SETFD, FD_CLOEXEC) != 0) {
+        LOG_ERROR(&agent.log, "no such descriptor: %s", strerror(errno));
+        return 1;
+    }
     int rc = agent_init(&agent);
     if (rc != 0) {
         LOG_ERROR(&agent.log, "the agent cannot run: %s", strerror(-rc));
