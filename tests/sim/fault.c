@@ -15,13 +15,13 @@ static void down(struct sim *s, struct sim_node *n, const struct sim_fault *f)
  */
 static void crash_host(struct sim *s, struct sim_node *n, bool relinquish)
 {
-    uint32_t old = n->inc;
+    uint32_t old = n->inc - n->left; /* a worker that left has counted already */
     sim_vm_kill_all(s, n, false);
     sim_rows_clear(n->rows);
     n->page = (struct sched_fx_page){0};
     n->page_gen++;
     n->frozen = true;
-    n->inc += n->left ? 0 : 1; /* a worker that left has counted already */
+    n->inc = old + 1;
     n->left = false;
     n->draining = false;
     s->stat.crashes++;
