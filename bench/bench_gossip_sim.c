@@ -175,6 +175,39 @@ static void print_traffic(uint32_t n)
         n, rivals[0].name, bytes, packets, (double)period_ms / 1000, right);
 }
 
+/* All nodes start at once and know nothing but three addresses. */
+static bool join(uint32_t n, uint64_t seed, double *ret_s, double ret_bytes[2])
+{
+    struct swim_sim_cfg c = cfg_of(&rivals[0], n, seed);
+    c.warm = false;
+    struct swim_sim *sim = swim_sim_create(&c);
+    bool settled = false;
+    while (!settled && swim_sim_now(sim) < 60 * (uint64_t)S) {
+        must(swim_sim_run(sim, swim_sim_now(sim) + S / 20));
+        settled = swim_sim_settled(sim);
+    }
+    *ret_s = (double)swim_sim_now(sim) / S;
+    ret_bytes[0] += (double)swim_sim_stats(sim)->bytes / n;
+    ret_bytes[1] += (double)swim_sim_stats(sim)->ctl_bytes / n;
+    swim_sim_destroy(sim);
+    return settled;
+}
+
+static bool print_join(uint32_t n)
+{
+    double took[8], bytes[2] = {0};
+    size_t runs = n < 1000 ? 8 : 3, known = 0;
+    for (size_t k = 0; k < runs; k++) {
+        known += join(n, 11 + k, &took[k], bytes);
+    }
+    bench_sort(took, runs);
+    printf("join   n=%-6u warren      all at once, everybody knows everybody after p50 %.2f p99 "
+           "%.2f s (%zu of %zu within 60 s), %.0f bytes of datagrams, %.0f of tables per node\n",
+        n, bench_quantile(took, runs, 0.5), bench_quantile(took, runs, 0.99), known, runs,
+        bytes[0] / (double)runs, bytes[1] / (double)runs);
+    return known == runs;
+}
+
 /* Loss for all, or stalls of some; healthy nodes that healthy nodes declare dead. */
 static uint64_t false_positives(const struct rival *r, uint32_t n, uint32_t loss_ppm,
     uint32_t stalled, enum swim_sim_stall kind, uint64_t *ret_bytes)
@@ -257,6 +290,7 @@ int main(int argc, char **argv)
         printf("detect n=%-6u known by all, memberlist / warren: %.2f\n", z.n, known[1] / known[0]);
         ok = ok && known[0] * 2 <= known[1] && false_dead[0] <= false_dead[1];
         print_traffic(z.n);
+        ok = (z.n > 1000 || print_join(z.n)) && ok;
         if (z.n == 100 || (z.n == 1000 && !quick)) {
             ok = print_false(z.n, quick) && ok;
         }
