@@ -1,10 +1,14 @@
 # The simulator and what runs in it.
 set(SIM_SOURCES sim/bus.c sim/check.c sim/fault.c sim/load.c sim/main.c sim/schedule.c sim/shrink.c
   sim/store.c sim/trace.c sim/vm.c sim/world.c)
-add_executable(sim ${SIM_SOURCES})
-target_include_directories(sim PRIVATE ${CMAKE_SOURCE_DIR})
-target_link_libraries(sim PRIVATE scheduler_wire scheduler_core base warren_flags)
-set_target_properties(sim PROPERTIES C_CLANG_TIDY "")
+set(SIM_LIB_SOURCES ${SIM_SOURCES})
+list(REMOVE_ITEM SIM_LIB_SOURCES sim/main.c)
+add_library(sim_lib STATIC ${SIM_LIB_SOURCES})
+target_include_directories(sim_lib PUBLIC ${CMAKE_SOURCE_DIR})
+target_link_libraries(sim_lib PUBLIC scheduler_wire scheduler_core base PRIVATE warren_flags)
+add_executable(sim sim/main.c)
+target_link_libraries(sim PRIVATE sim_lib warren_flags)
+set_target_properties(sim sim_lib PROPERTIES C_CLANG_TIDY "")
 
 function(warren_sim name)
   add_test(NAME sim.${name} COMMAND sim ${ARGN})
@@ -34,6 +38,26 @@ endforeach()
 add_test(NAME sim.old_seeds COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/sim/old_seeds.sh $<TARGET_FILE:sim>
   ${CMAKE_CURRENT_SOURCE_DIR}/sim/seeds.txt)
 set_tests_properties(sim.old_seeds PROPERTIES LABELS sim)
+
+# Another compiler must make the same runs of the same seeds: nothing may rest on what C leaves open.
+get_target_property(sim_core scheduler_core SOURCES)
+get_target_property(sim_wire scheduler_wire SOURCES)
+get_target_property(sim_base base SOURCES)
+set(sim_all)
+foreach(source IN LISTS SIM_SOURCES)
+  list(APPEND sim_all tests/${source})
+endforeach()
+foreach(source IN LISTS sim_core sim_wire)
+  list(APPEND sim_all scheduler/${source})
+endforeach()
+foreach(source IN LISTS sim_base)
+  list(APPEND sim_all proto/${source})
+endforeach()
+list(FILTER sim_all INCLUDE REGEX "[.]c$")
+add_test(NAME sim.compilers COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/sim/compilers.sh
+  $<TARGET_FILE:sim> ${CMAKE_C_COMPILER_ID} ${CMAKE_CURRENT_BINARY_DIR}/sim_compilers ${sim_all}
+  WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+set_tests_properties(sim.compilers PROPERTIES LABELS sim SKIP_RETURN_CODE 77)
 
 # The same simulator with breakages in the cores that it must find.
 get_target_property(core_sources scheduler_core SOURCES)

@@ -1,4 +1,5 @@
 #include <getopt.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -8,7 +9,8 @@
 
 /* sim [--seed N | --seeds A..B | --schedule FILE] [--twice] [--trace] [--shrink] [--print]
  *     [--mutant N] [--hosts N] [--voters N] [--gateways N] [--keys N] [--time S] [--hash]
- * [--expect-bad] Exit: 0 no violation, 1 a violation, 2 usage. */
+ *     [--pbits N] [--places N] [--fault-ms N] [--request-ms N] [--expect-bad] [--quiet]
+ * Exit: 0 no violation, 1 a violation, 2 usage. */
 
 struct args {
     uint64_t from, to;
@@ -19,15 +21,34 @@ struct args {
 
 static struct sim_fault faults[SIM_FAULTS_MAX];
 
-static void override(struct sim_opts *o, const struct args *a)
+/* Options of a run that are set by hand instead of drawn. */
+static const struct set_option {
+    const char *name;
+    size_t at;
+    uint32_t unit;
+} set_options[] = {{"hosts", offsetof(struct sim_opts, hosts), 1},
+    {"voters", offsetof(struct sim_opts, voters), 1},
+    {"gateways", offsetof(struct sim_opts, gateways), 1},
+    {"keys", offsetof(struct sim_opts, keys), 1}, {"pbits", offsetof(struct sim_opts, pbits), 1},
+    {"places", offsetof(struct sim_opts, places), 1},
+    {"time", offsetof(struct sim_opts, chaos_ms), 1000},
+    {"fault-ms", offsetof(struct sim_opts, fault_ms), 1},
+    {"request-ms", offsetof(struct sim_opts, request_ms), 1}};
+enum { SET_OPTIONS = sizeof set_options / sizeof set_options[0], SET = 0x100 };
+
+static uint32_t *set_field(struct sim_opts *o, unsigned i)
+{
+    return (uint32_t *)(void *)((char *)o + set_options[i].at);
+}
+
+static void override(struct sim_opts *o, struct args *a)
 {
     o->trace = a->set.trace;
     o->corpus = a->set.corpus;
-    o->hosts = a->set.hosts != 0 ? a->set.hosts : o->hosts;
-    o->voters = a->set.voters != 0 ? a->set.voters : o->voters;
-    o->gateways = a->set.gateways != 0 ? a->set.gateways : o->gateways;
-    o->keys = a->set.keys != 0 ? a->set.keys : o->keys;
-    o->chaos_ms = a->set.chaos_ms != 0 ? a->set.chaos_ms : o->chaos_ms;
+    for (unsigned i = 0; i < SET_OPTIONS; i++) {
+        uint32_t set = *set_field(&a->set, i);
+        *set_field(o, i) = set != 0 ? set : *set_field(o, i);
+    }
 }
 
 static bool run_once(
@@ -91,42 +112,53 @@ static void choose_mutant(int n)
 #endif
 }
 
+static bool *flag(struct args *a, int c)
+{
+    return c == '2'   ? &a->twice
+           : c == 't' ? &a->set.trace
+           : c == 'x' ? &a->shrink
+           : c == 'p' ? &a->print
+           : c == 'h' ? &a->hash
+           : c == 'b' ? &a->expect_bad
+           : c == 'q' ? &a->quiet
+                      : NULL;
+}
+
+static bool take(struct args *a, int c)
+{
+    unsigned long v = optarg != NULL ? strtoul(optarg, NULL, 10) : 0;
+    const char *dots = optarg != NULL ? strstr(optarg, "..") : NULL;
+    if (c == 's' || c == 'S') {
+        a->from = v;
+        a->to = dots != NULL ? strtoul(dots + 2, NULL, 10) : v;
+    } else if (c == 'm') {
+        choose_mutant((int)v);
+    } else if (c == 'c') {
+        a->set.corpus = optarg;
+    } else if (c == 'f') {
+        a->schedule = optarg;
+    } else if (c >= SET) {
+        *set_field(&a->set, (unsigned)(c - SET)) = (uint32_t)v * set_options[c - SET].unit;
+    } else if (flag(a, c) != NULL) {
+        *flag(a, c) = true;
+    } else {
+        return false;
+    }
+    return true;
+}
+
 static bool parse(int argc, char **argv, struct args *a)
 {
-    static const struct option longs[] = {{"seed", 1, 0, 's'}, {"seeds", 1, 0, 'S'},
-        {"schedule", 1, 0, 'f'}, {"twice", 0, 0, '2'}, {"trace", 0, 0, 't'}, {"shrink", 0, 0, 'x'},
-        {"print", 0, 0, 'p'}, {"hosts", 1, 0, 'H'}, {"voters", 1, 0, 'V'}, {"gateways", 1, 0, 'G'},
-        {"keys", 1, 0, 'K'}, {"time", 1, 0, 'T'}, {"hash", 0, 0, 'h'}, {"expect-bad", 0, 0, 'b'},
-        {"quiet", 0, 0, 'q'}, {"mutant", 1, 0, 'm'}, {"corpus", 1, 0, 'c'}, {0}};
+    struct option longs[32] = {{"seed", 1, 0, 's'}, {"seeds", 1, 0, 'S'}, {"schedule", 1, 0, 'f'},
+        {"twice", 0, 0, '2'}, {"trace", 0, 0, 't'}, {"shrink", 0, 0, 'x'}, {"print", 0, 0, 'p'},
+        {"hash", 0, 0, 'h'}, {"expect-bad", 0, 0, 'b'}, {"quiet", 0, 0, 'q'}, {"mutant", 1, 0, 'm'},
+        {"corpus", 1, 0, 'c'}};
+    unsigned n = 12;
+    for (unsigned i = 0; i < SET_OPTIONS; i++) {
+        longs[n++] = (struct option){set_options[i].name, 1, NULL, (int)(SET + i)};
+    }
     for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
-        unsigned long v = optarg != NULL ? strtoul(optarg, NULL, 10) : 0;
-        const char *dots = optarg != NULL ? strstr(optarg, "..") : NULL;
-        if (c == 's' || c == 'S') {
-            a->from = v;
-            a->to = dots != NULL ? strtoul(dots + 2, NULL, 10) : v;
-        } else if (c == 'm') {
-            choose_mutant((int)v);
-        } else if (c == 'c') {
-            a->set.corpus = optarg;
-        } else if (c == 'f') {
-            a->schedule = optarg;
-        } else if (strchr("HVGKT", c) != NULL) {
-            uint32_t *to = c == 'H'   ? &a->set.hosts
-                           : c == 'V' ? &a->set.voters
-                           : c == 'G' ? &a->set.gateways
-                           : c == 'K' ? &a->set.keys
-                                      : &a->set.chaos_ms;
-            *to = (uint32_t)v * (c == 'T' ? 1000 : 1);
-        } else if (strchr("2txphbq", c) != NULL) {
-            bool *flag = c == '2'   ? &a->twice
-                         : c == 't' ? &a->set.trace
-                         : c == 'x' ? &a->shrink
-                         : c == 'p' ? &a->print
-                         : c == 'h' ? &a->hash
-                         : c == 'b' ? &a->expect_bad
-                                    : &a->quiet;
-            *flag = true;
-        } else {
+        if (!take(a, c)) {
             return false;
         }
     }
