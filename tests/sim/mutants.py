@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs every breakage of mutants.txt in the simulator and prints who found it.
+"""Runs every breakage of mutants.txt in the simulator and prints who found it, or that it is open.
 usage: mutants.py SIM_MUTANTS FOLDER [N...]. Exit 1 when one survives."""
 import concurrent.futures
 import os
@@ -14,9 +14,12 @@ only = set(sys.argv[3:])
 
 def run(line):
     number, how, rest = line.split(None, 2)
-    if how == "seeds":
+    if how == "open":
+        _, what = rest.split(None, 1)
+        return number, what, "OPEN: not found yet", how
+    if how in ("seeds", "dense"):
         span, what = rest.split(None, 1)
-        args = ["--seeds", span]
+        args = ["--seeds", span] + ["--fault-ms", "1500"] * (how == "dense")
     else:
         what = rest
         args = ["--schedule", str(folder / how)]
@@ -26,19 +29,20 @@ def run(line):
     out = subprocess.run([sim, "--mutant", number, "--expect-bad", *args],
                          capture_output=True, text=True)
     found = re.search(r"seed (\d+): ([\d.]+) s: (.*)", out.stdout)
-    by = f"seed {found[1]}" if found and how == "seeds" else how
+    by = f"seed {found[1]}" if found and how in ("seeds", "dense") else how
     return number, what, found and found[3], by
 
 
 def main():
     lines = [x for x in (folder / "mutants.txt").read_text().splitlines()
              if x and not x.startswith("#") and (not only or x.split()[0] in only)]
-    bad = 0
+    bad = unknown = 0
     with concurrent.futures.ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         for number, what, found, by in pool.map(run, lines):
             print(f"{number:>3}  {what:<62.62}  {by.split('/')[-1]:<28}  {found or 'SURVIVED'}")
             bad += not found
-    print(f"{len(lines)} breakages, {bad} survived")
+            unknown += by == "open"
+    print(f"{len(lines)} breakages, {bad} survived, {unknown} open")
     return bad != 0
 
 
