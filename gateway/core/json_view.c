@@ -68,10 +68,10 @@ static bool same(const char *p, size_t n, const char *text)
 struct gw_json_view gw_json_member(struct gw_json_view v, const char *name)
 {
     struct gw_json_view none = {NULL, 0};
-    const char *end = v.p + v.n;
     if (gw_json_kind(v) != '{') {
         return none;
     }
+    const char *end = v.p + v.n;
     const char *p = skip_space(v.p + 1, end);
     while (p < end && *p == '"') {
         const char *key = p + 1;
@@ -91,10 +91,10 @@ struct gw_json_view gw_json_member(struct gw_json_view v, const char *name)
 
 bool gw_json_next(struct gw_json_view array, const char **at, struct gw_json_view *ret)
 {
-    const char *end = array.p + array.n;
     if (gw_json_kind(array) != '[') {
         return false;
     }
+    const char *end = array.p + array.n;
     const char *p = skip_space(*at == NULL ? array.p + 1 : *at, end);
     if (*at != NULL && p < end && *p == ',') {
         p = skip_space(p + 1, end);
