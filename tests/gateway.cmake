@@ -43,6 +43,11 @@ add_test(NAME integration.mcp_sdk
   COMMAND python3 ${CMAKE_SOURCE_DIR}/tests/integration/mcp_sdk.py $<TARGET_FILE_DIR:http_probe>
   ${CMAKE_BINARY_DIR}/npm)
 set_tests_properties(integration.mcp_sdk PROPERTIES LABELS integration SKIP_RETURN_CODE 77)
+# MCP before real microVMs; skipped without root or a guest image.
+add_test(NAME integration.mcp_real COMMAND python3 ${CMAKE_SOURCE_DIR}/tests/integration/mcp_real.py)
+set_tests_properties(integration.mcp_real PROPERTIES LABELS integration RUN_SERIAL ON
+  SKIP_RETURN_CODE 77 TIMEOUT 1200
+  ENVIRONMENT "WARREN_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONDONTWRITEBYTECODE=1")
 # The same clients before real microVMs; skipped without root or a guest image.
 add_test(NAME integration.test_clients_real
   COMMAND python3 ${CMAKE_SOURCE_DIR}/tests/integration/test_clients.py $<TARGET_FILE_DIR:http_probe> --real)
