@@ -37,6 +37,8 @@ struct gateway {
     struct gw_tls *tls;
     struct gw_auth *auth;
     struct gw_mcp_keys *mcp_keys;
+    struct gw_auth_issuer issuers[GW_AUTH_ISSUERS_MAX];
+    struct gw_auth_grant *grants;
     struct gw_calls *calls;
     struct gw_api *api;
     struct gw_server *server;
@@ -109,6 +111,12 @@ static int start_calls(struct gateway *g, struct base_error *err)
     return rc;
 }
 
+static void set_issuer(struct gw_auth_issuer *to, const char *issuer, const char *jwks)
+{
+    bool url = gw_config_is_url(jwks);
+    *to = (struct gw_auth_issuer){issuer, url ? NULL : jwks, url ? jwks : NULL};
+}
+
 static int start_auth(struct gateway *g, struct base_error *err)
 {
     static const char *const audiences[] = {"https://dynamicsessions.io", "https://acasessions.io"};
@@ -123,10 +131,29 @@ static int start_auth(struct gateway *g, struct base_error *err)
         LOG_WARN(&g->log, "insecure: no token is asked for");
         return 0;
     }
-    struct gw_auth_options opt = {.jwks_file = c->jwks,
-        .issuer = c->issuer == NULL ? "warren" : c->issuer,
+    const char *first = c->issuer == NULL ? "warren" : c->issuer;
+    set_issuer(&g->issuers[0], first, c->jwks);
+    for (unsigned i = 0; i < c->issuers_count; i++) {
+        set_issuer(&g->issuers[i + 1], c->issuers[i].issuer, c->issuers[i].jwks);
+    }
+    g->grants = calloc(c->grants_count + 1, sizeof *g->grants);
+    if (g->grants == NULL) {
+        return base_fail(err, BASE_ENOMEM, "take the grants");
+    }
+    for (unsigned i = 0; i < c->grants_count; i++) {
+        const struct gw_config_grant *from = &c->grants[i];
+        g->grants[i] = (struct gw_auth_grant){from->issuer == NULL ? first : from->issuer,
+            from->principal, from->app_role, from->pool, gw_auth_role(from->role)};
+    }
+    struct gw_auth_options opt = {.loop = g->loop,
+        .log = &g->log,
+        .ca = c->jwks_ca,
+        .issuers = g->issuers,
+        .issuers_n = c->issuers_count + 1,
         .audiences = c->audiences_count > 0 ? (const char *const *)c->audiences : audiences,
-        .audiences_n = c->audiences_count > 0 ? c->audiences_count : 2};
+        .audiences_n = c->audiences_count > 0 ? c->audiences_count : 2,
+        .grants = g->grants,
+        .grants_n = c->grants_count};
     return gw_auth_create(&g->auth, &opt, err);
 }
 
@@ -207,6 +234,7 @@ static void stop(struct gateway *g)
     gw_calls_destroy(g->calls);
     gw_auth_destroy(g->auth);
     gw_mcp_keys_destroy(g->mcp_keys);
+    free(g->grants);
     gw_tls_destroy(g->tls);
     gw_config_destroy(g->config);
 }

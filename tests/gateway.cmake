@@ -38,6 +38,7 @@ warren_gateway_script(gateway_smuggling)
 warren_gateway_script(gateway_http)
 warren_gateway_script(gateway_api)
 warren_gateway_script(gateway_mcp)
+warren_gateway_script(gateway_oidc)
 warren_gateway_script(test_clients)
 add_test(NAME integration.mcp_sdk
   COMMAND python3 ${CMAKE_SOURCE_DIR}/tests/integration/mcp_sdk.py $<TARGET_FILE_DIR:http_probe>

@@ -18,6 +18,7 @@ enum {
     POOLS_CACHED = 64,
     POOL_FRESH_S = 5,
     POOL_DEADLINE_MS = 5000,
+    HELD_BYTES_MAX = 32 << 20,    /* of all requests that wait for their issuer's keys */
     BODIES_BYTES_MAX = 512 << 20, /* of all requests whose bodies are being collected */
 };
 
@@ -32,7 +33,7 @@ struct gw_api {
     struct gw_api_options opt;
     struct gw_api_stats stats;
     struct pool_entry pools[POOLS_CACHED];
-    size_t bodies;
+    size_t bodies, held;
     struct gw_rate tenants, rated_pools;
     struct gw_mcp *mcp_running;
 };
@@ -383,10 +384,31 @@ static void audit(const struct gw_task *t)
         t->answered ? "" : " client-gone");
 }
 
+/* What comes while the task waits for its issuer's keys is not consumed: a window at most. */
+static void hold(struct gw_task *t, const uint8_t *data, size_t n)
+{
+    if (t->api->held + n > HELD_BYTES_MAX || base_buf_add(&t->body, data, n) < 0) {
+        gw_auth_unwait(t->api->opt.auth, &t->wait);
+        t->api->held -= t->held;
+        n += t->held;
+        t->held = 0;
+        base_buf_deinit(&t->body);
+        gw_task_out_of_memory(t);
+        gw_exchange_consume(t->x, n);
+        return;
+    }
+    t->api->held += n;
+    t->held += n;
+}
+
 static void on_body(void *owner, const uint8_t *data, size_t n)
 {
     struct gw_task *t = owner;
     struct gw_api *api = t->api;
+    if (t->wait.on && !t->answered) {
+        hold(t, data, n);
+        return;
+    }
     if (t->answered || t->ops == NULL) {
         gw_exchange_consume(t->x, n);
         return;
@@ -411,6 +433,7 @@ static void on_body(void *owner, const uint8_t *data, size_t n)
 static void on_end(void *owner)
 {
     struct gw_task *t = owner;
+    t->complete = true;
     if (!t->answered && t->ops != NULL) {
         t->ops->start(t);
     }
@@ -432,13 +455,20 @@ static void on_gone(void *owner)
     }
     gw_call_cancel(t->call);
     t->call = NULL;
+    if (t->api->opt.auth != NULL) {
+        gw_auth_unwait(t->api->opt.auth, &t->wait);
+    }
     if (t->ops != NULL && t->ops->gone != NULL) {
         t->ops->gone(t);
     }
     audit(t);
     t->api->stats.failed += t->status >= 400;
     t->api->stats.open--;
-    t->api->bodies -= base_buf_size(&t->body);
+    if (t->held > 0) {
+        t->api->held -= t->held;
+    } else {
+        t->api->bodies -= base_buf_size(&t->body);
+    }
     base_buf_deinit(&t->body);
     free(t);
 }
@@ -496,48 +526,11 @@ static bool within_rates(struct gw_task *t)
     return wait == 0;
 }
 
-/* Who asks, by a token or, for MCP, by the pool's key? Before anything is told about the address.
- */
-static bool admitted(struct gw_task *t, const struct gw_request *r, const struct gw_target *target,
-    struct gw_fault *f)
+/* Who asked is known (or nobody asks): may it go on? */
+static void admit(struct gw_task *t, enum gw_route_fault fault)
 {
-    int64_t now_s = (int64_t)(base_clock_real_ns() / BASE_NS_PER_S);
-    if (target->segments_n > 0 && strcmp(target->segments[0], ".well-known") == 0) {
-        /* MCP clients look here for an authorization server. */
-        GW_FAULT(f, 404, "SessionRequestNotSupported", "There is no such resource.");
-        return false;
-    }
-    if (t->route.op == GW_OP_MCP) {
-        return gw_mcp_admit(t, now_s, f);
-    }
-    return t->api->opt.auth == NULL || gw_auth_check(t->api->opt.auth, r, now_s, &t->who, f) == 0;
-}
-
-static void begin(struct gw_task *t, const struct gw_request *r)
-{
-    struct gw_target target;
+    const struct gw_request *r = gw_exchange_request(t->x);
     struct gw_fault f;
-    enum gw_route_fault fault = GW_ROUTE_NO_RESOURCE;
-    int rc = gw_target_parse(&target, r->target);
-    if (rc < 0) {
-        GW_FAULT(&f, rc == BASE_ETOOBIG ? 414 : 400, "SessionRequestValidationFailed",
-            "The address is not valid: %s.", base_err_str(rc));
-        gw_task_fail(t, &f);
-        return;
-    }
-    fault = gw_route_find(&target, r->method, &t->route);
-    if (r->method == GW_METHOD_OPTIONS) {
-        answer_options(t, fault);
-        return;
-    }
-    if (fault == GW_ROUTE_OK && t->route.op == GW_OP_HEALTH) {
-        answer_health(t);
-        return;
-    }
-    if (!admitted(t, r, &target, &f)) {
-        gw_task_fail(t, &f);
-        return;
-    }
     if (fault != GW_ROUTE_OK) {
         gw_fault_of_route(&f, fault, &t->route);
         gw_task_fail(t, &f);
@@ -557,6 +550,89 @@ static void begin(struct gw_task *t, const struct gw_request *r)
         GW_FAULT(
             &f, 413, "RequestTooLarge", "The body is longer than %zu bytes.", t->ops->body_max);
         gw_task_fail(t, &f);
+    }
+}
+
+static int authenticate(struct gw_task *t, struct gw_fault *f)
+{
+    int64_t now_s = (int64_t)(base_clock_real_ns() / BASE_NS_PER_S);
+    return gw_auth_check(t->api->opt.auth, gw_exchange_request(t->x), now_s, &t->who, f);
+}
+
+/* The fetch of keys ended, well or not: the request goes on with what came of its body. */
+static void on_keys(void *owner)
+{
+    struct gw_task *t = owner;
+    struct gw_fault f;
+    struct base_buf held = t->body;
+    t->body = (struct base_buf){0};
+    t->api->held -= t->held;
+    t->held = 0;
+    int rc = authenticate(t, &f);
+    if (rc == GW_AUTH_WAIT) {
+        GW_FAULT(&f, 503, "ServiceUnavailable", "The issuer's keys are not known yet.");
+        f.retry_after_s = 5;
+    }
+    if (rc != 0) {
+        gw_task_fail(t, &f);
+    } else {
+        admit(t, t->wait_fault);
+    }
+    if (base_buf_size(&held) > 0) {
+        on_body(t, base_buf_data(&held), base_buf_size(&held));
+    }
+    base_buf_deinit(&held);
+    if (t->complete) {
+        on_end(t);
+    }
+}
+
+/* Who asks, by a token or, for MCP, by the pool's key? Before anything is told about the address.
+ * As gw_auth_check(). */
+static int ask_who(struct gw_task *t, const struct gw_target *target, struct gw_fault *f)
+{
+    if (target->segments_n > 0 && strcmp(target->segments[0], ".well-known") == 0) {
+        /* MCP clients look here for an authorization server. */
+        GW_FAULT(f, 404, "SessionRequestNotSupported", "There is no such resource.");
+        return GW_AUTH_REFUSED;
+    }
+    if (t->route.op == GW_OP_MCP) {
+        int64_t now_s = (int64_t)(base_clock_real_ns() / BASE_NS_PER_S);
+        return gw_mcp_admit(t, now_s, f) ? 0 : GW_AUTH_REFUSED;
+    }
+    return t->api->opt.auth == NULL ? 0 : authenticate(t, f);
+}
+
+static void begin(struct gw_task *t, const struct gw_request *r)
+{
+    struct gw_target target;
+    struct gw_fault f;
+    int rc = gw_target_parse(&target, r->target);
+    if (rc < 0) {
+        GW_FAULT(&f, rc == BASE_ETOOBIG ? 414 : 400, "SessionRequestValidationFailed",
+            "The address is not valid: %s.", base_err_str(rc));
+        gw_task_fail(t, &f);
+        return;
+    }
+    enum gw_route_fault fault = gw_route_find(&target, r->method, &t->route);
+    if (r->method == GW_METHOD_OPTIONS) {
+        answer_options(t, fault);
+        return;
+    }
+    if (fault == GW_ROUTE_OK && t->route.op == GW_OP_HEALTH) {
+        answer_health(t);
+        return;
+    }
+    rc = ask_who(t, &target, &f);
+    if (rc == GW_AUTH_WAIT) {
+        t->wait.ready = on_keys;
+        t->wait.owner = t;
+        t->wait_fault = fault;
+        gw_auth_wait(t->api->opt.auth, &t->wait);
+    } else if (rc != 0) {
+        gw_task_fail(t, &f);
+    } else {
+        admit(t, fault);
     }
 }
 

@@ -8,25 +8,21 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "gateway/io/jwks.h"
+#include "gateway/io/keyset.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/text.h"
 
 enum {
     TOKEN_BYTES_MAX = 8 << 10,
-    KEYS_MAX = 32,
-    KID_MAX = 128,
     CACHE = 1024, /* verified tokens; each has one place */
     SKEW_S = 60,
-    LOOK_EVERY_S = 30, /* at most so often the key file is looked at again */
+    LOOK_EVERY_S = 30, /* at most so often an issuer's keys are asked for because of a token */
+    REFRESH_S = 300,   /* so often a URL is fetched without being asked */
+    STALE_MAX = 288,   /* refreshes that may fail in a row (a day) before the keys are dropped */
     FILE_BYTES_MAX = 1 << 20,
     DIGEST = 32,
     ES256_CHARS = 86,
-};
-
-struct key {
-    cjose_jwk_t *jwk;
-    const char *alg; /* the one algorithm this key may be used with */
-    char kid[KID_MAX];
 };
 
 struct entry {
@@ -35,167 +31,209 @@ struct entry {
     struct gw_principal who;
 };
 
-struct gw_auth {
-    char *file, *issuer;
-    char **audiences;
-    unsigned audiences_n;
-    struct key keys[KEYS_MAX];
-    int keys_n;
+/* An issuer and its keys; a token is only ever checked with the keys of the issuer it names. */
+struct source {
+    struct gw_auth *auth;
+    const char *issuer, *file; /* file NULL: from a URL */
+    struct gw_jwks *fetch;
+    ev_timer refresh;
+    struct gw_keyset keys;
     struct timespec changed;
     int64_t looked_s;
+    int failures; /* in a row */
+    bool fresh;   /* asked just now: no use in asking again */
+};
+
+struct gw_auth {
+    struct gw_auth_options opt;
+    struct source sources[GW_AUTH_ISSUERS_MAX];
+    unsigned sources_n;
+    struct gw_auth_wait *waiting;
     struct entry cache[CACHE];
 };
 
 /* ---- keys ---- */
 
-static void drop_keys(struct gw_auth *a)
+static int load_file(struct source *s)
 {
-    for (int i = 0; i < a->keys_n; i++) {
-        (void)cjose_jwk_release(a->keys[i].jwk);
-    }
-    a->keys_n = 0;
-}
-
-/* The algorithm follows from the key alone; what a token's head says can only agree with it. */
-static const char *algorithm_of(const cjose_jwk_t *jwk)
-{
-    cjose_err e;
-    switch (cjose_jwk_get_kty(jwk, &e)) {
-    case CJOSE_JWK_KTY_RSA:
-        return cjose_jwk_get_keysize(jwk, &e) >= 2048 ? "RS256" : NULL;
-    case CJOSE_JWK_KTY_EC:
-        return cjose_jwk_EC_get_curve(jwk, &e) == CJOSE_JWK_EC_P_256 ? "ES256" : NULL;
-    case CJOSE_JWK_KTY_OCT: /* a shared secret would make every holder an issuer */
-    default:
-        return NULL;
-    }
-}
-
-static int add_key(struct gw_auth *a, const json_t *json)
-{
-    const char *use = json_string_value(json_object_get(json, "use"));
-    const char *alg = json_string_value(json_object_get(json, "alg"));
-    const char *kid = json_string_value(json_object_get(json, "kid"));
-    if (use != NULL && strcmp(use, "sig") != 0) {
-        return 0;
-    }
-    cjose_err e;
-    CLEANUP(base_freep) char *text = json_dumps(json, JSON_COMPACT);
-    cjose_jwk_t *jwk = text == NULL ? NULL : cjose_jwk_import(text, strlen(text), &e);
-    if (jwk == NULL) {
-        return BASE_EBADMSG;
-    }
-    struct key *k = &a->keys[a->keys_n];
-    k->alg = algorithm_of(jwk);
-    bool fits = k->alg != NULL && (alg == NULL || strcmp(alg, k->alg) == 0) &&
-                base_text_copy(k->kid, sizeof k->kid, kid == NULL ? "" : kid);
-    if (!fits) {
-        (void)cjose_jwk_release(jwk);
-        return 0; /* of a kind that is not used here */
-    }
-    k->jwk = jwk;
-    a->keys_n++;
-    return 0;
-}
-
-static int load(struct gw_auth *a, struct base_error *err)
-{
-    json_error_t je;
     struct stat st;
-    if (stat(a->file, &st) != 0 || st.st_size > FILE_BYTES_MAX) {
-        return base_fail(err, BASE_ENOTFOUND, "key set '%s' cannot be read", a->file);
+    CLEANUP(base_fclosep) FILE *f = fopen(s->file, "re");
+    if (f == NULL || fstat(fileno(f), &st) != 0 || st.st_size > FILE_BYTES_MAX) {
+        return BASE_ENOTFOUND;
     }
-    json_t *root = json_load_file(a->file, JSON_REJECT_DUPLICATES, &je);
-    const json_t *list = json_object_get(root, "keys");
-    size_t n = json_array_size(list);
-    struct gw_auth *fresh = calloc(1, sizeof *fresh);
-    int rc = fresh == NULL || !json_is_array(list) ? BASE_EBADMSG : 0;
-    for (size_t i = 0; rc == 0 && i < n && fresh->keys_n < KEYS_MAX; i++) {
-        rc = add_key(fresh, json_array_get(list, i));
-    }
-    json_decref(root);
-    if (rc == 0 && fresh->keys_n == 0) {
-        rc = BASE_EBADMSG;
-    }
+    size_t cap = (size_t)st.st_size;
+    CLEANUP(base_freep) char *text = malloc(cap + 1);
+    size_t n = text == NULL ? 0 : fread(text, 1, cap, f);
+    int rc = text == NULL ? BASE_ENOMEM : gw_keyset_parse(&s->keys, text, n);
     if (rc == 0) {
-        drop_keys(a);
-        memcpy(a->keys, fresh->keys, sizeof a->keys);
-        a->keys_n = fresh->keys_n;
-        memset(a->cache, 0, sizeof a->cache); /* tokens of a key that is gone must not live on */
-        a->changed = st.st_mtim;
-    } else if (fresh != NULL) {
-        drop_keys(fresh);
+        /* tokens of a key that is gone must not live on */
+        memset(s->auth->cache, 0, sizeof s->auth->cache);
+        s->changed = st.st_mtim;
     }
-    free(fresh);
-    return rc < 0 ? base_fail(err, rc, "key set '%s' has no usable key", a->file) : 0;
+    return rc;
+}
+
+static bool time_to_look(struct source *s, int64_t now_s)
+{
+    if (now_s >= s->looked_s && now_s - s->looked_s < LOOK_EVERY_S) {
+        return false;
+    }
+    s->looked_s = now_s;
+    return true;
 }
 
 /* Keys may have been rotated; misses of strangers must not make us read the file all the time. */
-static void look_again(struct gw_auth *a, int64_t now_s)
+static void look_again(struct source *s, int64_t now_s)
 {
     struct stat st;
-    if (now_s - a->looked_s < LOOK_EVERY_S) {
+    if (s->file == NULL || !time_to_look(s, now_s)) {
         return;
     }
-    a->looked_s = now_s;
-    bool changed = stat(a->file, &st) == 0 && (st.st_mtim.tv_sec != a->changed.tv_sec ||
-                                                  st.st_mtim.tv_nsec != a->changed.tv_nsec);
+    bool changed = stat(s->file, &st) == 0 && (st.st_mtim.tv_sec != s->changed.tv_sec ||
+                                                  st.st_mtim.tv_nsec != s->changed.tv_nsec);
     if (changed) {
-        (void)load(a, NULL); /* on an error the old keys stay */
+        (void)load_file(s); /* on an error the old keys stay */
     }
 }
 
-static const struct key *find_key(const struct gw_auth *a, const char *alg, const char *kid)
+static void on_fetched(void *owner, const char *text, size_t n, const char *error)
 {
-    const struct key *found = NULL;
-    for (int i = 0; i < a->keys_n; i++) {
-        const struct key *k = &a->keys[i];
-        if (strcmp(k->alg, alg) != 0 || (kid != NULL && strcmp(k->kid, kid) != 0)) {
-            continue;
+    struct source *s = owner;
+    struct gw_auth *a = s->auth;
+    const struct base_log *log = a->opt.log;
+    if (text != NULL && gw_keyset_parse(&s->keys, text, n) == 0) {
+        memset(a->cache, 0, sizeof a->cache);
+        s->failures = 0;
+        LOG_DEBUG(log, "key set fetched issuer=%s keys=%d", s->issuer, s->keys.n);
+    } else {
+        s->failures++;
+        LOG_WARN(log, "key set not fetched issuer=%s: %s; the %d keys known stay", s->issuer,
+            text == NULL ? error : "no usable key in it", s->keys.n);
+        if (s->failures == STALE_MAX) {
+            gw_keyset_clear(&s->keys); /* whoever keeps us from asking must not keep a key alive */
+            memset(a->cache, 0, sizeof a->cache);
         }
-        if (found != NULL) {
-            return NULL; /* without a key id there has to be just one */
-        }
-        found = k;
     }
-    return found;
+    s->fresh = true;
+    while (a->waiting != NULL) { /* ready() never waits again */
+        struct gw_auth_wait *w = a->waiting;
+        gw_auth_unwait(a, w);
+        w->ready(w->owner);
+    }
+    s->fresh = false;
+}
+
+static void on_refresh(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    (void)loop;
+    (void)revents;
+    struct source *s = w->data;
+    (void)gw_jwks_start(s->fetch);
+}
+
+/* True when an answer is under way that may bring the key. */
+static bool ask_again(struct source *s, int64_t now_s)
+{
+    return s->fetch != NULL &&
+           (gw_jwks_running(s->fetch) || (time_to_look(s, now_s) && gw_jwks_start(s->fetch)));
+}
+
+void gw_auth_wait(struct gw_auth *a, struct gw_auth_wait *w)
+{
+    w->on = true;
+    w->prev = NULL;
+    w->next = a->waiting;
+    if (w->next != NULL) {
+        w->next->prev = w;
+    }
+    a->waiting = w;
+}
+
+void gw_auth_unwait(struct gw_auth *a, struct gw_auth_wait *w)
+{
+    if (!w->on) {
+        return;
+    }
+    w->on = false;
+    if (w->prev != NULL) {
+        w->prev->next = w->next;
+    } else {
+        a->waiting = w->next;
+    }
+    if (w->next != NULL) {
+        w->next->prev = w->prev;
+    }
 }
 
 /* ---- tokens ---- */
 
 /* An ES256 signature is 64 bytes, which is 86 characters; cjose ignores what stands behind them. */
-static bool has_exact_signature(const struct key *k, const char *token, size_t n)
+static bool has_exact_signature(const struct gw_keyset_key *k, const char *token, size_t n)
 {
     const char *dot = memrchr(token, '.', n);
     return dot != NULL &&
            (strcmp(k->alg, "ES256") != 0 || (size_t)(token + n - dot) == 1 + ES256_CHARS);
 }
 
-/* The verified payload as JSON, or NULL. The caller owns it. */
-static json_t *verify(struct gw_auth *a, const char *token, size_t n, int64_t now_s)
+static struct source *find_source(struct gw_auth *a, const json_t *claims)
+{
+    const char *iss = json_string_value(json_object_get(claims, "iss"));
+    for (unsigned i = 0; iss != NULL && i < a->sources_n; i++) {
+        if (strcmp(a->sources[i].issuer, iss) == 0) {
+            return &a->sources[i];
+        }
+    }
+    return NULL;
+}
+
+enum { KEYLESS = -2 };
+
+/* 0, GW_AUTH_WAIT (a key that may be on its way), KEYLESS (nothing can be said of the issuer's
+ * tokens), or GW_AUTH_REFUSED. */
+static int check_signature(struct source *s, cjose_jws_t *jws, const char *token, int64_t now_s)
 {
     cjose_err e;
-    cjose_jws_t *jws = cjose_jws_import(token, n, &e);
-    if (jws == NULL) {
-        return NULL;
-    }
+    size_t n = strlen(token);
     cjose_header_t *head = cjose_jws_get_protected(jws);
     const char *alg = cjose_header_get(head, "alg", &e);
     const char *kid = cjose_header_get(head, "kid", &e);
     char *crit = cjose_header_get_raw(head, "crit", &e);
     bool plain = crit == NULL && alg != NULL; /* extensions that must be understood are not */
     cjose_get_dealloc()(crit);
-    json_t *claims = NULL;
-    look_again(a, now_s);
-    const struct key *k = plain ? find_key(a, alg, kid) : NULL;
+    if (!plain || (strcmp(alg, "RS256") != 0 && strcmp(alg, "ES256") != 0)) {
+        return GW_AUTH_REFUSED;
+    }
+    look_again(s, now_s);
+    const struct gw_keyset_key *k = gw_keyset_find(&s->keys, alg, kid);
+    if (k == NULL) {
+        int rc = s->keys.n == 0 ? KEYLESS : GW_AUTH_REFUSED;
+        return ask_again(s, now_s) ? GW_AUTH_WAIT : rc;
+    }
+    bool good = has_exact_signature(k, token, n) && cjose_jws_verify(jws, k->jwk, &e);
+    return good ? 0 : GW_AUTH_REFUSED;
+}
+
+/* 0 with the verified claims, the caller's; else as check_signature(). */
+static int verify(struct gw_auth *a, const char *token, int64_t now_s, json_t **ret)
+{
+    cjose_err e;
     uint8_t *text = NULL;
     size_t text_n = 0;
-    if (k != NULL && has_exact_signature(k, token, n) && cjose_jws_verify(jws, k->jwk, &e) &&
-        cjose_jws_get_plaintext(jws, &text, &text_n, &e)) {
+    json_t *claims = NULL;
+    cjose_jws_t *jws = cjose_jws_import(token, strlen(token), &e);
+    if (jws != NULL && cjose_jws_get_plaintext(jws, &text, &text_n, &e)) {
         claims = json_loadb((const char *)text, text_n, JSON_REJECT_DUPLICATES, NULL);
     }
+    /* What the token says of its issuer only chooses the keys that then must have signed it. */
+    struct source *s = find_source(a, claims);
+    int rc = s == NULL ? GW_AUTH_REFUSED : check_signature(s, jws, token, now_s);
     cjose_jws_release(jws);
-    return claims;
+    if (rc != 0) {
+        json_decref(claims);
+        return rc;
+    }
+    *ret = claims;
+    return 0;
 }
 
 static bool has_audience(const struct gw_auth *a, const json_t *aud)
@@ -204,10 +242,11 @@ static bool has_audience(const struct gw_auth *a, const json_t *aud)
     for (size_t i = 0; i < n; i++) {
         const json_t *v = json_is_array(aud) ? json_array_get(aud, i) : aud;
         const char *text = json_string_value(v);
-        for (unsigned k = 0; text != NULL && k < a->audiences_n; k++) {
-            size_t len = strlen(a->audiences[k]);
-            bool slash = strncmp(text, a->audiences[k], len) == 0 && strcmp(text + len, "/") == 0;
-            if (slash || strcmp(text, a->audiences[k]) == 0) {
+        for (unsigned k = 0; text != NULL && k < a->opt.audiences_n; k++) {
+            size_t len = strlen(a->opt.audiences[k]);
+            bool slash =
+                strncmp(text, a->opt.audiences[k], len) == 0 && strcmp(text + len, "/") == 0;
+            if (slash || strcmp(text, a->opt.audiences[k]) == 0) {
                 return true;
             }
         }
@@ -233,10 +272,6 @@ static const char *check_claims(
     const struct gw_auth *a, const json_t *claims, int64_t now_s, int64_t *ret_exp)
 {
     int64_t exp = 0, nbf = 0, iat = 0;
-    const char *iss = json_string_value(json_object_get(claims, "iss"));
-    if (iss == NULL || strcmp(iss, a->issuer) != 0) {
-        return "The token's issuer is not accepted.";
-    }
     if (!has_audience(a, json_object_get(claims, "aud"))) {
         return "The token's audience is not accepted.";
     }
@@ -254,7 +289,7 @@ static const char *check_claims(
     return NULL;
 }
 
-static unsigned role_of(const char *text)
+unsigned gw_auth_role(const char *text)
 {
     static const struct {
         const char *text;
@@ -294,7 +329,44 @@ static bool take_pools(const json_t *list, struct gw_principal *who)
     return true;
 }
 
-static bool take_principal(const json_t *claims, struct gw_principal *who)
+static bool names(const json_t *claims, const char *claim, const char *text)
+{
+    const json_t *v = json_object_get(claims, claim);
+    const char *one = json_string_value(v);
+    if (one != NULL && strcmp(one, text) == 0) {
+        return true;
+    }
+    for (size_t i = 0; i < json_array_size(v); i++) {
+        const char *each = json_string_value(json_array_get(v, i));
+        if (each != NULL && strcmp(each, text) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* False: more grants than can be kept. A principal id is the provider's object id where there is
+ * one (Entra: oid), else the subject: never both, for an object id may be somebody's subject. */
+static bool take_grants(const struct gw_auth *a, const json_t *claims, struct gw_principal *who)
+{
+    const char *iss = json_string_value(json_object_get(claims, "iss"));
+    const char *id = json_object_get(claims, "oid") == NULL ? "sub" : "oid";
+    for (unsigned i = 0; i < a->opt.grants_n; i++) {
+        const struct gw_auth_grant *g = &a->opt.grants[i];
+        bool his = g->principal != NULL ? names(claims, id, g->principal)
+                                        : names(claims, "roles", g->app_role);
+        if (!his || strcmp(g->issuer, iss) != 0) {
+            continue;
+        }
+        if (who->grants_n == GW_PRINCIPAL_GRANTS_MAX) {
+            return false;
+        }
+        who->grants[who->grants_n++] = g;
+    }
+    return true;
+}
+
+static bool take_principal(const struct gw_auth *a, const json_t *claims, struct gw_principal *who)
 {
     const char *sub = json_string_value(json_object_get(claims, "sub"));
     const char *tenant = json_string_value(json_object_get(claims, "tenant"));
@@ -302,17 +374,17 @@ static bool take_principal(const json_t *claims, struct gw_principal *who)
     memset(who, 0, sizeof *who);
     cut(who->subject, sub == NULL ? "" : sub);
     cut(who->tenant, tenant != NULL ? tenant : who->subject);
-    who->roles = role_of(json_string_value(roles));
+    who->roles = gw_auth_role(json_string_value(roles));
     for (size_t i = 0; i < json_array_size(roles); i++) {
-        who->roles |= role_of(json_string_value(json_array_get(roles, i)));
+        who->roles |= gw_auth_role(json_string_value(json_array_get(roles, i)));
     }
-    return take_pools(json_object_get(claims, "pools"), who);
+    return take_pools(json_object_get(claims, "pools"), who) && take_grants(a, claims, who);
 }
 
 static int refuse(struct gw_fault *fault, const char *text)
 {
     GW_FAULT(fault, 401, "Unauthorized", "%s", text);
-    return -1;
+    return GW_AUTH_REFUSED;
 }
 
 int gw_auth_check(struct gw_auth *a, const struct gw_request *r, int64_t now_s,
@@ -329,7 +401,9 @@ int gw_auth_check(struct gw_auth *a, const struct gw_request *r, int64_t now_s,
         return refuse(fault, "The token is too long.");
     }
     struct entry *e = &a->cache[(digest[0] | (unsigned)digest[1] << 8) % CACHE];
-    look_again(a, now_s);
+    for (unsigned i = 0; i < a->sources_n; i++) {
+        look_again(&a->sources[i], now_s);
+    }
     if (e->exp != 0 && memcmp(e->digest, digest, sizeof digest) == 0) {
         if (e->exp + SKEW_S <= now_s) {
             return refuse(fault, "The token has expired.");
@@ -337,14 +411,23 @@ int gw_auth_check(struct gw_auth *a, const struct gw_request *r, int64_t now_s,
         *who = e->who;
         return 0;
     }
-    json_t *claims = verify(a, token, n, now_s);
-    if (claims == NULL) {
+    json_t *claims = NULL;
+    int rc = verify(a, token, now_s, &claims);
+    if (rc == GW_AUTH_WAIT) {
+        return rc;
+    }
+    if (rc == KEYLESS) {
+        GW_FAULT(fault, 503, "ServiceUnavailable", "The issuer's keys cannot be fetched.");
+        fault->retry_after_s = 5;
+        return GW_AUTH_REFUSED;
+    }
+    if (rc != 0) {
         return refuse(fault, "The token is not valid.");
     }
     int64_t exp = 0;
     const char *wrong = check_claims(a, claims, now_s, &exp);
-    if (wrong == NULL && !take_principal(claims, who)) {
-        wrong = "The token's pools are not valid.";
+    if (wrong == NULL && !take_principal(a, claims, who)) {
+        wrong = "The token's pools or roles are not valid.";
     }
     json_decref(claims);
     if (wrong != NULL) {
@@ -364,10 +447,16 @@ bool gw_auth_allowed(const struct gw_principal *who, enum gw_op op, const char *
     bool keys = op == GW_OP_MCP_FETCH || op == GW_OP_MCP_ROTATE;
     unsigned enough = (keys ? 0u : (unsigned)GW_ROLE_EXECUTOR) | GW_ROLE_CONTRIBUTOR |
                       (reads ? GW_ROLE_READER : 0u);
-    if ((who->roles & enough) == 0) {
+    unsigned roles = who->roles;
+    for (int i = 0; i < who->grants_n; i++) {
+        const struct gw_auth_grant *g = who->grants[i];
+        bool here = strcmp(g->pool, "*") == 0 || strcmp(g->pool, pool) == 0;
+        roles |= here ? g->role : 0u;
+    }
+    if ((roles & enough) == 0) {
         return false;
     }
-    bool there = who->all_pools;
+    bool there = who->all_pools; /* a token may name less than its owner's grants, never more */
     for (int i = 0; i < who->pools_n && !there; i++) {
         there = strcmp(who->pools[i], pool) == 0;
     }
@@ -376,22 +465,44 @@ bool gw_auth_allowed(const struct gw_principal *who, enum gw_op op, const char *
 
 /* ---- life ---- */
 
+static int open_source(
+    struct gw_auth *a, struct source *s, const struct gw_auth_issuer *from, struct base_error *err)
+{
+    s->auth = a;
+    s->issuer = from->issuer;
+    ev_init(&s->refresh, on_refresh);
+    if (from->file != NULL) {
+        s->file = from->file;
+        int rc = load_file(s);
+        return rc < 0 ? base_fail(err, rc, "key set '%s' %s", s->file,
+                            rc == BASE_ENOTFOUND ? "cannot be read" : "has no usable key")
+                      : 0;
+    }
+    struct gw_jwks_options opt = {
+        .loop = a->opt.loop, .url = from->url, .ca = a->opt.ca, .done = on_fetched, .owner = s};
+    int rc = gw_jwks_create(&s->fetch, &opt, err);
+    if (rc == 0) {
+        s->refresh.data = s;
+        ev_timer_set(&s->refresh, REFRESH_S, REFRESH_S);
+        ev_timer_start(a->opt.loop, &s->refresh);
+        (void)gw_jwks_start(s->fetch); /* nobody waits: a provider that is away is no reason */
+    }
+    return rc;
+}
+
 int gw_auth_create(struct gw_auth **ret, const struct gw_auth_options *opt, struct base_error *err)
 {
     struct gw_auth *a = calloc(1, sizeof *a);
-    if (a == NULL) {
-        return base_fail(err, BASE_ENOMEM, "load the key set");
+    if (a == NULL || opt->issuers_n > GW_AUTH_ISSUERS_MAX) {
+        free(a);
+        return base_fail(err, BASE_ENOMEM, "load the key sets");
     }
-    a->file = strdup(opt->jwks_file);
-    a->issuer = strdup(opt->issuer);
-    a->audiences = calloc(opt->audiences_n + 1, sizeof *a->audiences);
-    bool ok = a->file != NULL && a->issuer != NULL && a->audiences != NULL;
-    for (unsigned i = 0; ok && i < opt->audiences_n; i++) {
-        a->audiences[i] = strdup(opt->audiences[i]);
-        ok = a->audiences[i] != NULL;
-        a->audiences_n++;
+    a->opt = *opt;
+    int rc = 0;
+    while (rc == 0 && a->sources_n < opt->issuers_n) {
+        rc = open_source(a, &a->sources[a->sources_n], &opt->issuers[a->sources_n], err);
+        a->sources_n++;
     }
-    int rc = ok ? load(a, err) : base_fail(err, BASE_ENOMEM, "load the key set");
     if (rc < 0) {
         gw_auth_destroy(a);
         return rc;
@@ -405,12 +516,13 @@ void gw_auth_destroy(struct gw_auth *a)
     if (a == NULL) {
         return;
     }
-    drop_keys(a);
-    for (unsigned i = 0; a->audiences != NULL && i < a->audiences_n; i++) {
-        free(a->audiences[i]);
+    for (unsigned i = 0; i < a->sources_n; i++) {
+        struct source *s = &a->sources[i];
+        if (s->fetch != NULL) {
+            ev_timer_stop(a->opt.loop, &s->refresh);
+            gw_jwks_destroy(s->fetch);
+        }
+        gw_keyset_clear(&s->keys);
     }
-    free(a->audiences);
-    free(a->file);
-    free(a->issuer);
     free(a);
 }

@@ -7,12 +7,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gateway/io/auth.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/container.h"
 #include "proto/base/text.h"
 #include "proto/net/curve.h"
 
-enum { TEXT_MAX = 4096, WORKERS_MAX = 1024, AUDIENCES_MAX = 16, REPORT_MAX = 200 };
+enum {
+    TEXT_MAX = 4096,
+    WORKERS_MAX = 1024,
+    AUDIENCES_MAX = 16,
+    GRANTS_MAX = 4096,
+    REPORT_MAX = 200
+};
 
 #define TEXT(key, flags, type, member)                                                             \
     CYAML_FIELD_STRING_PTR(key, CYAML_FLAG_POINTER | (flags), type, member, 1, TEXT_MAX)
@@ -32,6 +39,23 @@ static const cyaml_schema_field_t worker_fields[] = {
 static const cyaml_schema_value_t worker_value = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct gw_config_worker, worker_fields)};
 
+static const cyaml_schema_field_t issuer_fields[] = {
+    TEXT("issuer", 0, struct gw_config_issuer, issuer),
+    TEXT("jwks", 0, struct gw_config_issuer, jwks), CYAML_FIELD_END};
+
+static const cyaml_schema_value_t issuer_value = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct gw_config_issuer, issuer_fields)};
+
+static const cyaml_schema_field_t grant_fields[] = {
+    TEXT("issuer", OPTIONAL, struct gw_config_grant, issuer),
+    TEXT("principal", OPTIONAL, struct gw_config_grant, principal),
+    TEXT("app_role", OPTIONAL, struct gw_config_grant, app_role),
+    TEXT("pool", 0, struct gw_config_grant, pool), TEXT("role", 0, struct gw_config_grant, role),
+    CYAML_FIELD_END};
+
+static const cyaml_schema_value_t grant_value = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct gw_config_grant, grant_fields)};
+
 static const cyaml_schema_field_t fields[] = {TEXT("name", 0, struct gw_config, name),
     TEXT("listen", 0, struct gw_config, listen),
     TEXT("tls_cert", OPTIONAL, struct gw_config, tls_cert),
@@ -41,6 +65,11 @@ static const cyaml_schema_field_t fields[] = {TEXT("name", 0, struct gw_config, 
     TEXT("jwks", OPTIONAL, struct gw_config, jwks),
     TEXT("mcp_keys", OPTIONAL, struct gw_config, mcp_keys),
     TEXT("issuer", OPTIONAL, struct gw_config, issuer),
+    TEXT("jwks_ca", OPTIONAL, struct gw_config, jwks_ca),
+    CYAML_FIELD_SEQUENCE("issuers", CYAML_FLAG_POINTER | OPTIONAL, struct gw_config, issuers,
+        &issuer_value, 0, GW_AUTH_ISSUERS_MAX - 1),
+    CYAML_FIELD_SEQUENCE("grants", CYAML_FLAG_POINTER | OPTIONAL, struct gw_config, grants,
+        &grant_value, 0, GRANTS_MAX),
     CYAML_FIELD_SEQUENCE("audiences", CYAML_FLAG_POINTER | OPTIONAL, struct gw_config, audiences,
         &audience, 0, AUDIENCES_MAX),
     CYAML_FIELD_BOOL("insecure", OPTIONAL, struct gw_config, insecure),
@@ -130,6 +159,63 @@ static int check_worker(
     return 0;
 }
 
+bool gw_config_is_url(const char *jwks)
+{
+    return strstr(jwks, "://") != NULL;
+}
+
+/* Whoever can answer for the key set can make tokens: not over a wire that anybody can change. */
+static int check_jwks(const char *jwks, struct base_error *err)
+{
+    bool safe =
+        strncmp(jwks, "https://", 8) == 0 ||
+        (strncmp(jwks, "http://", 7) == 0 && strchr(jwks, '@') == NULL && is_loopback(jwks + 7));
+    if (gw_config_is_url(jwks) && !safe) {
+        return base_fail(err, BASE_EINVAL, "jwks: '%.80s' must be https", jwks);
+    }
+    return 0;
+}
+
+static int check_grant(
+    const struct gw_config *c, const struct gw_config_grant *g, struct base_error *err)
+{
+    if ((g->principal == NULL) == (g->app_role == NULL)) {
+        return base_fail(err, BASE_EINVAL, "grants: each has principal or app_role");
+    }
+    if (gw_auth_role(g->role) == 0) {
+        return base_fail(err, BASE_EINVAL,
+            "grants: role '%.40s' is not Session Executor, Contributor or Reader", g->role);
+    }
+    if (g->issuer == NULL && c->issuers_count > 0) {
+        return base_fail(err, BASE_EINVAL, "grants: issuer is missing, there are several");
+    }
+    return 0;
+}
+
+static int check_tokens(const struct gw_config *c, struct base_error *err)
+{
+    if (!c->insecure && c->jwks == NULL) {
+        return base_fail(err, BASE_EINVAL, "jwks is missing");
+    }
+    int rc = c->jwks == NULL ? 0 : check_jwks(c->jwks, err);
+    const char *first = c->issuer == NULL ? "warren" : c->issuer;
+    for (unsigned i = 0; i < c->issuers_count && rc == 0; i++) {
+        rc = check_jwks(c->issuers[i].jwks, err);
+        bool twice = strcmp(c->issuers[i].issuer, first) == 0;
+        for (unsigned k = 0; k < i && !twice; k++) {
+            twice = strcmp(c->issuers[i].issuer, c->issuers[k].issuer) == 0;
+        }
+        if (rc == 0 && twice) {
+            rc = base_fail(
+                err, BASE_EINVAL, "issuers: '%.80s' is there twice", c->issuers[i].issuer);
+        }
+    }
+    for (unsigned i = 0; i < c->grants_count && rc == 0; i++) {
+        rc = check_grant(c, &c->grants[i], err);
+    }
+    return rc;
+}
+
 static int check(const struct gw_config *c, struct base_error *err)
 {
     bool tls = c->tls_cert != NULL && c->tls_key != NULL;
@@ -143,13 +229,10 @@ static int check(const struct gw_config *c, struct base_error *err)
     if (!tls && !c->insecure) {
         return base_fail(err, BASE_EINVAL, "tls_cert and tls_key are missing");
     }
-    if (!c->insecure && c->jwks == NULL) {
-        return base_fail(err, BASE_EINVAL, "jwks is missing");
-    }
     if (c->curve_secret == NULL && !c->insecure) {
         return base_fail(err, BASE_EINVAL, "curve_secret is missing");
     }
-    int rc = 0;
+    int rc = check_tokens(c, err);
     for (unsigned i = 0; i < c->workers_count && rc == 0; i++) {
         rc = check_worker(c, &c->workers[i], err);
     }

@@ -14,15 +14,33 @@ struct gw_config_worker {
     uint16_t zone;
 };
 
+struct gw_config_issuer {
+    char *issuer;
+    char *jwks; /* a file, or https://...; http:// on loopback only */
+};
+
+/* One of principal and app_role. */
+struct gw_config_grant {
+    char *issuer; /* needed when there are several */
+    char *principal, *app_role;
+    char *pool; /* "*": every pool */
+    char *role;
+};
+
 struct gw_config {
     char *name;
     char *listen;
     char *tls_cert, *tls_key;
     char *curve_secret;
     char *cluster_key;
-    char *jwks;
-    char *mcp_keys; /* folder with the keys of MCP endpoints */
-    char *issuer;
+    char *mcp_keys;                   /* folder with the keys of MCP endpoints */
+    char *jwks;                       /* of issuer; as gw_config_issuer's */
+    char *issuer;                     /* NULL: "warren" */
+    struct gw_config_issuer *issuers; /* more of them */
+    unsigned issuers_count;
+    struct gw_config_grant *grants;
+    unsigned grants_count;
+    char *jwks_ca; /* PEM file: who may vouch for the hosts of key sets; NULL: the system's */
     char **audiences;
     unsigned audiences_count;
     bool insecure; /* no token is asked for; loopback only */
@@ -38,6 +56,9 @@ struct gw_config {
     uint8_t key[16]; /* from cluster_key */
     bool local;      /* listens on loopback */
 };
+
+/* True when jwks is a URL. */
+bool gw_config_is_url(const char *jwks);
 
 /* Reads, checks and completes. *ret is the caller's, for gw_config_destroy(). */
 int gw_config_load(const char *path, struct gw_config **ret, struct base_error *err);

@@ -55,11 +55,15 @@ struct gw_task {
     void (*failed)(struct gw_task *t, const struct gw_fault *fault);
     struct gw_mcp *mcp; /* op_mcp.c */
     struct base_buf body;
+    struct gw_auth_wait wait; /* on: for the issuer's keys */
+    enum gw_route_fault wait_fault;
+    size_t held; /* bytes of body that came while it waited */
     uint64_t begun_ns, sent_ns;
     char trace[17]; /* names the request in logs and error bodies */
     int status;     /* of the answer, for the audit line */
     const char *code;
     bool answered;
+    bool complete; /* the request came whole */
 };
 
 extern const struct gw_task_ops gw_op_execute, gw_op_execution_get, gw_op_execution_events;

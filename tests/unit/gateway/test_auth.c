@@ -4,12 +4,19 @@
 #include <unistd.h>
 
 #include "gateway/io/auth.h"
+#include "proto/base/container.h"
 #include "tests/lib/check.h"
 
 enum { NOW = 1800000000 };
 
 static cjose_jwk_t *ec, *rsa, *small_rsa, *other, *secret;
 static char file[] = "/tmp/warren-test-jwks-XXXXXX";
+static char file_else[] = "/tmp/warren-test-jwks-XXXXXX";
+
+static const struct gw_auth_grant grants[] = {
+    {"else", "someone", NULL, "shell", GW_ROLE_EXECUTOR},
+    {"else", NULL, "Watchers", "*", GW_ROLE_READER},
+};
 
 static cjose_jwk_t *named(cjose_jwk_t *k, const char *kid)
 {
@@ -18,9 +25,9 @@ static cjose_jwk_t *named(cjose_jwk_t *k, const char *kid)
     return k;
 }
 
-static void write_set(cjose_jwk_t *const *keys, int n)
+static void write_set(const char *to, cjose_jwk_t *const *keys, int n)
 {
-    FILE *f = fopen(file, "w");
+    FILE *f = fopen(to, "w");
     CHECK(f != NULL);
     (void)fprintf(f, "{\"keys\":[");
     for (int i = 0; i < n; i++) {
@@ -48,10 +55,20 @@ static struct gw_auth *setup(void)
     int fd = mkstemp(file);
     CHECK(fd >= 0);
     CHECK_EQ(close(fd), 0);
+    fd = mkstemp(file_else);
+    CHECK(fd >= 0);
+    CHECK_EQ(close(fd), 0);
+    write_set(file_else, &other, 1);
     cjose_jwk_t *set[] = {ec, rsa, small_rsa};
-    write_set(set, 3);
-    struct gw_auth_options opt = {
-        .jwks_file = file, .issuer = "warren", .audiences = audiences, .audiences_n = 2};
+    write_set(file, set, 3);
+    static const struct gw_auth_issuer issuers[] = {
+        {"warren", file, NULL}, {"else", file_else, NULL}};
+    struct gw_auth_options opt = {.issuers = issuers,
+        .issuers_n = 2,
+        .audiences = audiences,
+        .audiences_n = 2,
+        .grants = grants,
+        .grants_n = ARRAY_LEN(grants)};
     struct gw_auth *a = NULL;
     struct base_error err;
     CHECK_EQ(gw_auth_create(&a, &opt, &err), 0);
@@ -66,6 +83,8 @@ static void teardown(struct gw_auth *a)
     }
     gw_auth_destroy(a);
     (void)unlink(file);
+    (void)unlink(file_else);
+    (void)strcpy(file_else, "/tmp/warren-test-jwks-XXXXXX");
     (void)strcpy(file, "/tmp/warren-test-jwks-XXXXXX");
 }
 
@@ -236,10 +255,53 @@ TEST(a_key_that_was_taken_out_ends_its_tokens)
     (void)snprintf(old, sizeof old, "%s", sign(ec, "ES256", "ec", NULL, CLAIMS("")));
     CHECK_EQ(check(a, old), 0);
     cjose_jwk_t *set[] = {other, rsa};
-    write_set(set, 2);
+    write_set(file, set, 2);
     CHECK_EQ(check_at(a, old, NOW + 29), 0); /* the file is not looked at all the time */
     CHECK_EQ(check_at(a, old, NOW + 31), -1);
     CHECK_EQ(check_at(a, sign(other, "ES256", "ec", NULL, CLAIMS("")), NOW + 31), 0);
+    teardown(a);
+}
+
+TEST(an_issuer_speaks_only_for_itself)
+{
+#define ELSE                                                                                       \
+    "{\"iss\":\"else\",\"sub\":\"me\",\"aud\":\"https://acasessions.io\",\"exp\":1800000600}"
+    struct gw_auth *a = setup();
+    CHECK_EQ(check(a, sign(other, "ES256", "ec", NULL, ELSE)), 0);
+    CHECK_EQ(check(a, sign(ec, "ES256", "ec", NULL, ELSE)), -1); /* of the first issuer */
+    CHECK_EQ(check(a, sign(other, "ES256", "ec", NULL, CLAIMS(""))), -1);
+    CHECK_EQ(fault.status, 401);
+    teardown(a);
+}
+
+#define OF(iss, rest)                                                                              \
+    "{\"iss\":\"" iss "\",\"aud\":\"https://acasessions.io\",\"exp\":1800000600," rest "}"
+
+TEST(grants_give_roles_on_pools)
+{
+    struct gw_auth *a = setup();
+    CHECK_EQ(check(a, sign(other, "ES256", "ec", NULL, OF("else", "\"sub\":\"someone\""))), 0);
+    CHECK(gw_auth_allowed(&who, GW_OP_EXECUTE, "shell"));
+    CHECK(!gw_auth_allowed(&who, GW_OP_EXECUTE, "python"));
+    CHECK_EQ(
+        check(a, sign(other, "ES256", "ec", NULL, OF("else", "\"sub\":\"x\",\"oid\":\"someone\""))),
+        0);
+    CHECK(gw_auth_allowed(&who, GW_OP_EXECUTE, "shell"));
+    /* with an object id, the subject is not asked */
+    CHECK_EQ(
+        check(a, sign(other, "ES256", "ec", NULL, OF("else", "\"sub\":\"someone\",\"oid\":\"x\""))),
+        0);
+    CHECK(!gw_auth_allowed(&who, GW_OP_EXECUTE, "shell"));
+    /* the same name of another issuer */
+    CHECK_EQ(check(a, sign(ec, "ES256", "ec", NULL, OF("warren", "\"sub\":\"someone\""))), 0);
+    CHECK(!gw_auth_allowed(&who, GW_OP_EXECUTE, "shell"));
+    /* by role of the provider's, and narrowed by the token */
+    CHECK_EQ(check(a, sign(other, "ES256", "ec", NULL,
+                          OF("else", "\"roles\":[\"Watchers\"],\"pools\":[\"node\"]"))),
+        0);
+    CHECK(gw_auth_allowed(&who, GW_OP_SESSION_GET, "node"));
+    CHECK(!gw_auth_allowed(&who, GW_OP_EXECUTE, "node"));
+    CHECK(!gw_auth_allowed(&who, GW_OP_SESSION_GET, "python"));
     teardown(a);
 }
 
@@ -260,13 +322,14 @@ TEST(a_key_set_without_a_usable_key_is_an_error_at_start)
 {
     struct gw_auth *a = setup(), *b = NULL;
     cjose_jwk_t *set[] = {small_rsa};
-    write_set(set, 1);
+    write_set(file, set, 1);
     static const char *const audience = "x";
+    struct gw_auth_issuer issuer = {"warren", file, NULL};
     struct gw_auth_options opt = {
-        .jwks_file = file, .issuer = "warren", .audiences = &audience, .audiences_n = 1};
+        .issuers = &issuer, .issuers_n = 1, .audiences = &audience, .audiences_n = 1};
     struct base_error err;
     CHECK(gw_auth_create(&b, &opt, &err) < 0);
-    opt.jwks_file = "/nonexistent";
+    issuer.file = "/nonexistent";
     CHECK(gw_auth_create(&b, &opt, &err) < 0);
     teardown(a);
 }
