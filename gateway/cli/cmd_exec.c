@@ -13,7 +13,6 @@
 #include "proto/base/cleanup.h"
 #include "proto/base/clock.h"
 #include "proto/base/rand.h"
-#include "proto/base/text.h"
 #include "proto/limits.h"
 
 enum {
@@ -25,7 +24,6 @@ enum {
     RETRY_MS_FIRST = 250,
     RETRY_MS_LONGEST = 2000,
     FIGURES_MAX = 10000,
-    TEXT_ID_MAX = 48
 };
 
 struct exec {
@@ -38,19 +36,6 @@ struct exec {
     uint32_t retry_s;
     bool timing;
 };
-
-/* 16 random bytes as a UUID (RFC 4122, version 4). */
-static void make_uuid(char text[TEXT_ID_MAX])
-{
-    uint8_t raw[16];
-    char hex[33];
-    base_rand_bytes(raw, sizeof raw);
-    raw[6] = (uint8_t)((raw[6] & 0x0f) | 0x40);
-    raw[8] = (uint8_t)((raw[8] & 0x3f) | 0x80);
-    base_text_hex(raw, sizeof raw, hex);
-    (void)snprintf(
-        text, TEXT_ID_MAX, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16, hex + 20);
-}
 
 /* The request body; the caller frees it, NULL when the code is no UTF-8 text. */
 static char *make_body(const struct exec *x, const char *code, size_t n)
@@ -93,8 +78,8 @@ static void pause_ms(uint32_t ms)
 
 static void call(struct cli_api *api, const struct exec *x, const char *body, struct cli_answer *a)
 {
-    char uuid[TEXT_ID_MAX], header[80];
-    make_uuid(uuid);
+    char uuid[BASE_TEXT_UUID_MAX], header[80];
+    base_rand_uuid(uuid);
     (void)snprintf(header, sizeof header, "operation-id: %s", uuid);
     struct cli_request request = {.method = "POST",
         .path = "/executions",
@@ -308,9 +293,9 @@ static int run(struct cli *cli, const struct cli_command *self, int argc, char *
         return cli_command_wrong(cli, self, "one of CODE, - or --file FILE is needed");
     }
     struct base_error err = {0};
-    char random_id[TEXT_ID_MAX];
+    char random_id[BASE_TEXT_UUID_MAX];
     if (x.id == NULL) {
-        make_uuid(random_id);
+        base_rand_uuid(random_id);
         x.id = random_id;
         x.id_is_new = true;
     }

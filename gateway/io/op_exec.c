@@ -33,7 +33,7 @@ struct exec {
     bool streaming, headed;
     uint64_t allocation_us;
     bool allocated; /* this request made the session */
-    char guid[GW_WIRE_GUID_MAX];
+    char guid[BASE_TEXT_UUID_MAX];
     uint64_t after; /* events up to here are known to the client */
 };
 
@@ -74,21 +74,12 @@ static void fail(struct gw_task *t, const struct gw_fault *f)
 
 /* ---- ids ---- */
 
-static void make_id(struct exec *s)
-{
-    uint8_t id[16];
-    base_rand_bytes(id, sizeof id);
-    id[6] = (uint8_t)((id[6] & 0x0f) | 0x40); /* UUID version 4 */
-    id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
-    gw_wire_guid(id, s->id_text);
-}
-
 /* Chosen by the client, or by us. */
 static bool choose_id(struct gw_task *t, struct exec *s)
 {
     const char *given = gw_http_field(gw_exchange_request(t->x), "operation-id");
     if (given == NULL) {
-        make_id(s);
+        base_rand_uuid(s->id_text);
         return true;
     }
     size_t n = strlen(given);
@@ -354,7 +345,7 @@ void gw_exec_begin(struct gw_task *t, const void *json, size_t n, const struct g
         return;
     }
     s->watch = watch;
-    make_id(s);
+    base_rand_uuid(s->id_text);
     if (gw_exec_body_parse(json, n, &s->body, &f) < 0) {
         gw_task_fail(t, &f);
         return;

@@ -210,14 +210,10 @@ static void run(struct gw_mcp *p)
 
 static void launch(struct gw_mcp *p)
 {
-    uint8_t id[16];
-    char text[GW_WIRE_GUID_MAX];
+    char id[BASE_TEXT_UUID_MAX];
     struct base_buf b = {0};
-    base_rand_bytes(id, sizeof id);
-    id[6] = (uint8_t)((id[6] & 0x0f) | 0x40); /* UUID version 4 */
-    id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
-    gw_wire_guid(id, text);
-    int rc = gw_mcp_launched(&p->m, text, &b);
+    base_rand_uuid(id);
+    int rc = gw_mcp_launched(&p->m, id, &b);
     settle(p, 200, rc, &b);
     base_buf_deinit(&b);
 }

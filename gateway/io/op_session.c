@@ -42,7 +42,7 @@ static void got(void *owner, const Warren__Reply *r)
     }
     struct base_buf body = {0};
     struct gw_session s;
-    char guid[GW_WIRE_GUID_MAX];
+    char guid[BASE_TEXT_UUID_MAX];
     gw_task_session(t, r->session);
     if (r->session == NULL) {
         struct gw_fault f;
@@ -178,7 +178,7 @@ static void listed(void *owner, const Warren__Reply *r)
     int rc = 0;
     for (size_t i = 0; i < r->n_sessions && l->n < PAGE && rc == 0; i++, l->n++) {
         struct gw_session s;
-        char guid[GW_WIRE_GUID_MAX];
+        char guid[BASE_TEXT_UUID_MAX];
         gw_wire_session(r->sessions[i], guid, &s);
         rc = l->n > 0 ? base_buf_add(&l->body, ",", 1) : 0;
         rc = rc < 0 ? rc : gw_render_session(&s, t->route.op == GW_OP_MANAGEMENT_LIST, &l->body);

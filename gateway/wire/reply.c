@@ -82,25 +82,12 @@ void gw_wire_file(const Warren__FileInfo *f, struct gw_file *ret)
     };
 }
 
-void gw_wire_guid(const uint8_t id[16], char text[GW_WIRE_GUID_MAX])
-{
-    static const uint8_t parts[] = {4, 2, 2, 2, 6};
-    size_t at = 0;
-    for (size_t i = 0; i < sizeof parts; i++) {
-        if (i > 0) {
-            *text++ = '-';
-        }
-        base_text_hex(id + at, parts[i], text); /* its NUL is overwritten by the next part */
-        text += (size_t)2 * parts[i];
-        at += parts[i];
-    }
-}
-
-void gw_wire_session(const Warren__Session *s, char guid[GW_WIRE_GUID_MAX], struct gw_session *ret)
+void gw_wire_session(
+    const Warren__Session *s, char guid[BASE_TEXT_UUID_MAX], struct gw_session *ret)
 {
     guid[0] = '\0';
     if (s->vm_id.len == 16) {
-        gw_wire_guid(s->vm_id.data, guid);
+        base_text_uuid(s->vm_id.data, guid);
     }
     *ret = (struct gw_session){
         .identifier = (const char *)s->identifier.data,

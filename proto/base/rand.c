@@ -24,3 +24,12 @@ uint64_t base_rand_u64(void)
     base_rand_bytes(&v, sizeof v);
     return v;
 }
+
+void base_rand_uuid(char text[BASE_TEXT_UUID_MAX])
+{
+    uint8_t raw[16];
+    base_rand_bytes(raw, sizeof raw);
+    raw[6] = (uint8_t)((raw[6] & 0x0f) | 0x40); /* version 4 */
+    raw[8] = (uint8_t)((raw[8] & 0x3f) | 0x80); /* the variant of the RFC */
+    base_text_uuid(raw, text);
+}

@@ -13,6 +13,20 @@ void base_text_hex(const void *data, size_t n, char *text)
     text[2 * n] = '\0';
 }
 
+void base_text_uuid(const uint8_t id[16], char text[BASE_TEXT_UUID_MAX])
+{
+    static const uint8_t parts[] = {4, 2, 2, 2, 6};
+    size_t at = 0;
+    for (size_t i = 0; i < sizeof parts; i++) {
+        if (i > 0) {
+            *text++ = '-';
+        }
+        base_text_hex(id + at, parts[i], text); /* its NUL is overwritten by the next part */
+        text += (size_t)2 * parts[i];
+        at += parts[i];
+    }
+}
+
 static int nibble(char c)
 {
     if (c >= '0' && c <= '9') {

@@ -60,7 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         check(&b);
         if (r->session != NULL) {
             struct gw_session s;
-            char guid[GW_WIRE_GUID_MAX];
+            char guid[BASE_TEXT_UUID_MAX];
             gw_wire_session(r->session, guid, &s);
             (void)gw_render_session(&s, false, &b);
             check(&b);

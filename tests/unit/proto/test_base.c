@@ -2,6 +2,7 @@
 #include "proto/base/clock.h"
 #include "proto/base/err.h"
 #include "proto/base/hash.h"
+#include "proto/base/rand.h"
 #include "proto/base/text.h"
 #include "tests/lib/check.h"
 
@@ -28,6 +29,23 @@ TEST(random_below_stays_below_and_reaches_every_value)
         seen |= 1u << v;
     }
     CHECK_EQ(seen, 0x7f);
+}
+
+TEST(uuid_has_its_form_and_a_random_one_its_version)
+{
+    uint8_t id[16];
+    char text[BASE_TEXT_UUID_MAX], other[BASE_TEXT_UUID_MAX];
+    for (uint8_t i = 0; i < 16; i++) {
+        id[i] = (uint8_t)(0xf0 + i);
+    }
+    base_text_uuid(id, text);
+    CHECK_STR(text, "f0f1f2f3-f4f5-f6f7-f8f9-fafbfcfdfeff");
+    base_rand_uuid(text);
+    base_rand_uuid(other);
+    CHECK_EQ(strlen(text), BASE_TEXT_UUID_MAX - 1);
+    CHECK_EQ(text[14], '4');
+    CHECK(strchr("89ab", text[19]) != NULL);
+    CHECK(strcmp(text, other) != 0);
 }
 
 TEST(buffer_keeps_its_bytes_over_growth_and_consumption)
