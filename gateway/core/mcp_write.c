@@ -118,15 +118,6 @@ static void value(struct gw_mcp_out *o, const struct gw_outcome *c)
     }
 }
 
-/* As in the REST answer: a command that was killed has no code of its own. */
-static int exit_code(const struct gw_outcome *c)
-{
-    if (c->exit_code != 0 || c->done == GW_DONE_OK) {
-        return c->exit_code;
-    }
-    return c->done == GW_DONE_TIMEOUT ? 124 : 137;
-}
-
 static void facts(struct gw_mcp_out *o, const struct gw_mcp_message *m, const struct gw_outcome *c)
 {
     gw_mcp_raw(o, "{\"stdout\":");
@@ -135,7 +126,7 @@ static void facts(struct gw_mcp_out *o, const struct gw_mcp_message *m, const st
     gw_mcp_string(o, base_buf_data(&c->stderr_text), base_buf_size(&c->stderr_text));
     if (m->tool == GW_MCP_SHELL) {
         gw_mcp_raw(o, ",\"exitCode\":");
-        number(o, exit_code(c));
+        number(o, gw_outcome_exit_code(c));
     } else {
         gw_mcp_raw(o, ",\"executionResult\":");
         value(o, c);

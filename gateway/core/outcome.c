@@ -150,3 +150,11 @@ int gw_outcome_add(struct gw_outcome *o, const struct gw_event *e)
         return 0;
     }
 }
+
+int gw_outcome_exit_code(const struct gw_outcome *o)
+{
+    if (o->exit_code != 0 || o->done == GW_DONE_OK || o->done == GW_DONE_NONE) {
+        return o->exit_code;
+    }
+    return o->done == GW_DONE_TIMEOUT ? 124 : 137; /* as timeout(1) and a killed shell have it */
+}

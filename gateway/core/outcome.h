@@ -79,3 +79,7 @@ void gw_outcome_deinit(struct gw_outcome *o);
 
 /* Events of a sequence number that was there are ignored. 0 or BASE_ENOMEM. */
 int gw_outcome_add(struct gw_outcome *o, const struct gw_event *e);
+
+/* What a shell would say: a command that was killed, or timed out, has no code of its own. 0 while
+ * it runs. */
+int gw_outcome_exit_code(const struct gw_outcome *o);

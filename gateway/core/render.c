@@ -100,11 +100,7 @@ static int identifier(const struct gw_execution_view *v, struct base_buf *to)
 /* The status is the exit code as text: clients call int() on it. */
 static int shell(const struct gw_execution_view *v, const struct gw_outcome *o, struct base_buf *to)
 {
-    int code = o->exit_code;
-    if (code == 0 && o->done != GW_DONE_OK && o->done != GW_DONE_NONE) {
-        code =
-            o->done == GW_DONE_TIMEOUT ? 124 : 137; /* as timeout(1) and a killed shell have it */
-    }
+    int code = gw_outcome_exit_code(o);
     int rc = base_buf_add(to, "{", 1);
     rc = rc < 0 ? rc : identifier(v, to);
     if (rc == 0 && o->done == GW_DONE_NONE) {
