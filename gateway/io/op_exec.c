@@ -26,7 +26,6 @@ struct exec {
     struct gw_stream stream;
     struct gw_execution_view view;
     const struct gw_exec_watch *watch; /* NULL: answered in the ways of the REST API */
-    uint32_t held;                     /* bytes of events that the watcher's client has not taken */
     uint8_t id[PROTO_EXEC_ID_BYTES];
     char id_text[sizeof((struct gw_route *)0)->execution];
     enum gw_pool_kind pool;
@@ -202,8 +201,8 @@ static void on_event(void *owner, const Warren__GuestEvent *e, uint32_t bytes)
         gw_task_out_of_memory(t);
         return;
     }
-    if (s->watch != NULL && !s->watch->event(t, &event)) {
-        s->held += bytes; /* given back in gw_exec_drain() */
+    if (s->watch != NULL) {
+        s->watch->event(t, &event, bytes);
         return;
     }
     gw_call_event_done(t->call, bytes);
@@ -379,23 +378,16 @@ static void start(struct gw_task *t)
     gw_task_pool(t, run);
 }
 
-void gw_exec_drain(struct gw_task *t)
+static void drain(struct gw_task *t)
 {
     struct exec *s = t->state;
-    if (s == NULL) {
-        return;
+    if (s != NULL) {
+        gw_stream_drain(&s->stream);
     }
-    gw_stream_drain(&s->stream);
-    if (s->held > 0 && t->call != NULL) {
-        gw_call_event_done(t->call, s->held);
-    }
-    s->held = 0;
 }
 
-const struct gw_task_ops gw_op_execute = {.start = start,
-    .drain = gw_exec_drain,
-    .gone = gw_exec_gone,
-    .body_max = GW_EXEC_BODY_BYTES_MAX};
+const struct gw_task_ops gw_op_execute = {
+    .start = start, .drain = drain, .gone = gw_exec_gone, .body_max = GW_EXEC_BODY_BYTES_MAX};
 
 /* ---- look, follow, cancel ---- */
 
@@ -539,6 +531,6 @@ static void cancel_start(struct gw_task *t)
 
 const struct gw_task_ops gw_op_execution_get = {.start = get_start, .gone = gw_exec_gone};
 const struct gw_task_ops gw_op_execution_events = {
-    .start = events_start, .drain = gw_exec_drain, .gone = gw_exec_gone};
+    .start = events_start, .drain = drain, .gone = gw_exec_gone};
 const struct gw_task_ops gw_op_execution_cancel = {
     .start = cancel_start, .gone = gw_exec_gone, .body_max = 64 << 10};

@@ -3,10 +3,10 @@
 #include <string.h>
 
 #include "gateway/core/mcp.h"
-#include "gateway/core/sse.h"
 #include "gateway/io/exec.h"
 #include "gateway/io/exec_body.h"
 #include "gateway/io/mcp.h"
+#include "gateway/io/stream.h"
 #include "gateway/keys/mcp_keys.h"
 #include "proto/base/clock.h"
 #include "proto/base/hash.h"
@@ -17,8 +17,6 @@
  * a message means is decided in core/mcp; code runs as for POST /executions. Also the two actions
  * that hand out the pool's key. */
 
-#define KEEPALIVE_S 15.
-
 enum { SESSION_ID_CHARS = 48 }; /* 16 random bytes and their mark under the cluster key */
 
 struct gw_mcp {
@@ -26,9 +24,9 @@ struct gw_mcp {
     struct gw_task *t;
     struct gw_mcp_message m; /* its views are into t->body */
     char session[SESSION_ID_CHARS + 1];
-    ev_timer keepalive;
+    struct gw_stream stream; /* begun when progress is wanted */
     unsigned long progress;
-    bool runs, streams, settled;
+    bool runs, settled;
 };
 
 /* ---- who may ---- */
@@ -86,21 +84,11 @@ static bool session_ok(const struct gw_task *t, const char *id)
 
 /* ---- answers ---- */
 
-static bool stream_begin(struct gw_mcp *p)
+static bool wants_stream(const struct gw_mcp *p)
 {
-    struct gw_task *t = p->t;
-    const char *accept = gw_http_field(gw_exchange_request(t->x), "accept");
-    if (p->m.token.n == 0 || (accept != NULL && !gw_http_list_has(accept, "text/event-stream") &&
-                                 !gw_http_list_has(accept, "*/*"))) {
-        return false;
-    }
-    gw_fields_add(&t->fields, "content-type", "text/event-stream");
-    gw_fields_add(&t->fields, "cache-control", "no-cache");
-    gw_fields_add(&t->fields, "x-accel-buffering", "no");
-    gw_task_respond(t, 200, -1);
-    ev_timer_start(gw_api_loop(t->api), &p->keepalive);
-    p->streams = true;
-    return true;
+    const char *accept = gw_http_field(gw_exchange_request(p->t->x), "accept");
+    return p->m.token.n > 0 && (accept == NULL || gw_http_list_has(accept, "text/event-stream") ||
+                                   gw_http_list_has(accept, "*/*"));
 }
 
 /* The message that ends the exchange. rc: of writing it. */
@@ -109,7 +97,7 @@ static void settle(struct gw_mcp *p, int status, int rc, const struct base_buf *
     struct gw_task *t = p->t;
     struct base_buf b = {0};
     p->settled = true;
-    if (!p->streams) {
+    if (!p->stream.begun) {
         t->failed = NULL;
         if (rc < 0) {
             gw_task_out_of_memory(t);
@@ -118,11 +106,11 @@ static void settle(struct gw_mcp *p, int status, int rc, const struct base_buf *
         }
         return;
     }
-    ev_timer_stop(gw_api_loop(t->api), &p->keepalive);
     if (rc == 0 && gw_mcp_sse(base_buf_data(json), base_buf_size(json), &b) == 0) {
         (void)gw_exchange_write(t->x, base_buf_data(&b), base_buf_size(&b));
-        gw_exchange_end(t->x);
+        gw_stream_end(&p->stream, NULL);
     } else {
+        gw_stream_deinit(&p->stream);
         gw_exchange_abort(t->x);
     }
     base_buf_deinit(&b);
@@ -143,36 +131,22 @@ static void on_fault(struct gw_task *t, const struct gw_fault *f)
     base_buf_deinit(&b);
 }
 
-static void on_keepalive(struct ev_loop *loop, ev_timer *w, int revents)
-{
-    (void)loop;
-    (void)revents;
-    struct gw_mcp *p = w->data;
-    struct base_buf b = {0};
-    if (gw_sse_keepalive(&b) == 0) {
-        (void)gw_exchange_write(p->t->x, base_buf_data(&b), base_buf_size(&b));
-    }
-    base_buf_deinit(&b);
-}
-
 /* ---- a tool that runs code ---- */
 
-static bool on_event(struct gw_task *t, const struct gw_event *e)
+static void on_event(struct gw_task *t, const struct gw_event *e, uint32_t bytes)
 {
     struct gw_mcp *p = t->mcp;
     struct base_buf json = {0}, b = {0};
-    size_t pending = 0;
-    if (!p->streams) {
-        return true;
-    }
-    if (gw_mcp_progress(&p->m, p->progress + 1, e, &json) == 0 && base_buf_size(&json) > 0 &&
+    if (p->stream.begun && gw_mcp_progress(&p->m, p->progress + 1, e, &json) == 0 &&
+        base_buf_size(&json) > 0 &&
         gw_mcp_sse(base_buf_data(&json), base_buf_size(&json), &b) == 0) {
         p->progress++;
-        pending = gw_exchange_write(t->x, base_buf_data(&b), base_buf_size(&b));
+        gw_stream_send(&p->stream, &b, bytes);
+    } else {
+        gw_call_event_done(t->call, bytes);
     }
     base_buf_deinit(&json);
     base_buf_deinit(&b);
-    return pending < GW_EXCHANGE_OUT_HIGH;
 }
 
 static void on_done(struct gw_task *t, const struct gw_outcome *o)
@@ -199,7 +173,9 @@ static void run(struct gw_mcp *p)
     (void)proto_identifier_set(&t->route.id, p->m.environment, strlen(p->m.environment));
     t->route.version = GW_VERSION_FLAT;
     t->failed = on_fault;
-    (void)stream_begin(p);
+    if (wants_stream(p)) {
+        gw_stream_begin_as(&p->stream, "text/event-stream", "no-cache");
+    }
     if (gw_mcp_exec_body(&p->m, &body) < 0) {
         gw_task_out_of_memory(t);
     } else {
@@ -297,8 +273,7 @@ static void on_pool(struct gw_task *t, enum gw_pool_kind kind)
     }
     t->mcp = p;
     p->t = t;
-    ev_timer_init(&p->keepalive, on_keepalive, KEEPALIVE_S, KEEPALIVE_S);
-    p->keepalive.data = p;
+    gw_stream_init(&p->stream, t);
     const struct gw_request *r = gw_exchange_request(t->x);
     struct gw_mcp_head head = {.version = gw_http_field(r, "mcp-protocol-version"),
         .method = gw_http_field(r, "mcp-method"),
@@ -322,7 +297,7 @@ static void gone(struct gw_task *t)
     if (p == NULL) {
         return;
     }
-    ev_timer_stop(gw_api_loop(t->api), &p->keepalive);
+    gw_stream_deinit(&p->stream);
     if (p->runs) {
         struct gw_mcp **all = gw_api_mcp_running(t->api);
         *(p->prev == NULL ? all : &p->prev->next) = p->next;
@@ -345,7 +320,9 @@ static void leaving(struct gw_task *t)
 
 static void drain(struct gw_task *t)
 {
-    gw_exec_drain(t);
+    if (t->mcp != NULL) {
+        gw_stream_drain(&t->mcp->stream);
+    }
 }
 
 const struct gw_task_ops gw_op_mcp = {.start = start,

@@ -31,17 +31,31 @@ void gw_stream_init(struct gw_stream *s, struct gw_task *t)
     s->keepalive.data = s;
 }
 
-void gw_stream_begin(struct gw_stream *s)
+void gw_stream_begin_as(struct gw_stream *s, const char *type, const char *cache)
 {
     if (s->begun || s->t->answered) {
         return;
     }
     s->begun = true;
-    gw_fields_add(&s->t->fields, "content-type", "text/event-stream; charset=utf-8");
-    gw_fields_add(&s->t->fields, "cache-control", "no-store");
+    gw_fields_add(&s->t->fields, "content-type", "%s", type);
+    gw_fields_add(&s->t->fields, "cache-control", "%s", cache);
     gw_fields_add(&s->t->fields, "x-accel-buffering", "no");
     gw_task_respond(s->t, 200, -1);
     ev_timer_start(gw_api_loop(s->t->api), &s->keepalive);
+}
+
+void gw_stream_begin(struct gw_stream *s)
+{
+    gw_stream_begin_as(s, "text/event-stream; charset=utf-8", "no-store");
+}
+
+void gw_stream_send(struct gw_stream *s, const struct base_buf *b, uint32_t bytes)
+{
+    if (gw_exchange_write(s->t->x, base_buf_data(b), base_buf_size(b)) < GW_EXCHANGE_OUT_HIGH) {
+        gw_call_event_done(s->t->call, bytes);
+    } else {
+        s->held += bytes; /* given back in drain() */
+    }
 }
 
 void gw_stream_event(struct gw_stream *s, const Warren__GuestEvent *e, uint32_t bytes)
@@ -50,18 +64,13 @@ void gw_stream_event(struct gw_stream *s, const Warren__GuestEvent *e, uint32_t 
     struct base_buf b = {0};
     gw_wire_event(e, &event);
     gw_stream_begin(s);
-    size_t pending = 0;
     if (gw_sse_event(&event, &b) == 0) {
-        pending = gw_exchange_write(s->t->x, base_buf_data(&b), base_buf_size(&b));
+        gw_stream_send(s, &b, bytes);
     } else {
         gw_exchange_abort(s->t->x); /* a stream with a hole would be a lie */
+        gw_call_event_done(s->t->call, bytes);
     }
     base_buf_deinit(&b);
-    if (pending < GW_EXCHANGE_OUT_HIGH) {
-        gw_call_event_done(s->t->call, bytes);
-    } else {
-        s->held += bytes; /* given back in drain() */
-    }
 }
 
 void gw_stream_drain(struct gw_stream *s)

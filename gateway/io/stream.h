@@ -18,8 +18,13 @@ struct gw_stream {
 
 void gw_stream_init(struct gw_stream *s, struct gw_task *t);
 
-/* Sends the response's head. */
+/* Sends the response's head: as Warren's own events, or with other content-type and cache-control.
+ * Nothing when it was sent. */
 void gw_stream_begin(struct gw_stream *s);
+void gw_stream_begin_as(struct gw_stream *s, const char *type, const char *cache);
+
+/* Sends b, which stands for an event of so many bytes at the worker. */
+void gw_stream_send(struct gw_stream *s, const struct base_buf *b, uint32_t bytes);
 
 void gw_stream_event(struct gw_stream *s, const Warren__GuestEvent *e, uint32_t bytes);
 void gw_stream_drain(struct gw_stream *s);
