@@ -388,17 +388,15 @@ static void audit(const struct gw_task *t)
 static void hold(struct gw_task *t, const uint8_t *data, size_t n)
 {
     if (t->api->held + n > HELD_BYTES_MAX || base_buf_add(&t->body, data, n) < 0) {
+        size_t held = base_buf_size(&t->body);
         gw_auth_unwait(t->api->opt.auth, &t->wait);
-        t->api->held -= t->held;
-        n += t->held;
-        t->held = 0;
+        t->api->held -= held;
         base_buf_deinit(&t->body);
         gw_task_out_of_memory(t);
-        gw_exchange_consume(t->x, n);
+        gw_exchange_consume(t->x, held + n);
         return;
     }
     t->api->held += n;
-    t->held += n;
 }
 
 static void on_body(void *owner, const uint8_t *data, size_t n)
@@ -455,6 +453,8 @@ static void on_gone(void *owner)
     }
     gw_call_cancel(t->call);
     t->call = NULL;
+    size_t *counted = t->wait.on ? &t->api->held : &t->api->bodies;
+    *counted -= base_buf_size(&t->body);
     if (t->api->opt.auth != NULL) {
         gw_auth_unwait(t->api->opt.auth, &t->wait);
     }
@@ -464,11 +464,6 @@ static void on_gone(void *owner)
     audit(t);
     t->api->stats.failed += t->status >= 400;
     t->api->stats.open--;
-    if (t->held > 0) {
-        t->api->held -= t->held;
-    } else {
-        t->api->bodies -= base_buf_size(&t->body);
-    }
     base_buf_deinit(&t->body);
     free(t);
 }
@@ -566,8 +561,7 @@ static void on_keys(void *owner)
     struct gw_fault f;
     struct base_buf held = t->body;
     t->body = (struct base_buf){0};
-    t->api->held -= t->held;
-    t->held = 0;
+    t->api->held -= base_buf_size(&held);
     int rc = authenticate(t, &f);
     if (rc == GW_AUTH_WAIT) {
         GW_FAULT(&f, 503, "ServiceUnavailable", "The issuer's keys are not known yet.");

@@ -41,7 +41,6 @@ struct source {
     struct timespec changed;
     int64_t looked_s;
     int failures; /* in a row */
-    bool fresh;   /* asked just now: no use in asking again */
 };
 
 struct gw_auth {
@@ -114,13 +113,11 @@ static void on_fetched(void *owner, const char *text, size_t n, const char *erro
             memset(a->cache, 0, sizeof a->cache);
         }
     }
-    s->fresh = true;
     while (a->waiting != NULL) { /* ready() never waits again */
         struct gw_auth_wait *w = a->waiting;
         gw_auth_unwait(a, w);
         w->ready(w->owner);
     }
-    s->fresh = false;
 }
 
 static void on_refresh(struct ev_loop *loop, ev_timer *w, int revents)
@@ -203,7 +200,6 @@ static int check_signature(struct source *s, cjose_jws_t *jws, const char *token
     if (!plain || (strcmp(alg, "RS256") != 0 && strcmp(alg, "ES256") != 0)) {
         return GW_AUTH_REFUSED;
     }
-    look_again(s, now_s);
     const struct gw_keyset_key *k = gw_keyset_find(&s->keys, alg, kid);
     if (k == NULL) {
         int rc = s->keys.n == 0 ? KEYLESS : GW_AUTH_REFUSED;

@@ -55,9 +55,8 @@ struct gw_task {
     void (*failed)(struct gw_task *t, const struct gw_fault *fault);
     struct gw_mcp *mcp; /* op_mcp.c */
     struct base_buf body;
-    struct gw_auth_wait wait; /* on: for the issuer's keys */
+    struct gw_auth_wait wait; /* on: for the issuer's keys; body counts as held */
     enum gw_route_fault wait_fault;
-    size_t held; /* bytes of body that came while it waited */
     uint64_t begun_ns, sent_ns;
     char trace[17]; /* names the request in logs and error bodies */
     int status;     /* of the answer, for the audit line */
