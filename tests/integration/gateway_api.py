@@ -11,7 +11,7 @@ import time
 import uuid
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from gateway_system import System, eq, form, run_tests  # noqa: E402
+from gateway_system import System, conclude, eq, form, run_tests  # noqa: E402
 
 V = "api-version=2025-02-02-preview"
 V10 = "api-version=2025-10-02-preview"
@@ -506,15 +506,7 @@ def test_tokens(secure):
 def main():
     bin_dir = sys.argv[1]
     plain, secure = System(bin_dir), System(bin_dir, secure=True)
-    bad = run_tests(globals(), s=plain, secure=secure, bin_dir=bin_dir)
-    if bad:
-        print(plain.log()[-3000:], secure.log()[-1000:])
-    for s in (plain, secure):
-        codes = s.stop()
-        if any(codes):
-            print("FAILED: exit codes", codes)
-            bad += 1
-    return bad != 0
+    return conclude(run_tests(globals(), s=plain, secure=secure, bin_dir=bin_dir), plain, secure)
 
 
 if __name__ == "__main__":

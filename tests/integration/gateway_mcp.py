@@ -10,7 +10,7 @@ import tempfile
 import uuid
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from gateway_system import CLUSTER_KEY, System, eq, run_tests  # noqa: E402
+from gateway_system import CLUSTER_KEY, System, conclude, eq, run_tests  # noqa: E402
 
 LONG = "/subscriptions/s-1/resourceGroups/rg/providers/Microsoft.App/sessionPools"
 V = "api-version=2025-10-02-preview"
@@ -237,7 +237,9 @@ def test_keys(bin_dir):
     folder = tempfile.mkdtemp(prefix="warren-test-mcp-")
     s = System(bin_dir, secure=True, more=(f"mcp_keys: {folder}/mcp",))
     (pathlib.Path(folder) / "keys").mkdir()
-    (pathlib.Path(folder) / "keys/cluster.key").write_text(CLUSTER_KEY + "\n")
+    cluster_key = pathlib.Path(folder) / "keys/cluster.key"
+    cluster_key.touch(0o600)  # as `warren keys` makes it; one that others can read is refused
+    cluster_key.write_text(CLUSTER_KEY + "\n")
     cli = lambda *more: subprocess.run([f"{bin_dir}/warren", "pool", "mcp-key", "--state-dir", folder, "--pool", "python", *more],
                                        check=True, capture_output=True, text=True).stdout.strip()
     try:
@@ -277,14 +279,7 @@ def test_keys(bin_dir):
 def main():
     bin_dir = sys.argv[1]
     plain = System(bin_dir)
-    bad = run_tests(globals(), s=plain, bin_dir=bin_dir)
-    if bad:
-        print(plain.log()[-3000:])
-    codes = plain.stop()
-    if any(codes):
-        print("FAILED: exit codes", codes)
-        bad += 1
-    return bad != 0
+    return conclude(run_tests(globals(), s=plain, bin_dir=bin_dir), plain)
 
 
 if __name__ == "__main__":

@@ -223,3 +223,15 @@ def run_tests(scope, **known):
             print("FAILED", name, flush=True)
             bad += 1
     return bad
+
+
+def conclude(bad, *systems):
+    """Stops the systems, tells what they logged when tests were bad; the program's exit code."""
+    for s in systems:
+        if bad:
+            print(s.log()[-3000:])
+        codes = s.stop()
+        if any(codes):
+            print("FAILED: exit codes", codes)
+            bad += 1
+    return bad != 0

@@ -14,7 +14,7 @@ import urllib.parse
 import uuid
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from gateway_system import System, eq, run_tests  # noqa: E402
+from gateway_system import System, conclude, eq, run_tests  # noqa: E402
 
 UA = {
     "langchain": "langchain-azure-dynamic-sessions/1.0.3 (Language=Python)",
@@ -303,11 +303,7 @@ def main():
         return real()
     s = System(sys.argv[1], secure=True)
     token = s.token(aud="https://acasessions.io")  # the older audience, which several clients ask for
-    bad = run_tests(globals(), w=Wire("127.0.0.1", s.port, s.dir / "cert.pem", token, False))
-    if bad:
-        print(s.log()[-3000:])
-    codes = s.stop()
-    return bad != 0 or any(codes)
+    return conclude(run_tests(globals(), w=Wire("127.0.0.1", s.port, s.dir / "cert.pem", token, False)), s)
 
 
 if __name__ == "__main__":
