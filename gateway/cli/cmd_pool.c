@@ -4,38 +4,20 @@
 #include "gateway/cli/command.h"
 #include "gateway/cli/file.h"
 #include "gateway/keys/mcp_keys.h"
-#include "proto/base/cleanup.h"
 #include "proto/base/clock.h"
-#include "proto/base/text.h"
 #include "proto/ids.h"
+#include "proto/net/cluster_key.h"
 
 /* Works on the state folder that gateways share; needs no gateway that runs. */
-
-enum { CLUSTER_KEY_FILE_MAX = 256 };
-
-static int read_cluster_key(const struct cli *cli, uint8_t key[16], struct base_error *err)
-{
-    char path[CLI_PATH_MAX];
-    CLEANUP(base_freep) char *text = NULL;
-    size_t n = 0;
-    int rc = cli_file_path(path, cli->state_dir, "keys/cluster.key", err);
-    rc = rc != 0 ? rc : cli_file_read(path, CLUSTER_KEY_FILE_MAX, &text, &n, err);
-    if (rc != 0) {
-        return rc;
-    }
-    text[strcspn(text, "\r\n")] = '\0';
-    return base_text_unhex(text, key, 16)
-               ? 0
-               : base_fail(err, BASE_ECORRUPT, "'%.120s' has no 32 hex digits", path);
-}
 
 static int fetch(
     const struct cli *cli, bool rotate, char key[GW_MCP_KEY_CHARS + 1], struct base_error *err)
 {
     uint8_t cluster[16];
-    char folder[CLI_PATH_MAX];
+    char path[CLI_PATH_MAX], folder[CLI_PATH_MAX];
     struct gw_mcp_keys *keys = NULL;
-    int rc = read_cluster_key(cli, cluster, err);
+    int rc = cli_file_path(path, cli->state_dir, "keys/cluster.key", err);
+    rc = rc != 0 ? rc : proto_net_cluster_key_read(path, cluster, err);
     rc = rc != 0 ? rc : cli_file_path(folder, cli->state_dir, "mcp", err);
     rc = rc != 0 ? rc : gw_mcp_keys_create(&keys, folder, cluster, err);
     int64_t now_s = (int64_t)(base_clock_real_ns() / BASE_NS_PER_S);
