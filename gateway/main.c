@@ -166,6 +166,7 @@ static int start_server(struct gateway *g, struct base_error *err)
         .auth = g->auth,
         .mcp_keys = g->mcp_keys,
         .local = c->local,
+        .mcp_fixtures = c->mcp_fixtures,
         .tenant_per_s = c->tenant_per_s,
         .tenant_burst = c->tenant_burst,
         .pool_per_s = c->pool_per_s,

@@ -40,10 +40,11 @@ warren_gateway_script(gateway_api)
 warren_gateway_script(gateway_mcp)
 warren_gateway_script(gateway_oidc)
 warren_gateway_script(test_clients)
-add_test(NAME integration.mcp_sdk
-  COMMAND python3 ${CMAKE_SOURCE_DIR}/tests/integration/mcp_sdk.py $<TARGET_FILE_DIR:http_probe>
-  ${CMAKE_BINARY_DIR}/npm)
-set_tests_properties(integration.mcp_sdk PROPERTIES LABELS integration SKIP_RETURN_CODE 77)
+warren_gateway_script(mcp_sdk)
+add_test(NAME integration.mcp_conformance
+  COMMAND python3 ${CMAKE_SOURCE_DIR}/tests/integration/mcp_conformance.py $<TARGET_FILE_DIR:http_probe>
+  $<IF:$<BOOL:${WARREN_MCP_FIXTURES}>,fixtures,none>)
+set_tests_properties(integration.mcp_conformance PROPERTIES LABELS integration SKIP_RETURN_CODE 77 TIMEOUT 900)
 # MCP before real microVMs; skipped without root or a guest image.
 add_test(NAME integration.mcp_real COMMAND python3 ${CMAKE_SOURCE_DIR}/tests/integration/mcp_real.py)
 set_tests_properties(integration.mcp_real PROPERTIES LABELS integration RUN_SERIAL ON

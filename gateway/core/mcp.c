@@ -4,6 +4,9 @@
 
 #include "gateway/core/http.h"
 #include "gateway/core/json.h"
+#ifdef WARREN_MCP_FIXTURES
+#include "gateway/core/mcp_fixtures.h"
+#endif
 #include "gateway/core/mcp_tools.h"
 #include "gateway/core/mcp_write.h"
 #include "proto/base/container.h"
@@ -220,14 +223,42 @@ static int discover(struct gw_mcp_message *m, struct base_buf *to)
     return answered(o.rc);
 }
 
-static int list(struct gw_mcp_message *m, struct base_buf *to)
+static void fixtures_list(const struct reading *r, struct gw_mcp_out *o)
+{
+    (void)r;
+    (void)o;
+#ifdef WARREN_MCP_FIXTURES
+    if (r->head->fixtures) {
+        gw_mcp_fixtures_list(o);
+    }
+#endif
+}
+
+/* As gw_mcp_fixture(). */
+static int fixture(
+    const struct reading *r, const char *name, struct gw_mcp_message *m, struct base_buf *to)
+{
+#ifdef WARREN_MCP_FIXTURES
+    if (r->head->fixtures) {
+        return gw_mcp_fixture(name, m, gw_json_member(meta_of(r), META "clientCapabilities"), to);
+    }
+#endif
+    (void)r;
+    (void)name;
+    (void)m;
+    (void)to;
+    return BASE_ENOTFOUND;
+}
+
+static int list(const struct reading *r, struct gw_mcp_message *m, struct base_buf *to)
 {
     struct gw_mcp_out o = gw_mcp_out_begin(m, to);
     gw_mcp_result_begin(&o, m);
     gw_mcp_raw(
         &o, m->modern ? "\"ttlMs\":60000,\"cacheScope\":\"private\",\"tools\":" : "\"tools\":");
     gw_mcp_raw(&o, gw_mcp_tools_json());
-    gw_mcp_raw(&o, "}}");
+    fixtures_list(r, &o);
+    gw_mcp_raw(&o, "]}}");
     return answered(o.rc);
 }
 
@@ -245,14 +276,18 @@ static int call(const struct reading *r, struct gw_mcp_message *m, struct base_b
     if (!gw_json_text(gw_json_member(r->params, "name"), name, sizeof name)) {
         return refuse(m, 200, -32602, "Invalid params: the tool's name is missing.", to);
     }
-    if (!gw_mcp_tool_find(name, &m->tool)) {
-        memcpy(text, unknown, sizeof unknown);
-        memcpy(text + sizeof unknown - 1, name, strlen(name) + 1);
-        return refuse(m, 200, -32602, text, to);
-    }
     struct gw_json_view token = gw_json_member(meta_of(r), "progressToken");
     if (id_ok(token)) {
         m->token = token;
+    }
+    if (!gw_mcp_tool_find(name, &m->tool)) {
+        int v = fixture(r, name, m, to);
+        if (v != BASE_ENOTFOUND) {
+            return v;
+        }
+        memcpy(text, unknown, sizeof unknown);
+        memcpy(text + sizeof unknown - 1, name, strlen(name) + 1);
+        return refuse(m, 200, -32602, text, to);
     }
     m->args = gw_json_member(r->params, "arguments");
     const char *wrong = gw_mcp_tool_check(m);
@@ -295,7 +330,7 @@ int gw_mcp_read(const void *json, size_t n, const struct gw_mcp_head *head,
         return call(&r, m, to);
     }
     if (strcmp(r.name, "tools/list") == 0) {
-        return list(m, to);
+        return list(&r, m, to);
     }
     if (m->modern && strcmp(r.name, "server/discover") == 0) {
         return discover(m, to);

@@ -21,13 +21,15 @@ enum gw_mcp_verdict {
     GW_MCP_ACCEPTED, /* nothing to answer: 202 */
     GW_MCP_CANCEL,   /* 202, and the request `id` of this client shall be stopped */
     GW_MCP_CALL,     /* a tool is to be called */
+    GW_MCP_FIXTURE,  /* the answer was written, to come behind progress (mcp_fixtures.h) */
 };
 
 enum { GW_MCP_ID_MAX = 128, GW_MCP_DEPTH_MAX = 32 }; /* of ids and progress tokens, as text */
 
-/* Header fields of the request; NULL when they are missing. */
+/* Header fields of the request; NULL when they are missing. And what its pool offers. */
 struct gw_mcp_head {
     const char *version, *method, *name; /* MCP-Protocol-Version, Mcp-Method, Mcp-Name */
+    bool fixtures;                       /* development builds only: those of mcp_fixtures.h, too */
 };
 
 /* Views are into the request's text. */

@@ -44,7 +44,7 @@ static const char tools[] =
     "\"required\":[\"environmentId\",\"pythonCode\"]},"
     "\"outputSchema\":{\"type\":\"object\",\"properties\":{" OUTPUTS
     ",\"executionResult\":{}},\"required\":[\"stdout\",\"stderr\",\"status\"]},"
-    "\"annotations\":{\"readOnlyHint\":false,\"destructiveHint\":true,\"openWorldHint\":true}}]";
+    "\"annotations\":{\"readOnlyHint\":false,\"destructiveHint\":true,\"openWorldHint\":true}}";
 
 const char *gw_mcp_tools_json(void)
 {

@@ -6,7 +6,7 @@
 /* False when there is no such tool. */
 bool gw_mcp_tool_find(const char *name, enum gw_mcp_tool *ret);
 
-/* The JSON array of tools/list. Constant. */
+/* The JSON array of tools/list, without its last bracket. Constant. */
 const char *gw_mcp_tools_json(void);
 
 /* NULL when the arguments are right (and m->environment is set), otherwise what is wrong. */

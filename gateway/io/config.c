@@ -73,6 +73,9 @@ static const cyaml_schema_field_t fields[] = {TEXT("name", 0, struct gw_config, 
     CYAML_FIELD_SEQUENCE("audiences", CYAML_FLAG_POINTER | OPTIONAL, struct gw_config, audiences,
         &audience, 0, AUDIENCES_MAX),
     CYAML_FIELD_BOOL("insecure", OPTIONAL, struct gw_config, insecure),
+#ifdef WARREN_MCP_FIXTURES
+    CYAML_FIELD_BOOL("mcp_fixtures", OPTIONAL, struct gw_config, mcp_fixtures),
+#endif
     TEXT("log_level", OPTIONAL, struct gw_config, log_level_text),
     CYAML_FIELD_UINT("connections_max", OPTIONAL, struct gw_config, connections_max),
     CYAML_FIELD_UINT(

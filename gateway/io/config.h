@@ -53,8 +53,9 @@ struct gw_config {
     unsigned drain_s; /* how long a stop waits for running requests; 0: 30 */
     struct gw_config_worker *workers;
     unsigned workers_count;
-    uint8_t key[16]; /* from cluster_key */
-    bool local;      /* listens on loopback */
+    uint8_t key[16];   /* from cluster_key */
+    bool local;        /* listens on loopback */
+    bool mcp_fixtures; /* development builds only: tools of the conformance suite */
 };
 
 /* True when jwks is a URL. */

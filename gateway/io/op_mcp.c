@@ -3,12 +3,16 @@
 #include <string.h>
 
 #include "gateway/core/mcp.h"
+#ifdef WARREN_MCP_FIXTURES
+#include "gateway/core/mcp_fixtures.h"
+#endif
 #include "gateway/io/exec.h"
 #include "gateway/io/exec_body.h"
 #include "gateway/io/mcp.h"
 #include "gateway/io/stream.h"
 #include "gateway/keys/mcp_keys.h"
 #include "proto/base/clock.h"
+#include "proto/base/container.h"
 #include "proto/base/hash.h"
 #include "proto/base/rand.h"
 #include "proto/base/text.h"
@@ -194,6 +198,23 @@ static void launch(struct gw_mcp *p)
     base_buf_deinit(&b);
 }
 
+#ifdef WARREN_MCP_FIXTURES
+static void tell_progress(struct gw_mcp *p)
+{
+    static const int percent[] = {0, 50, 100};
+    gw_stream_begin_as(&p->stream, "text/event-stream", "no-cache");
+    for (size_t i = 0; i < ARRAY_LEN(percent); i++) {
+        struct base_buf json = {0}, b = {0};
+        if (gw_mcp_fixture_progress(&p->m, percent[i], &json) == 0 &&
+            gw_mcp_sse(base_buf_data(&json), base_buf_size(&json), &b) == 0) {
+            (void)gw_exchange_write(p->t->x, base_buf_data(&b), base_buf_size(&b));
+        }
+        base_buf_deinit(&json);
+        base_buf_deinit(&b);
+    }
+}
+#endif
+
 /* The client takes a request of its session back: its code is stopped, its answer says so. */
 static void cancel(struct gw_mcp *p)
 {
@@ -241,6 +262,14 @@ static void accepted(struct gw_mcp *p)
 static void answer(struct gw_mcp *p, int verdict, const struct base_buf *json)
 {
     char session[SESSION_ID_CHARS + 1];
+#ifdef WARREN_MCP_FIXTURES
+    if (verdict == GW_MCP_FIXTURE) {
+        if (wants_stream(p)) {
+            tell_progress(p);
+        }
+        verdict = GW_MCP_ANSWERED;
+    }
+#endif
     if (verdict < 0 || verdict == GW_MCP_ANSWERED) {
         if (p->m.opens) {
             make_session(p->t, session);
@@ -277,7 +306,8 @@ static void on_pool(struct gw_task *t, enum gw_pool_kind kind)
     const struct gw_request *r = gw_exchange_request(t->x);
     struct gw_mcp_head head = {.version = gw_http_field(r, "mcp-protocol-version"),
         .method = gw_http_field(r, "mcp-method"),
-        .name = gw_http_field(r, "mcp-name")};
+        .name = gw_http_field(r, "mcp-name"),
+        .fixtures = gw_api_opt(t->api)->mcp_fixtures};
     struct base_buf json = {0};
     int v = gw_mcp_read(base_buf_data(&t->body), base_buf_size(&t->body), &head, &p->m, &json);
     if (p->m.opens || take_session(p)) {

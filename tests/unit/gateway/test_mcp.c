@@ -16,7 +16,7 @@ static int ask(const char *json, const char *version, const char *method, const 
 {
     static char kept[4096]; /* views of m point into it */
     struct base_buf b = {0};
-    struct gw_mcp_head head = {version, method, name};
+    struct gw_mcp_head head = {.version = version, .method = method, .name = name};
     (void)strcpy(kept, json);
     int v = gw_mcp_read(kept, strlen(kept), &head, &m, &b);
     size_t n = base_buf_size(&b);
