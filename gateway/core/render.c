@@ -74,17 +74,37 @@ static int milliseconds(const struct gw_outcome *o, struct base_buf *to)
         (unsigned long long)((o->duration_us + 999) / 1000));
 }
 
-static int legacy(
-    const struct gw_execution_view *v, const struct gw_outcome *o, struct base_buf *to)
+static bool is_null(const struct gw_outcome *o)
+{
+    static const char null[] = "null";
+    size_t n = base_buf_size(&o->result);
+    return o->result_kind == GW_RESULT_JSON && n == sizeof null - 1 &&
+           memcmp(base_buf_data(&o->result), null, n) == 0;
+}
+
+static int legacy_fields(const struct gw_execution_view *v, const struct gw_outcome *o,
+    bool null_as_text, struct base_buf *to)
 {
     const char *status = o->done == GW_DONE_NONE ? "Running"
                          : o->done == GW_DONE_OK ? "Success"
                                                  : "Failure";
-    int rc = base_buf_printf(
-        to, "{\"$id\":\"1\",\"properties\":{\"$id\":\"2\",\"status\":\"%s\",", status);
+    int rc = base_buf_printf(to, "\"status\":\"%s\",", status);
     rc = rc < 0 ? rc : outputs(o, to);
     rc = rc < 0 ? rc : base_buf_printf(to, ",\"result\":");
-    rc = rc < 0 ? rc : value(o, v->text_results, to);
+    bool blank = null_as_text && is_null(o);
+    return rc < 0 ? rc : blank ? base_buf_add(to, "\"\"", 2) : value(o, v->text_results, to);
+}
+
+static int legacy(
+    const struct gw_execution_view *v, const struct gw_outcome *o, struct base_buf *to)
+{
+    int rc = base_buf_printf(to, "{\"$id\":\"1\",");
+    if (rc == 0 && v->shape == GW_SHAPE_PYTHON) {
+        rc = legacy_fields(v, o, true, to); /* its client takes every other result for an object */
+        rc = rc < 0 ? rc : base_buf_add(to, ",", 1);
+    }
+    rc = rc < 0 ? rc : base_buf_printf(to, "\"properties\":{\"$id\":\"2\",");
+    rc = rc < 0 ? rc : legacy_fields(v, o, false, to);
     rc = rc < 0 ? rc : base_buf_printf(to, ",\"executionResult\":");
     rc = rc < 0 ? rc : value(o, v->text_results, to);
     rc = rc < 0 ? rc : milliseconds(o, to);
@@ -156,6 +176,7 @@ int gw_render_execution(
 {
     switch (v->shape) {
     case GW_SHAPE_LEGACY:
+    case GW_SHAPE_PYTHON:
         return legacy(v, o, to);
     case GW_SHAPE_SHELL:
         return shell(v, o, to);

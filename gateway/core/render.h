@@ -6,7 +6,12 @@
 #include "gateway/core/route.h"
 
 /* Bodies of answers (api contract sections 2 to 4 and 7). All return 0 or BASE_ENOMEM. */
-enum gw_shape { GW_SHAPE_FLAT, GW_SHAPE_LEGACY, GW_SHAPE_SHELL };
+enum gw_shape {
+    GW_SHAPE_FLAT,
+    GW_SHAPE_LEGACY,
+    GW_SHAPE_PYTHON, /* legacy, and its main fields at the top level once more */
+    GW_SHAPE_SHELL,
+};
 
 struct gw_execution_view {
     enum gw_shape shape;

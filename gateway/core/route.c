@@ -299,6 +299,7 @@ static enum gw_route_fault operation(struct walk *w, enum gw_method method, stru
     }
     if (left(w) == 2 && next_is(w, 1, "execute") && (take(w, "code") || take(w, "python"))) {
         r->legacy = true;
+        r->python = gw_http_same(w->t->segments[w->at - 1], "python");
         return by_method(method, r, GW_METHOD_POST, GW_OP_EXECUTE);
     }
     if (take(w, "files")) {

@@ -59,7 +59,8 @@ enum gw_version {
 struct gw_route {
     enum gw_op op;
     enum gw_version version;
-    bool legacy;       /* answer in the legacy shape */
+    bool legacy; /* answer in the legacy shape */
+    bool python; /* /python/execute: its clients read the legacy fields without `properties` */
     const char *allow; /* GW_ROUTE_METHOD */
     char pool[PROTO_POOL_NAME_MAX + 1];
     struct proto_identifier id;          /* len 0 when there is none */

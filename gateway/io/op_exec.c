@@ -95,7 +95,7 @@ static bool choose_id(struct gw_task *t, struct exec *s)
 static enum gw_shape shape_of(const struct gw_task *t, const struct exec *s)
 {
     if (t->route.legacy) {
-        return GW_SHAPE_LEGACY;
+        return t->route.python ? GW_SHAPE_PYTHON : GW_SHAPE_LEGACY;
     }
     return s->body.shell || (t->route.op != GW_OP_EXECUTE && s->pool == GW_POOL_SHELL)
                ? GW_SHAPE_SHELL

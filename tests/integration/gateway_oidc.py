@@ -14,6 +14,7 @@ import urllib.parse
 import urllib.request
 
 from gateway_system import System, free_port
+from npm_packages import Packages
 
 HERE = pathlib.Path(__file__).parent / "oidc"
 MISS_EVERY_S = 30  # gateway/io/auth.c: LOOK_EVERY_S
@@ -59,20 +60,6 @@ class Provider:
                                              urllib.request.HTTPSHandler(context=self.tls))
         with opener.open(request, timeout=20) as answer:
             return json.load(answer)["access_token"]
-
-
-def install(directory):
-    """The pinned package; exits with 77 when it cannot be had."""
-    if shutil.which("npm") is None or shutil.which("node") is None:
-        print("skipped: npm is not installed")
-        sys.exit(77)
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(HERE / name, directory / name)
-    done = subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=directory,
-                          capture_output=True, text=True)
-    if done.returncode != 0:
-        print("skipped: npm cannot install oidc-provider:", done.stderr[-500:])
-        sys.exit(77)
 
 
 def head_of(token):
@@ -143,11 +130,14 @@ def test_unreachable(system, gone):
 
 
 def main():
+    packages = Packages(HERE)
+    if packages.why:
+        print("skipped:", packages.why)
+        return 77
     directory = pathlib.Path(tempfile.mkdtemp(prefix="warren-test-oidc-"))
     idp = system = None
     try:
-        install(directory)
-        idp = Provider(directory, directory)
+        idp = Provider(packages.folder, directory)
         idp.start()
         gone = f"http://127.0.0.1:{free_port()}"
         system = System(sys.argv[1], secure=True, more=(
@@ -173,7 +163,8 @@ def main():
             idp.stop()
         shutil.rmtree(directory, ignore_errors=True)
     print("ok")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,7 +11,8 @@ import tempfile
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 from gateway_system import conclude, eq, run_tests  # noqa: E402
-from mcp_system import KeyedSystem, Packages, proxy  # noqa: E402
+from mcp_system import KeyedSystem, proxy  # noqa: E402
+from npm_packages import Packages  # noqa: E402
 
 REVISIONS = ("2025-11-25", "2026-07-28")
 

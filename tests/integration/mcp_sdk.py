@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from gateway_system import System, eq  # noqa: E402
-from mcp_system import NPM, Packages  # noqa: E402
+from npm_packages import NPM, Packages  # noqa: E402
 
 
 def main():

@@ -14,7 +14,9 @@ import urllib.parse
 import uuid
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import llamaindex_tool  # noqa: E402
 from gateway_system import System, conclude, eq, run_tests  # noqa: E402
+from npm_packages import Packages  # noqa: E402
 
 UA = {
     "langchain": "langchain-azure-dynamic-sessions/1.0.3 (Language=Python)",
@@ -273,6 +275,18 @@ def test_row_10_third_parties(w):
     _, _, body = w.send("POST", f"{LONG}/python/.management/listSessions?skip=0&api-version=2025-02-02-preview", fields)
     a = json.loads(body)
     assert ident in [x["identifier"] for x in a["value"]] and a["count"] >= 1 and a["nextLink"] is None
+
+
+def test_row_7_llamaindex_typescript(w):
+    """The package itself; llamaindex_tool.py has it before an echo worker."""
+    if not w.real:
+        return
+    packages = Packages()
+    if packages.why:
+        print("  skipped:", packages.why)
+        return
+    llamaindex_tool.run(packages, f"https://{w.host}:{w.port}{LONG}/python", w.ca, w.token,
+                        "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()", "raise ValueError('no')")
 
 
 def real():

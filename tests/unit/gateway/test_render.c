@@ -128,6 +128,10 @@ TEST(a_number_is_a_number_in_all_shapes_but_the_one_that_cannot_read_it)
     check_body(GW_SHAPE_LEGACY, false,
         "{\"$id\":\"1\",\"properties\":{\"$id\":\"2\",\"status\":\"Success\",\"stdout\":\"hi\\n\","
         "\"stderr\":\"\",\"result\":2,\"executionResult\":2,\"executionTimeInMilliseconds\":2}}");
+    check_body(GW_SHAPE_PYTHON, false,
+        "{\"$id\":\"1\",\"status\":\"Success\",\"stdout\":\"hi\\n\",\"stderr\":\"\",\"result\":2,"
+        "\"properties\":{\"$id\":\"2\",\"status\":\"Success\",\"stdout\":\"hi\\n\","
+        "\"stderr\":\"\",\"result\":2,\"executionResult\":2,\"executionTimeInMilliseconds\":2}}");
     check_body(GW_SHAPE_SHELL, false,
         "{\"identifier\":\"my\\\"id\",\"status\":\"0\",\"exitCode\":0,\"result\":{\"stdout\":"
         "\"hi\\n\","
@@ -246,6 +250,18 @@ TEST(what_runs_still_has_no_result)
 }
 
 /* ---- the rest ---- */
+
+TEST(null_is_blank_where_a_client_would_look_into_it)
+{
+    begin(100);
+    add_mime(GW_EVENT_RESULT, "application/json", "null");
+    add_done(GW_DONE_OK, 0);
+    check_body(GW_SHAPE_PYTHON, false,
+        "{\"$id\":\"1\",\"status\":\"Success\",\"stdout\":\"\",\"stderr\":\"\",\"result\":\"\","
+        "\"properties\":{\"$id\":\"2\",\"status\":\"Success\",\"stdout\":\"\",\"stderr\":\"\","
+        "\"result\":null,\"executionResult\":null,\"executionTimeInMilliseconds\":2}}");
+    gw_outcome_deinit(&outcome);
+}
 
 TEST(files_and_sessions_have_their_shapes)
 {

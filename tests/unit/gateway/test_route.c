@@ -74,7 +74,9 @@ TEST(the_shape_follows_path_and_version)
 {
     check_op(GW_METHOD_POST,
         "/pools/p-1/code/execute?identifier=abcd&api-version=2025-02-02-preview", GW_OP_EXECUTE);
-    CHECK(route.legacy);
+    CHECK(route.legacy && !route.python);
+    check_op(GW_METHOD_POST, "/pools/p-1/python/execute?identifier=abcd", GW_OP_EXECUTE);
+    CHECK(route.legacy && route.python);
     check_op(GW_METHOD_GET, "/pools/p-1/files?identifier=abcd&api-version=2024-02-02-preview",
         GW_OP_FILES_LIST);
     CHECK(route.legacy);
