@@ -389,7 +389,7 @@ static void hold(struct gw_task *t, const uint8_t *data, size_t n)
 {
     if (t->api->held + n > HELD_BYTES_MAX || base_buf_add(&t->body, data, n) < 0) {
         size_t held = base_buf_size(&t->body);
-        gw_auth_unwait(t->api->opt.auth, &t->wait);
+        gw_auth_unwait(&t->wait);
         t->api->held -= held;
         base_buf_deinit(&t->body);
         gw_task_out_of_memory(t);
@@ -403,7 +403,7 @@ static void on_body(void *owner, const uint8_t *data, size_t n)
 {
     struct gw_task *t = owner;
     struct gw_api *api = t->api;
-    if (t->wait.on && !t->answered) {
+    if (t->wait.list != NULL && !t->answered) {
         hold(t, data, n);
         return;
     }
@@ -453,11 +453,9 @@ static void on_gone(void *owner)
     }
     gw_call_cancel(t->call);
     t->call = NULL;
-    size_t *counted = t->wait.on ? &t->api->held : &t->api->bodies;
+    size_t *counted = t->wait.list != NULL ? &t->api->held : &t->api->bodies;
     *counted -= base_buf_size(&t->body);
-    if (t->api->opt.auth != NULL) {
-        gw_auth_unwait(t->api->opt.auth, &t->wait);
-    }
+    gw_auth_unwait(&t->wait);
     if (t->ops != NULL && t->ops->gone != NULL) {
         t->ops->gone(t);
     }
@@ -548,10 +546,10 @@ static void admit(struct gw_task *t, enum gw_route_fault fault)
     }
 }
 
-static int authenticate(struct gw_task *t, struct gw_fault *f)
+static int authenticate(struct gw_task *t, struct gw_fault *f, struct gw_auth_wait *w)
 {
     int64_t now_s = (int64_t)(base_clock_real_ns() / BASE_NS_PER_S);
-    return gw_auth_check(t->api->opt.auth, gw_exchange_request(t->x), now_s, &t->who, f);
+    return gw_auth_check(t->api->opt.auth, gw_exchange_request(t->x), now_s, &t->who, f, w);
 }
 
 /* The fetch of keys ended, well or not: the request goes on with what came of its body. */
@@ -562,12 +560,7 @@ static void on_keys(void *owner)
     struct base_buf held = t->body;
     t->body = (struct base_buf){0};
     t->api->held -= base_buf_size(&held);
-    int rc = authenticate(t, &f);
-    if (rc == GW_AUTH_WAIT) {
-        GW_FAULT(&f, 503, "ServiceUnavailable", "The issuer's keys are not known yet.");
-        f.retry_after_s = 5;
-    }
-    if (rc != 0) {
+    if (authenticate(t, &f, NULL) != 0) {
         gw_task_fail(t, &f);
     } else {
         admit(t, t->wait_fault);
@@ -594,7 +587,7 @@ static int ask_who(struct gw_task *t, const struct gw_target *target, struct gw_
         int64_t now_s = (int64_t)(base_clock_real_ns() / BASE_NS_PER_S);
         return gw_mcp_admit(t, now_s, f) ? 0 : GW_AUTH_REFUSED;
     }
-    return t->api->opt.auth == NULL ? 0 : authenticate(t, f);
+    return t->api->opt.auth == NULL ? 0 : authenticate(t, f, &t->wait);
 }
 
 static void begin(struct gw_task *t, const struct gw_request *r)
@@ -617,13 +610,14 @@ static void begin(struct gw_task *t, const struct gw_request *r)
         answer_health(t);
         return;
     }
+    t->wait.ready = on_keys;
+    t->wait.owner = t;
+    t->wait_fault = fault;
     rc = ask_who(t, &target, &f);
     if (rc == GW_AUTH_WAIT) {
-        t->wait.ready = on_keys;
-        t->wait.owner = t;
-        t->wait_fault = fault;
-        gw_auth_wait(t->api->opt.auth, &t->wait);
-    } else if (rc != 0) {
+        return;
+    }
+    if (rc != 0) {
         gw_task_fail(t, &f);
     } else {
         admit(t, fault);

@@ -11,13 +11,17 @@
 #include "gateway/io/jwks.h"
 #include "gateway/io/keyset.h"
 #include "proto/base/cleanup.h"
+#include "proto/base/hash.h"
 #include "proto/base/text.h"
 
 enum {
     TOKEN_BYTES_MAX = 8 << 10,
     CACHE = 1024, /* verified tokens; each has one place */
     SKEW_S = 60,
-    LOOK_EVERY_S = 30, /* at most so often an issuer's keys are asked for because of a token */
+    LOOK_EVERY_S = 30, /* at most so often a file is looked at, or asked for for one key id */
+    ASK_EVERY_S = 10,  /* at most so often a URL is asked because of tokens, */
+    ASK_BURST = 5,     /* after a pause so many times at once */
+    MISSES = 64,       /* key ids that were asked for and not there; each has one place */
     REFRESH_S = 300,   /* so often a URL is fetched without being asked */
     STALE_MAX = 288,   /* refreshes that may fail in a row (a day) before the keys are dropped */
     FILE_BYTES_MAX = 1 << 20,
@@ -31,6 +35,11 @@ struct entry {
     struct gw_principal who;
 };
 
+struct miss {
+    uint64_t kid; /* hash */
+    int64_t until_s;
+};
+
 /* An issuer and its keys; a token is only ever checked with the keys of the issuer it names. */
 struct source {
     struct gw_auth *auth;
@@ -39,15 +48,17 @@ struct source {
     ev_timer refresh;
     struct gw_keyset keys;
     struct timespec changed;
-    int64_t looked_s;
+    int64_t looked_s;   /* file */
+    int64_t next_ask_s; /* URL: when the allowance for asking is whole again */
+    struct miss misses[MISSES];
     int failures; /* in a row */
+    struct gw_auth_wait *waiting;
 };
 
 struct gw_auth {
     struct gw_auth_options opt;
     struct source sources[GW_AUTH_ISSUERS_MAX];
     unsigned sources_n;
-    struct gw_auth_wait *waiting;
     struct entry cache[CACHE];
 };
 
@@ -72,22 +83,15 @@ static int load_file(struct source *s)
     return rc;
 }
 
-static bool time_to_look(struct source *s, int64_t now_s)
-{
-    if (now_s >= s->looked_s && now_s - s->looked_s < LOOK_EVERY_S) {
-        return false;
-    }
-    s->looked_s = now_s;
-    return true;
-}
-
 /* Keys may have been rotated; misses of strangers must not make us read the file all the time. */
 static void look_again(struct source *s, int64_t now_s)
 {
     struct stat st;
-    if (s->file == NULL || !time_to_look(s, now_s)) {
+    bool early = now_s >= s->looked_s && now_s - s->looked_s < LOOK_EVERY_S;
+    if (s->file == NULL || early) {
         return;
     }
+    s->looked_s = now_s;
     bool changed = stat(s->file, &st) == 0 && (st.st_mtim.tv_sec != s->changed.tv_sec ||
                                                   st.st_mtim.tv_nsec != s->changed.tv_nsec);
     if (changed) {
@@ -113,9 +117,9 @@ static void on_fetched(void *owner, const char *text, size_t n, const char *erro
             memset(a->cache, 0, sizeof a->cache);
         }
     }
-    while (a->waiting != NULL) { /* ready() never waits again */
-        struct gw_auth_wait *w = a->waiting;
-        gw_auth_unwait(a, w);
+    while (s->waiting != NULL) { /* ready() never waits again */
+        struct gw_auth_wait *w = s->waiting;
+        gw_auth_unwait(w);
         w->ready(w->owner);
     }
 }
@@ -128,38 +132,60 @@ static void on_refresh(struct ev_loop *loop, ev_timer *w, int revents)
     (void)gw_jwks_start(s->fetch);
 }
 
-/* True when an answer is under way that may bring the key. */
-static bool ask_again(struct source *s, int64_t now_s)
+/* Strangers invent key ids: one id is worth a question once in a while, all together a few. */
+static bool worth_asking(struct source *s, const char *kid, int64_t now_s)
 {
-    return s->fetch != NULL &&
-           (gw_jwks_running(s->fetch) || (time_to_look(s, now_s) && gw_jwks_start(s->fetch)));
+    static const uint8_t key[16];
+    uint64_t hash = base_hash_sip24(key, kid, strlen(kid));
+    struct miss *m = &s->misses[hash % MISSES];
+    if (m->kid == hash && now_s < m->until_s && m->until_s <= now_s + LOOK_EVERY_S) {
+        return false;
+    }
+    int64_t most = now_s + (int64_t)ASK_BURST * ASK_EVERY_S;
+    if (s->next_ask_s < now_s || s->next_ask_s > most) { /* above: the clock was set back */
+        s->next_ask_s = now_s;
+    }
+    if (s->next_ask_s + ASK_EVERY_S > most) {
+        return false;
+    }
+    s->next_ask_s += ASK_EVERY_S;
+    *m = (struct miss){hash, now_s + LOOK_EVERY_S};
+    return true;
 }
 
-void gw_auth_wait(struct gw_auth *a, struct gw_auth_wait *w)
+/* True when an answer is under way that may bring the key. */
+static bool ask_again(struct source *s, const char *kid, int64_t now_s)
 {
-    w->on = true;
+    return s->fetch != NULL &&
+           (gw_jwks_running(s->fetch) ||
+               (worth_asking(s, kid == NULL ? "" : kid, now_s) && gw_jwks_start(s->fetch)));
+}
+
+static void wait_for(struct source *s, struct gw_auth_wait *w)
+{
+    w->list = &s->waiting;
     w->prev = NULL;
-    w->next = a->waiting;
+    w->next = s->waiting;
     if (w->next != NULL) {
         w->next->prev = w;
     }
-    a->waiting = w;
+    s->waiting = w;
 }
 
-void gw_auth_unwait(struct gw_auth *a, struct gw_auth_wait *w)
+void gw_auth_unwait(struct gw_auth_wait *w)
 {
-    if (!w->on) {
+    if (w->list == NULL) {
         return;
     }
-    w->on = false;
     if (w->prev != NULL) {
         w->prev->next = w->next;
     } else {
-        a->waiting = w->next;
+        *w->list = w->next;
     }
     if (w->next != NULL) {
         w->next->prev = w->prev;
     }
+    w->list = NULL;
 }
 
 /* ---- tokens ---- */
@@ -187,7 +213,8 @@ enum { KEYLESS = -2 };
 
 /* 0, GW_AUTH_WAIT (a key that may be on its way), KEYLESS (nothing can be said of the issuer's
  * tokens), or GW_AUTH_REFUSED. */
-static int check_signature(struct source *s, cjose_jws_t *jws, const char *token, int64_t now_s)
+static int check_signature(
+    struct source *s, cjose_jws_t *jws, const char *token, int64_t now_s, struct gw_auth_wait *w)
 {
     cjose_err e;
     size_t n = strlen(token);
@@ -202,15 +229,19 @@ static int check_signature(struct source *s, cjose_jws_t *jws, const char *token
     }
     const struct gw_keyset_key *k = gw_keyset_find(&s->keys, alg, kid);
     if (k == NULL) {
-        int rc = s->keys.n == 0 ? KEYLESS : GW_AUTH_REFUSED;
-        return ask_again(s, now_s) ? GW_AUTH_WAIT : rc;
+        if (w != NULL && ask_again(s, kid, now_s)) {
+            wait_for(s, w);
+            return GW_AUTH_WAIT;
+        }
+        return s->keys.n == 0 ? KEYLESS : GW_AUTH_REFUSED;
     }
     bool good = has_exact_signature(k, token, n) && cjose_jws_verify(jws, k->jwk, &e);
     return good ? 0 : GW_AUTH_REFUSED;
 }
 
 /* 0 with the verified claims, the caller's; else as check_signature(). */
-static int verify(struct gw_auth *a, const char *token, int64_t now_s, json_t **ret)
+static int verify(
+    struct gw_auth *a, const char *token, int64_t now_s, struct gw_auth_wait *w, json_t **ret)
 {
     cjose_err e;
     uint8_t *text = NULL;
@@ -222,7 +253,7 @@ static int verify(struct gw_auth *a, const char *token, int64_t now_s, json_t **
     }
     /* What the token says of its issuer only chooses the keys that then must have signed it. */
     struct source *s = find_source(a, claims);
-    int rc = s == NULL ? GW_AUTH_REFUSED : check_signature(s, jws, token, now_s);
+    int rc = s == NULL ? GW_AUTH_REFUSED : check_signature(s, jws, token, now_s, w);
     cjose_jws_release(jws);
     if (rc != 0) {
         json_decref(claims);
@@ -384,7 +415,7 @@ static int refuse(struct gw_fault *fault, const char *text)
 }
 
 int gw_auth_check(struct gw_auth *a, const struct gw_request *r, int64_t now_s,
-    struct gw_principal *who, struct gw_fault *fault)
+    struct gw_principal *who, struct gw_fault *fault, struct gw_auth_wait *w)
 {
     const char *field = gw_http_field(r, "authorization");
     if (field == NULL || !gw_http_same_n(field, "bearer ", 7)) {
@@ -408,7 +439,7 @@ int gw_auth_check(struct gw_auth *a, const struct gw_request *r, int64_t now_s,
         return 0;
     }
     json_t *claims = NULL;
-    int rc = verify(a, token, now_s, &claims);
+    int rc = verify(a, token, now_s, w, &claims);
     if (rc == GW_AUTH_WAIT) {
         return rc;
     }

@@ -11,7 +11,7 @@
 
 /* Bearer tokens: JWT with ES256 or RS256 of several issuers, each with a key set of its own that
  * comes from a file (looked at again when it changes) or from a URL (fetched on the loop, every
- * five minutes and, at most twice a minute, when a token names a key that is not known). */
+ * five minutes and, not too often, when a token names a key that is not known). */
 struct gw_auth;
 
 enum gw_role { GW_ROLE_EXECUTOR = 1, GW_ROLE_READER = 2, GW_ROLE_CONTRIBUTOR = 4 };
@@ -66,22 +66,20 @@ unsigned gw_auth_role(const char *text);
 
 enum { GW_AUTH_REFUSED = -1, GW_AUTH_WAIT = 1 };
 
-/* 0 with *who, GW_AUTH_REFUSED with a 401 (503: no keys) in *fault, or GW_AUTH_WAIT: the issuer's
- * keys are being fetched, see gw_auth_wait(). now_s: seconds since 1970. */
-int gw_auth_check(struct gw_auth *a, const struct gw_request *r, int64_t now_s,
-    struct gw_principal *who, struct gw_fault *fault);
-
-/* Waits for the fetch that is under way; ready() comes once, from the loop, within its five
- * seconds, and must not wait again. *w is the caller's and stays where it is until then. */
+/* For the keys of one issuer. ready() comes once, from the loop, within the five seconds that a
+ * fetch takes at most. Stays where it is until then, or until gw_auth_unwait(). */
 struct gw_auth_wait {
     void (*ready)(void *owner);
     void *owner;
+    struct gw_auth_wait **list; /* it waits in; NULL: it does not wait */
     struct gw_auth_wait *prev, *next;
-    bool on;
 };
-void gw_auth_wait(struct gw_auth *a, struct gw_auth_wait *w);
-void gw_auth_unwait(
-    struct gw_auth *a, struct gw_auth_wait *w); /* when it waits no longer: nothing */
+
+/* 0 with *who, GW_AUTH_REFUSED with a 401 (503: no keys) in *fault, or GW_AUTH_WAIT: the issuer's
+ * keys are being fetched, w->ready() comes. w NULL: does not wait. now_s: seconds since 1970. */
+int gw_auth_check(struct gw_auth *a, const struct gw_request *r, int64_t now_s,
+    struct gw_principal *who, struct gw_fault *fault, struct gw_auth_wait *w);
+void gw_auth_unwait(struct gw_auth_wait *w); /* when it does not wait: nothing */
 
 /* True when the principal may do the operation on the pool. */
 bool gw_auth_allowed(const struct gw_principal *who, enum gw_op op, const char *pool);

@@ -55,7 +55,7 @@ struct gw_task {
     void (*failed)(struct gw_task *t, const struct gw_fault *fault);
     struct gw_mcp *mcp; /* op_mcp.c */
     struct base_buf body;
-    struct gw_auth_wait wait; /* on: for the issuer's keys; body counts as held */
+    struct gw_auth_wait wait; /* list set: for the issuer's keys; body counts as held */
     enum gw_route_fault wait_fault;
     uint64_t begun_ns, sent_ns;
     char trace[17]; /* names the request in logs and error bodies */

@@ -1,6 +1,9 @@
 #include <cjose/cjose.h>
+#include <ev.h>
 #include <jansson.h>
+#include <netinet/in.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "gateway/io/auth.h"
@@ -115,7 +118,7 @@ static int check_at(struct gw_auth *a, const char *field, int64_t now)
 {
     struct gw_field f = {"authorization", field};
     struct gw_request r = {.fields = &f, .fields_n = field == NULL ? 0 : 1};
-    return gw_auth_check(a, &r, now, &who, &fault);
+    return gw_auth_check(a, &r, now, &who, &fault, NULL);
 }
 
 static int check(struct gw_auth *a, const char *field)
@@ -332,4 +335,209 @@ TEST(a_key_set_without_a_usable_key_is_an_error_at_start)
     issuer.file = "/nonexistent";
     CHECK(gw_auth_create(&b, &opt, &err) < 0);
     teardown(a);
+}
+
+/* ---- key sets by URL ---- */
+
+/* A provider on the test's loop, which answers when it is told to. */
+struct provider {
+    ev_io io;
+    struct ev_loop *loop;
+    int asking; /* connection that waits for an answer; -1: none */
+    int asked;
+    char url[64];
+};
+
+static void on_connection(struct ev_loop *loop, ev_io *w, int revents)
+{
+    (void)loop;
+    (void)revents;
+    struct provider *p = w->data;
+    CHECK_EQ(p->asking, -1);
+    p->asking = accept(w->fd, NULL, NULL);
+    CHECK(p->asking >= 0);
+    p->asked++;
+}
+
+static void provider_start(struct provider *p, struct ev_loop *loop)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof at;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK(fd >= 0 && bind(fd, (struct sockaddr *)&at, n) == 0 && listen(fd, 8) == 0);
+    CHECK_EQ(getsockname(fd, (struct sockaddr *)&at, &n), 0);
+    (void)snprintf(p->url, sizeof p->url, "http://127.0.0.1:%d/jwks", ntohs(at.sin_port));
+    p->loop = loop;
+    p->asking = -1;
+    p->asked = 0;
+    ev_io_init(&p->io, on_connection, fd, EV_READ);
+    p->io.data = p;
+    ev_io_start(loop, &p->io);
+}
+
+static void provider_answer(struct provider *p, cjose_jwk_t *key)
+{
+    char head[128], in[4096];
+    cjose_err e;
+    CHECK(recv(p->asking, in, sizeof in, 0) > 0);
+    char *text = cjose_jwk_to_json(key, false, &e);
+    int n = snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n{\"keys\":[",
+        strlen(text) + strlen("{\"keys\":[]}"));
+    CHECK_EQ(send(p->asking, head, (size_t)n, 0), n);
+    CHECK_EQ(send(p->asking, text, strlen(text), 0), strlen(text));
+    CHECK_EQ(send(p->asking, "]}", 2, 0), 2);
+    free(text);
+    CHECK_EQ(close(p->asking), 0);
+    p->asking = -1;
+}
+
+static void provider_stop(struct provider *p)
+{
+    ev_io_stop(p->loop, &p->io);
+    CHECK_EQ(close(p->io.fd), 0);
+    if (p->asking >= 0) {
+        CHECK_EQ(close(p->asking), 0);
+    }
+}
+
+static void give_up(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    (void)loop;
+    (void)w;
+    (void)revents;
+    (void)fprintf(stderr, "nothing more happens on the loop\n");
+    exit(1);
+}
+
+/* Two issuers by URL, "warren" and "else". */
+struct remote {
+    struct ev_loop *loop;
+    ev_timer deadline;
+    struct base_log log;
+    struct provider p[2];
+    struct gw_auth_issuer issuers[2];
+    struct gw_auth *a;
+    struct gw_auth_wait wait;
+    int ready;
+};
+
+static void count_ready(void *owner)
+{
+    ((struct remote *)owner)->ready++;
+}
+
+#define RUN_UNTIL(r, cond)                                                                         \
+    while (!(cond)) {                                                                              \
+        ev_run((r)->loop, EVRUN_ONCE);                                                             \
+    }
+
+static void remote_start(struct remote *r)
+{
+    static const char *const audience = "https://dynamicsessions.io";
+    cjose_err e;
+    struct base_error err;
+    memset(r, 0, sizeof *r);
+    ec = named(cjose_jwk_create_EC_random(CJOSE_JWK_EC_P_256, &e), "ec");
+    other = named(cjose_jwk_create_EC_random(CJOSE_JWK_EC_P_256, &e), "new");
+    r->loop = ev_loop_new(EVFLAG_AUTO);
+    CHECK(r->loop != NULL);
+    ev_timer_init(&r->deadline, give_up, 30., 0.);
+    ev_timer_start(r->loop, &r->deadline);
+    for (int i = 0; i < 2; i++) {
+        provider_start(&r->p[i], r->loop);
+        r->issuers[i] = (struct gw_auth_issuer){i == 0 ? "warren" : "else", NULL, r->p[i].url};
+    }
+    struct gw_auth_options opt = {.loop = r->loop,
+        .log = &r->log,
+        .issuers = r->issuers,
+        .issuers_n = 2,
+        .audiences = &audience,
+        .audiences_n = 1};
+    CHECK_EQ(gw_auth_create(&r->a, &opt, &err), 0);
+    r->wait.ready = count_ready;
+    r->wait.owner = r;
+}
+
+static void remote_stop(struct remote *r)
+{
+    gw_auth_destroy(r->a);
+    provider_stop(&r->p[0]);
+    provider_stop(&r->p[1]);
+    ev_timer_stop(r->loop, &r->deadline);
+    ev_loop_destroy(r->loop);
+    (void)cjose_jwk_release(ec);
+    (void)cjose_jwk_release(other);
+}
+
+static int ask(struct remote *r, const char *field, int64_t now, struct gw_auth_wait *w)
+{
+    struct gw_field f = {"authorization", field};
+    struct gw_request q = {.fields = &f, .fields_n = 1};
+    return gw_auth_check(r->a, &q, now, &who, &fault, w);
+}
+
+/* Asks with a key id that is not known, has the fetch answered, and asks once more. */
+static int after_fetch(struct remote *r, const char *field, int64_t now, cjose_jwk_t *answer)
+{
+    int ready = r->ready;
+    int rc = ask(r, field, now, &r->wait);
+    if (rc != GW_AUTH_WAIT) {
+        return rc;
+    }
+    RUN_UNTIL(r, r->p[0].asking >= 0);
+    provider_answer(&r->p[0], answer);
+    RUN_UNTIL(r, r->ready > ready);
+    return ask(r, field, now, NULL);
+}
+
+TEST(who_waits_for_an_issuer_is_not_woken_by_another)
+{
+    struct remote r;
+    struct gw_auth_wait patient = {.ready = count_ready, .owner = &r};
+    remote_start(&r); /* both are being fetched */
+    CHECK_EQ(ask(&r, sign(ec, "ES256", "ec", NULL, ELSE), NOW, &patient), GW_AUTH_WAIT);
+    CHECK_EQ(after_fetch(&r, sign(ec, "ES256", "ec", NULL, CLAIMS("")), NOW, ec), 0);
+    CHECK_EQ(r.ready, 1);
+    CHECK(patient.list != NULL);
+    RUN_UNTIL(&r, r.p[1].asking >= 0);
+    provider_answer(&r.p[1], ec);
+    RUN_UNTIL(&r, r.ready == 2);
+    CHECK(patient.list == NULL);
+    remote_stop(&r);
+}
+
+TEST(an_unknown_key_is_401_after_a_fetch_that_another_reason_began)
+{
+    struct remote r;
+    remote_start(&r); /* fetches by itself */
+    CHECK_EQ(after_fetch(&r, sign(ec, "ES256", "unknown", NULL, CLAIMS("")), NOW, ec), -1);
+    CHECK_EQ(fault.status, 401);
+    CHECK_EQ(ask(&r, sign(ec, "ES256", "ec", NULL, ELSE), NOW, NULL), -1);
+    CHECK_EQ(fault.status, 503); /* nothing was ever known of this one */
+    remote_stop(&r);
+}
+
+TEST(strangers_delay_a_rotation_by_seconds_only)
+{
+    struct remote r;
+    remote_start(&r);
+    CHECK_EQ(after_fetch(&r, sign(ec, "ES256", "ec", NULL, CLAIMS("")), NOW, ec), 0);
+    CHECK_EQ(r.p[0].asked, 1);
+    for (int i = 0; i < 10; i++) { /* one id costs one question */
+        CHECK_EQ(after_fetch(&r, sign(ec, "ES256", "same", NULL, CLAIMS("")), NOW, ec), -1);
+    }
+    CHECK_EQ(r.p[0].asked, 2);
+    for (int i = 0; i < 50; i++) {
+        char kid[16];
+        (void)snprintf(kid, sizeof kid, "k%d", i);
+        CHECK_EQ(after_fetch(&r, sign(ec, "ES256", kid, NULL, CLAIMS("")), NOW, ec), -1);
+    }
+    CHECK_EQ(r.p[0].asked, 6);
+    char fresh[4096];
+    (void)snprintf(fresh, sizeof fresh, "%s", sign(other, "ES256", "new", NULL, CLAIMS("")));
+    CHECK_EQ(ask(&r, fresh, NOW + 9, &r.wait), -1);
+    CHECK_EQ(fault.status, 401);
+    CHECK_EQ(after_fetch(&r, fresh, NOW + 10, other), 0);
+    CHECK_EQ(r.p[0].asked, 7);
+    remote_stop(&r);
 }
