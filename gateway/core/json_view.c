@@ -112,23 +112,59 @@ static int hex(char c)
     return c >= '0' && c <= '9' ? c - '0' : (c | 32) - 'a' + 10;
 }
 
-/* One escape behind the backslash; '\0' when it cannot be shown. */
-static char unescape(const char **p, const char *end)
+static bool hex4(const char **p, const char *end, unsigned *ret)
 {
-    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    if (end - *p < 4) {
+        return false;
+    }
+    for (*ret = 0, end = *p + 4; *p < end; (*p)++) {
+        *ret = *ret << 4 | (unsigned)hex(**p);
+    }
+    return true;
+}
+
+/* The character of \uXXXX, or of two of them; 0 when it has none. */
+static unsigned code_point(const char **p, const char *end)
+{
+    unsigned u = 0, low = 0;
+    if (!hex4(p, end, &u) || (u >= 0xdc00 && u < 0xe000)) {
+        return 0;
+    }
+    if (u < 0xd800 || u >= 0xe000) {
+        return u;
+    }
+    if (end - *p < 6 || (*p)[0] != '\\' || (*p)[1] != 'u') {
+        return 0;
+    }
+    *p += 2;
+    return hex4(p, end, &low) && low >= 0xdc00 && low < 0xe000
+               ? 0x10000 + ((u - 0xd800) << 10) + (low - 0xdc00)
+               : 0;
+}
+
+static size_t put_utf8(unsigned u, char to[4])
+{
+    size_t n = u < 0x80 ? 1 : u < 0x800 ? 2 : u < 0x10000 ? 3 : 4;
+    static const unsigned char first[] = {0, 0, 0xc0, 0xe0, 0xf0};
+    for (size_t i = n; i-- > 1; u >>= 6) {
+        to[i] = (char)(0x80 | (u & 0x3f));
+    }
+    to[0] = (char)(first[n] | u);
+    return n;
+}
+
+/* One escape behind the backslash: its bytes, 0 when it has no character. */
+static size_t unescape(const char **p, const char *end, char to[4])
+{
+    static const char from[] = "\"\\/bfnrt", plain[] = "\"\\/\b\f\n\r\t";
     char c = *(*p)++;
     const char *simple = strchr(from, c);
-    if (c != 'u') {
-        return simple == NULL || c == '\0' ? '\0' : to[simple - from];
+    if (c == 'u') {
+        unsigned u = code_point(p, end);
+        return u == 0 ? 0 : put_utf8(u, to);
     }
-    if (end - *p < 4) {
-        return '\0';
-    }
-    unsigned u = 0;
-    for (int i = 0; i < 4; i++) {
-        u = u << 4 | (unsigned)hex(*(*p)++);
-    }
-    return u < 0x80 ? (char)u : '\0';
+    to[0] = simple == NULL || c == '\0' ? '\0' : plain[simple - from];
+    return to[0] != '\0';
 }
 
 bool gw_json_text(struct gw_json_view v, char *to, size_t cap)
@@ -140,15 +176,14 @@ bool gw_json_text(struct gw_json_view v, char *to, size_t cap)
     const char *p = v.p + 1, *end = v.p + v.n - 1;
     size_t n = 0;
     while (p < end) {
-        char c = *p++;
-        if (c == '\\') {
-            c = p < end ? unescape(&p, end) : '\0';
-        }
-        if (c == '\0' || n + 1 >= cap) {
+        char c[4] = {*p++};
+        size_t len = c[0] != '\\' ? 1 : p < end ? unescape(&p, end, c) : 0;
+        if (len == 0 || n + len >= cap) {
             to[0] = '\0';
             return false;
         }
-        to[n++] = c;
+        memcpy(to + n, c, len);
+        n += len;
     }
     to[n] = '\0';
     return true;

@@ -22,7 +22,8 @@ struct gw_json_view gw_json_member(struct gw_json_view v, const char *name);
 bool gw_json_next(struct gw_json_view array, const char **at, struct gw_json_view *ret);
 
 /* Copies a string with its escapes resolved. False (and to is empty) when v is no string, does not
- * fit with its terminator, or has an escape beyond ASCII or of NUL. */
+ * fit with its terminator (v.n bytes are always enough), or has an escape of NUL or of half a
+ * character. */
 bool gw_json_text(struct gw_json_view v, char *to, size_t cap);
 
 bool gw_json_is(struct gw_json_view v, const char *text); /* a string with this content */

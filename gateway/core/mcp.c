@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "gateway/core/base64.h"
 #include "gateway/core/http.h"
 #include "gateway/core/json.h"
 #ifdef WARREN_MCP_FIXTURES
@@ -13,6 +14,8 @@
 #include "proto/base/err.h"
 
 #define META "io.modelcontextprotocol/"
+
+enum { FIELD_MAX = 8 << 10 }; /* of Mcp-Name in base64 */
 
 static const char modern_version[] = "2026-07-28";
 static const char *const legacy_versions[] = {
@@ -107,39 +110,18 @@ static void choose_era(struct reading *r, struct gw_mcp_message *m)
 
 /* ---- modern: what must agree ---- */
 
-static int digit64(char c)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const char *p = c == '\0' ? NULL : strchr(digits, c);
-    return p == NULL ? -1 : (int)(p - digits);
-}
-
 /* True when the header field says text: as it is, or as =?base64?...?=. */
 static bool field_says(const char *field, const char *text)
 {
     static const char start[] = "=?base64?", stop[] = "?=";
+    uint8_t plain[FIELD_MAX];
     size_t n = strlen(field), head = sizeof start - 1, tail = sizeof stop - 1;
-    if (n < head + tail || strncmp(field, start, head) != 0 ||
+    if (n < head + tail || n > FIELD_MAX || strncmp(field, start, head) != 0 ||
         strcmp(field + n - tail, stop) != 0) {
         return strcmp(field, text) == 0;
     }
-    unsigned bits = 0;
-    int have = 0;
-    for (const char *p = field + head; p < field + n - tail && *p != '='; p++) {
-        int v = digit64(*p);
-        if (v < 0) {
-            return false;
-        }
-        bits = (bits << 6 | (unsigned)v) & 0xffff;
-        have += 6;
-        if (have >= 8) {
-            have -= 8;
-            if (*text == '\0' || (unsigned char)*text++ != (bits >> have & 0xff)) {
-                return false;
-            }
-        }
-    }
-    return *text == '\0';
+    ptrdiff_t got = gw_base64_decode(field + head, n - head - tail, plain);
+    return got >= 0 && (size_t)got == strlen(text) && memcmp(plain, text, (size_t)got) == 0;
 }
 
 static int unsupported(struct gw_mcp_message *m, const char *version, struct base_buf *to)
@@ -158,6 +140,22 @@ static int unsupported(struct gw_mcp_message *m, const char *version, struct bas
 static int mismatch(struct gw_mcp_message *m, const char *what, struct base_buf *to)
 {
     return refuse(m, 400, -32020, what, to);
+}
+
+/* Mcp-Name is the tool's name, or the resource's address. */
+static int check_name(const struct reading *r, struct gw_mcp_message *m, struct base_buf *to)
+{
+    char name[GW_MCP_URI_MAX];
+    const char *field = r->head->name;
+    bool tool = strcmp(r->name, "tools/call") == 0;
+    if (!tool && strcmp(r->name, "resources/read") != 0) {
+        return GO_ON;
+    }
+    bool named = gw_json_text(gw_json_member(r->params, tool ? "name" : "uri"), name, sizeof name);
+    if (named && (field == NULL || !field_says(field, name))) {
+        return mismatch(m, "Header mismatch: Mcp-Name must be the tool's name or the uri.", to);
+    }
+    return GO_ON;
 }
 
 static int check_modern(const struct reading *r, struct gw_mcp_message *m, struct base_buf *to)
@@ -181,16 +179,15 @@ static int check_modern(const struct reading *r, struct gw_mcp_message *m, struc
         return refuse(m, 400, -32602,
             "Invalid params: _meta needs " META "clientCapabilities, an object.", to);
     }
-    char name[128];
-    bool named = gw_json_text(gw_json_member(r->params, "name"), name, sizeof name);
-    if (strcmp(r->name, "tools/call") == 0 && named &&
-        (h->name == NULL || !field_says(h->name, name))) {
-        return mismatch(m, "Header mismatch: Mcp-Name must be the tool's name.", to);
-    }
-    return GO_ON;
+    return check_name(r, m, to);
 }
 
 /* ---- methods ---- */
+
+static const char *capabilities(const struct reading *r)
+{
+    return r->head->extended ? ",\"resources\":{}}" : "}";
+}
 
 static int initialize(const struct reading *r, struct gw_mcp_message *m, struct base_buf *to)
 {
@@ -208,18 +205,21 @@ static int initialize(const struct reading *r, struct gw_mcp_message *m, struct 
     gw_mcp_raw(&o, answer);
     gw_mcp_raw(&o, "\",\"serverInfo\":" GW_MCP_SERVER_INFO
                    ",\"capabilities\":{\"tools\":{\"call\":true,\"list\":true,\"listChanged\":"
-                   "false}},\"instructions\":" GW_MCP_INSTRUCTIONS "}}");
+                   "false}");
+    gw_mcp_raw(&o, capabilities(r));
+    gw_mcp_raw(&o, ",\"instructions\":" GW_MCP_INSTRUCTIONS "}}");
     return answered(o.rc);
 }
 
-static int discover(struct gw_mcp_message *m, struct base_buf *to)
+static int discover(const struct reading *r, struct gw_mcp_message *m, struct base_buf *to)
 {
     struct gw_mcp_out o = gw_mcp_out_begin(m, to);
     gw_mcp_result_begin(&o, m);
     gw_mcp_raw(&o, "\"supportedVersions\":[\"");
     gw_mcp_raw(&o, modern_version);
-    gw_mcp_raw(&o, "\"],\"capabilities\":{\"tools\":{}},\"ttlMs\":60000,\"cacheScope\":\"private\","
-                   "\"instructions\":" GW_MCP_INSTRUCTIONS "}}");
+    gw_mcp_raw(&o, "\"],\"capabilities\":{\"tools\":{}");
+    gw_mcp_raw(&o, capabilities(r));
+    gw_mcp_raw(&o, "," GW_MCP_CACHED "\"instructions\":" GW_MCP_INSTRUCTIONS "}}");
     return answered(o.rc);
 }
 
@@ -254,16 +254,16 @@ static int list(const struct reading *r, struct gw_mcp_message *m, struct base_b
 {
     struct gw_mcp_out o = gw_mcp_out_begin(m, to);
     gw_mcp_result_begin(&o, m);
-    gw_mcp_raw(
-        &o, m->modern ? "\"ttlMs\":60000,\"cacheScope\":\"private\",\"tools\":" : "\"tools\":");
-    gw_mcp_raw(&o, gw_mcp_tools_json());
+    gw_mcp_raw(&o, m->modern ? GW_MCP_CACHED "\"tools\":" : "\"tools\":");
+    gw_mcp_tools_list(&o, r->head->extended);
     fixtures_list(r, &o);
     gw_mcp_raw(&o, "]}}");
     return answered(o.rc);
 }
 
-static int ping(struct gw_mcp_message *m, struct base_buf *to)
+static int ping(const struct reading *r, struct gw_mcp_message *m, struct base_buf *to)
 {
+    (void)r;
     struct gw_mcp_out o = gw_mcp_out_begin(m, to);
     gw_mcp_raw(&o, ",\"result\":{}}");
     return answered(o.rc);
@@ -280,7 +280,7 @@ static int call(const struct reading *r, struct gw_mcp_message *m, struct base_b
     if (id_ok(token)) {
         m->token = token;
     }
-    if (!gw_mcp_tool_find(name, &m->tool)) {
+    if (!gw_mcp_tool_find(name, r->head->extended, &m->tool)) {
         int v = fixture(r, name, m, to);
         if (v != BASE_ENOTFOUND) {
             return v;
@@ -294,6 +294,31 @@ static int call(const struct reading *r, struct gw_mcp_message *m, struct base_b
     return wrong == NULL ? GW_MCP_CALL : answered(gw_mcp_tool_error(m, wrong, to));
 }
 
+/* ---- resources: the files of environments ---- */
+
+/* There is no list of environments, they are secrets of those who made them; so no list of files.
+ */
+static int resources(const struct reading *r, struct gw_mcp_message *m, struct base_buf *to)
+{
+    struct gw_mcp_out o = gw_mcp_out_begin(m, to);
+    gw_mcp_result_begin(&o, m);
+    gw_mcp_raw(&o, m->modern ? GW_MCP_CACHED : "");
+    gw_mcp_raw(&o, strcmp(r->name, "resources/list") == 0
+                       ? "\"resources\":[]}}"
+                       : "\"resourceTemplates\":[{\"uriTemplate\":\"" GW_MCP_URI
+                         "{environmentId}/{+path}\",\"name\":\"file\",\"title\":\"A file of an "
+                         "environment\",\"description\":\"The path is within /mnt/data.\"}]}}");
+    return answered(o.rc);
+}
+
+static int read_resource(const struct reading *r, struct gw_mcp_message *m, struct base_buf *to)
+{
+    m->args = r->params;
+    m->tool = GW_MCP_RESOURCE;
+    return gw_mcp_resource_find(m) ? GW_MCP_CALL
+                                   : answered(gw_mcp_resource_error(m, "Resource not found", to));
+}
+
 static int notification(const struct reading *r, struct gw_mcp_message *m)
 {
     if (strcmp(r->name, "notifications/cancelled") == 0 && !m->modern) {
@@ -301,6 +326,28 @@ static int notification(const struct reading *r, struct gw_mcp_message *m)
         return id_ok(m->id) ? GW_MCP_CANCEL : GW_MCP_ACCEPTED;
     }
     return GW_MCP_ACCEPTED;
+}
+
+static int method(const struct reading *r, struct gw_mcp_message *m, struct base_buf *to)
+{
+    static const struct {
+        const char *name;
+        int (*go)(const struct reading *r, struct gw_mcp_message *m, struct base_buf *to);
+        bool legacy, modern, extended;
+    } methods[] = {{"tools/call", call, true, true, false}, {"tools/list", list, true, true, false},
+        {"server/discover", discover, false, true, false},
+        {"initialize", initialize, true, false, false}, {"ping", ping, true, false, false},
+        {"resources/list", resources, true, true, true},
+        {"resources/templates/list", resources, true, true, true},
+        {"resources/read", read_resource, true, true, true}};
+    for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
+        bool known = (m->modern ? methods[i].modern : methods[i].legacy) &&
+                     (r->head->extended || !methods[i].extended);
+        if (known && strcmp(r->name, methods[i].name) == 0) {
+            return methods[i].go(r, m, to);
+        }
+    }
+    return refuse(m, m->modern ? 404 : 200, -32601, "Method not found", to);
 }
 
 int gw_mcp_read(const void *json, size_t n, const struct gw_mcp_head *head,
@@ -326,22 +373,8 @@ int gw_mcp_read(const void *json, size_t n, const struct gw_mcp_head *head,
     if (m->id.n == 0) {
         return notification(&r, m);
     }
-    if (strcmp(r.name, "tools/call") == 0) {
-        return call(&r, m, to);
-    }
-    if (strcmp(r.name, "tools/list") == 0) {
-        return list(&r, m, to);
-    }
-    if (m->modern && strcmp(r.name, "server/discover") == 0) {
-        return discover(m, to);
-    }
-    if (!m->modern && strcmp(r.name, "initialize") == 0) {
-        return initialize(&r, m, to);
-    }
-    if (!m->modern && strcmp(r.name, "ping") == 0) {
-        return ping(m, to);
-    }
-    return refuse(m, m->modern ? 404 : 200, -32601, "Method not found", to);
+    m->links = head->version != NULL && strcmp(head->version, "2025-06-18") >= 0;
+    return method(&r, m, to);
 }
 
 /* ---- who may call from a browser ---- */

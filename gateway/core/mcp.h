@@ -2,8 +2,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "gateway/core/file_path.h"
 #include "gateway/core/json_view.h"
 #include "gateway/core/outcome.h"
+#include "gateway/core/render.h"
 #include "proto/base/buf.h"
 #include "proto/ids.h"
 
@@ -14,7 +16,18 @@
  *
  * All that write return 0 or BASE_ENOMEM. */
 
-enum gw_mcp_tool { GW_MCP_LAUNCH, GW_MCP_SHELL, GW_MCP_PYTHON, GW_MCP_TOOLS };
+enum gw_mcp_tool {
+    GW_MCP_LAUNCH,
+    GW_MCP_SHELL,
+    GW_MCP_PYTHON,
+    /* of pools with all tools */
+    GW_MCP_NODE,
+    GW_MCP_UPLOAD,
+    GW_MCP_DOWNLOAD,
+    GW_MCP_LIST,
+    GW_MCP_STOP,
+    GW_MCP_RESOURCE, /* resources/read: the file again, in another shape */
+};
 
 enum gw_mcp_verdict {
     GW_MCP_ANSWERED, /* the answer was written; its HTTP status is in the message */
@@ -29,6 +42,7 @@ enum { GW_MCP_ID_MAX = 128, GW_MCP_DEPTH_MAX = 32 }; /* of ids and progress toke
 /* Header fields of the request; NULL when they are missing. And what its pool offers. */
 struct gw_mcp_head {
     const char *version, *method, *name; /* MCP-Protocol-Version, Mcp-Method, Mcp-Name */
+    bool extended;                       /* all tools, and files as resources */
     bool fixtures;                       /* development builds only: those of mcp_fixtures.h, too */
 };
 
@@ -42,6 +56,9 @@ struct gw_mcp_message {
     enum gw_mcp_tool tool;     /* GW_MCP_CALL */
     struct gw_json_view args;
     char environment[PROTO_IDENTIFIER_MAX + 1]; /* "" for GW_MCP_LAUNCH */
+    struct gw_file_path path;                   /* of tools with files */
+    bool recursive;
+    bool links; /* the client knows links to resources (since 2025-06-18) */
 };
 
 /* Judges one message. An enum gw_mcp_verdict, or BASE_ENOMEM. `to` must be empty. */
@@ -55,6 +72,19 @@ int gw_mcp_exec_body(const struct gw_mcp_message *m, struct base_buf *to);
 int gw_mcp_launched(const struct gw_mcp_message *m, const char *environment, struct base_buf *to);
 int gw_mcp_outcome(const struct gw_mcp_message *m, const struct gw_outcome *o, struct base_buf *to);
 int gw_mcp_tool_error(const struct gw_mcp_message *m, const char *text, struct base_buf *to);
+
+/* What GW_MCP_UPLOAD writes: 0, BASE_ENOMEM, or BASE_EBADMSG when the argument cannot be decoded.
+ */
+int gw_mcp_upload_data(const struct gw_mcp_message *m, struct base_buf *to);
+int gw_mcp_uploaded(const struct gw_mcp_message *m, uint64_t size, struct base_buf *to);
+
+/* GW_MCP_DOWNLOAD and GW_MCP_RESOURCE. */
+int gw_mcp_downloaded(
+    const struct gw_mcp_message *m, const struct base_buf *data, struct base_buf *to);
+int gw_mcp_listed(const struct gw_mcp_message *m, const struct gw_file *files, size_t n,
+    bool truncated, struct base_buf *to);
+int gw_mcp_stopped(const struct gw_mcp_message *m, struct base_buf *to);
+int gw_mcp_resource_error(const struct gw_mcp_message *m, const char *text, struct base_buf *to);
 
 /* A JSON-RPC error. */
 int gw_mcp_error(const struct gw_mcp_message *m, int code, const char *text, struct base_buf *to);

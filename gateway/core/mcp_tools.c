@@ -46,12 +46,99 @@ static const char tools[] =
     ",\"executionResult\":{}},\"required\":[\"stdout\",\"stderr\",\"status\"]},"
     "\"annotations\":{\"readOnlyHint\":false,\"destructiveHint\":true,\"openWorldHint\":true}}";
 
-const char *gw_mcp_tools_json(void)
+#define PATH(what) "\"path\":{\"type\":\"string\",\"description\":\"" what ", within /mnt/data.\"}"
+#define FILE_OUTPUTS                                                                               \
+    "\"path\":{\"type\":\"string\"},\"sizeInBytes\":{\"type\":\"integer\"},"                       \
+    "\"mimeType\":{\"type\":\"string\"},\"uri\":{\"type\":\"string\"}"
+
+static const char more_tools[] =
+    ",{\"name\":\"runNodeCodeInRemoteEnvironment\",\"title\":\"Run JavaScript code\","
+    "\"description\":\"Runs JavaScript in the Node.js of an environment and returns its output and "
+    "the value of the last expression.\",\"inputSchema\":{\"type\":"
+    "\"object\",\"properties\":{" ENVIRONMENT ",\"nodeCode\":{\"type\":\"string\"}},"
+    "\"required\":[\"environmentId\",\"nodeCode\"]},"
+    "\"outputSchema\":{\"type\":\"object\",\"properties\":{" OUTPUTS
+    ",\"executionResult\":{}},\"required\":[\"stdout\",\"stderr\",\"status\"]},"
+    "\"annotations\":{\"readOnlyHint\":false,\"destructiveHint\":true,\"openWorldHint\":true}},"
+
+    "{\"name\":\"uploadFile\",\"title\":\"Write a file\",\"description\":\"Writes a file of an "
+    "environment; one that is there is replaced. Give either text or blob.\",\"inputSchema\":{"
+    "\"type\":\"object\",\"properties\":{" ENVIRONMENT "," PATH(
+        "Where to write it") ",\"text\":{\"type\":\"string\",\"description\":\"The content as "
+                             "text.\"},\"blob\":{\"type\":"
+                             "\"string\",\"description\":\"The content in "
+                             "base64.\"}},\"required\":[\"environmentId\","
+                             "\"path\"]},\"outputSchema\":{\"type\":\"object\",\"properties\":"
+                             "{" FILE_OUTPUTS "},\"required\":[\"path\",\"sizeInBytes\","
+                             "\"mimeType\",\"uri\"]},\"annotations\":{"
+                             "\"readOnlyHint\":false,\"destructiveHint\":true,\"idempotentHint\":"
+                             "true,"
+                             "\"openWorldHint\":false}},"
+
+                             "{\"name\":\"downloadFile\",\"title\":\"Read a "
+                             "file\",\"description\":\"Returns a file of an "
+                             "environment, as an image or as an embedded "
+                             "resource.\",\"inputSchema\":{\"type\":\"object\","
+                             "\"properties\":{" ENVIRONMENT "," PATH(
+                                 "Which file") "},\"required\":[\"environmentId\",\"path\"]},"
+                                               "\"outputSchema\":{\"type\":\"object\","
+                                               "\"properties\":{" FILE_OUTPUTS
+                                               "},\"required\":[\"path\",\"sizeInBytes\","
+                                               "\"mimeType\",\"uri\"]"
+                                               "},\"annotations\":{\"readOnlyHint\":true,"
+                                               "\"openWorldHint\":false}},"
+
+                                               "{\"name\":\"listFiles\",\"title\":\"List "
+                                               "files\",\"description\":\"Lists a folder of an "
+                                               "environment.\",\"inputSchema\":{\"type\":"
+                                               "\"object\",\"properties\":{" ENVIRONMENT "," PATH(
+                                                   "Which folder; all of /mnt/data when it is left "
+                                                   "out") ",\"recursive\":{\"type\":\"boolean\","
+                                                          "\"default\":false}},\"required\":["
+                                                          "\"environmentId\"]},"
+                                                          "\"outputSchema\":{\"type\":\"object\","
+                                                          "\"properties\":{\"files\":{\"type\":"
+                                                          "\"array\",\"items\":{"
+                                                          "\"type\":\"object\",\"properties\":"
+                                                          "{" FILE_OUTPUTS
+                                                          ",\"type\":{\"type\":\"string\",\"enum\":"
+                                                          "[\"file\",\"directory\"]},"
+                                                          "\"lastModifiedAt\":{"
+                                                          "\"type\":\"string\"}},\"required\":["
+                                                          "\"path\",\"type\"]}},\"truncated\":{"
+                                                          "\"type\":\"boolean\"}}"
+                                                          ",\"required\":[\"files\",\"truncated\"]}"
+                                                          ",\"annotations\":{\"readOnlyHint\":true,"
+                                                          "\"openWorldHint\":false}},"
+
+                                                          "{\"name\":\"stopEnvironment\",\"title\":"
+                                                          "\"Stop an "
+                                                          "environment\",\"description\":\"Ends an "
+                                                          "environment at once; its variables and "
+                                                          "files are "
+                                                          "gone.\",\"inputSchema\":{\"type\":"
+                                                          "\"object\","
+                                                          "\"properties\":{" ENVIRONMENT
+                                                          "},\"required\":[\"environmentId\"]},"
+                                                          "\"outputSchema\":{\"type\":"
+                                                          "\"object\",\"properties\":{"
+                                                          "\"environmentId\":{\"type\":\"string\"},"
+                                                          "\"stopped\":{\"type\":"
+                                                          "\"boolean\"}},\"required\":["
+                                                          "\"environmentId\",\"stopped\"]},"
+                                                          "\"annotations\":{"
+                                                          "\"readOnlyHint\":false,"
+                                                          "\"destructiveHint\":true,"
+                                                          "\"idempotentHint\":true,"
+                                                          "\"openWorldHint\":false}}";
+
+void gw_mcp_tools_list(struct gw_mcp_out *o, bool extended)
 {
-    return tools;
+    gw_mcp_raw(o, tools);
+    gw_mcp_raw(o, extended ? more_tools : "");
 }
 
-bool gw_mcp_tool_find(const char *name, enum gw_mcp_tool *ret)
+bool gw_mcp_tool_find(const char *name, bool extended, enum gw_mcp_tool *ret)
 {
     static const struct {
         const char *name;
@@ -60,9 +147,12 @@ bool gw_mcp_tool_find(const char *name, enum gw_mcp_tool *ret)
         {"runShellCommandInRemoteEnvironment", GW_MCP_SHELL},
         {"runPythonCodeInRemoteEnvironment", GW_MCP_PYTHON},
         /* of older documents, still in use */
-        {"launchShellEnvironment", GW_MCP_LAUNCH}, {"launchPythonEnvironment", GW_MCP_LAUNCH}};
+        {"launchShellEnvironment", GW_MCP_LAUNCH}, {"launchPythonEnvironment", GW_MCP_LAUNCH},
+        {"runNodeCodeInRemoteEnvironment", GW_MCP_NODE}, {"uploadFile", GW_MCP_UPLOAD},
+        {"downloadFile", GW_MCP_DOWNLOAD}, {"listFiles", GW_MCP_LIST},
+        {"stopEnvironment", GW_MCP_STOP}};
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        if (strcmp(names[i].name, name) == 0) {
+        if (strcmp(names[i].name, name) == 0 && (extended || names[i].tool < GW_MCP_NODE)) {
             *ret = names[i].tool;
             return true;
         }
@@ -118,6 +208,75 @@ static const char *check_shell(struct gw_mcp_message *m)
                                      : "Input validation error: 'shellCommand' must be a string.";
 }
 
+static const char *check_path(struct gw_mcp_message *m)
+{
+    char text[sizeof m->path.text + 16];
+    struct gw_json_view v = gw_json_member(m->args, "path");
+    bool folder = m->tool == GW_MCP_LIST;
+    gw_file_path_init(&m->path);
+    if (folder && (v.n == 0 || gw_json_kind(v) == 'n')) {
+        return NULL;
+    }
+    bool good = gw_json_text(v, text, sizeof text) && gw_file_path_add(&m->path, text) &&
+                !m->path.absolute && (folder || m->path.text[0] != '\0');
+    return good ? NULL
+                : "Input validation error: 'path' must be a path within /mnt/data, without '..'.";
+}
+
+static bool given(const struct gw_mcp_message *m, const char *name)
+{
+    char kind = gw_json_kind(gw_json_member(m->args, name));
+    return kind != '\0' && kind != 'n';
+}
+
+static const char *check_content(const struct gw_mcp_message *m)
+{
+    if (given(m, "text") == given(m, "blob")) {
+        return "Input validation error: give either 'text' or 'blob'.";
+    }
+    struct gw_json_view v = gw_json_member(m->args, given(m, "text") ? "text" : "blob");
+    return gw_json_kind(v) == '"' ? NULL : "Input validation error: the content must be a string.";
+}
+
+const char *gw_mcp_code_name(enum gw_mcp_tool tool)
+{
+    return tool == GW_MCP_SHELL ? "shellCommand" : tool == GW_MCP_NODE ? "nodeCode" : "pythonCode";
+}
+
+static const char *check_code(const struct gw_mcp_message *m)
+{
+    if (gw_json_kind(gw_json_member(m->args, gw_mcp_code_name(m->tool))) == '"') {
+        return NULL;
+    }
+    return m->tool == GW_MCP_NODE ? "Input validation error: 'nodeCode' must be a string."
+                                  : "Input validation error: 'pythonCode' must be a string.";
+}
+
+static const char *check_rest(struct gw_mcp_message *m)
+{
+    const char *wrong = NULL;
+    switch (m->tool) {
+    case GW_MCP_SHELL:
+        return check_shell(m);
+    case GW_MCP_PYTHON:
+    case GW_MCP_NODE:
+        return check_code(m);
+    case GW_MCP_UPLOAD:
+        wrong = check_content(m);
+        return wrong == NULL ? check_path(m) : wrong;
+    case GW_MCP_LIST:
+        m->recursive = gw_json_kind(gw_json_member(m->args, "recursive")) == 't';
+        return check_path(m);
+    case GW_MCP_DOWNLOAD:
+        return check_path(m);
+    case GW_MCP_LAUNCH:
+    case GW_MCP_STOP:
+    case GW_MCP_RESOURCE:
+    default:
+        return NULL;
+    }
+}
+
 const char *gw_mcp_tool_check(struct gw_mcp_message *m)
 {
     char kind = gw_json_kind(m->args);
@@ -128,13 +287,5 @@ const char *gw_mcp_tool_check(struct gw_mcp_message *m)
         return NULL;
     }
     const char *wrong = check_environment(m);
-    if (wrong != NULL) {
-        return wrong;
-    }
-    if (m->tool == GW_MCP_SHELL) {
-        return check_shell(m);
-    }
-    return gw_json_kind(gw_json_member(m->args, "pythonCode")) == '"'
-               ? NULL
-               : "Input validation error: 'pythonCode' must be a string.";
+    return wrong == NULL ? check_rest(m) : wrong;
 }

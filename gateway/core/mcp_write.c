@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "gateway/core/json.h"
+#include "gateway/core/mcp_tools.h"
 #include "gateway/core/render.h"
 
 void gw_mcp_raw(struct gw_mcp_out *o, const char *text)
@@ -20,9 +21,14 @@ void gw_mcp_string(struct gw_mcp_out *o, const void *text, size_t n)
     o->rc = o->rc < 0 ? o->rc : gw_json_string(o->to, text, n);
 }
 
-static void number(struct gw_mcp_out *o, long long n)
+void gw_mcp_number(struct gw_mcp_out *o, long long n)
 {
     o->rc = o->rc < 0 ? o->rc : base_buf_printf(o->to, "%lld", n);
+}
+
+void gw_mcp_base64(struct gw_mcp_out *o, const struct base_buf *data)
+{
+    o->rc = o->rc < 0 ? o->rc : gw_json_base64(o->to, base_buf_data(data), base_buf_size(data));
 }
 
 struct gw_mcp_out gw_mcp_out_begin(const struct gw_mcp_message *m, struct base_buf *to)
@@ -50,7 +56,7 @@ int gw_mcp_error(const struct gw_mcp_message *m, int code, const char *text, str
 {
     struct gw_mcp_out o = gw_mcp_out_begin(m, to);
     gw_mcp_raw(&o, ",\"error\":{\"code\":");
-    number(&o, code);
+    gw_mcp_number(&o, code);
     gw_mcp_raw(&o, ",\"message\":");
     gw_mcp_string(&o, text, strlen(text));
     gw_mcp_raw(&o, "}}");
@@ -70,7 +76,7 @@ int gw_mcp_tool_error(const struct gw_mcp_message *m, const char *text, struct b
 /* ---- results ---- */
 
 /* The object and the same as text: some clients hand only the text to the model. */
-static void both(struct gw_mcp_out *o, const struct base_buf *object)
+void gw_mcp_both(struct gw_mcp_out *o, const struct base_buf *object)
 {
     struct gw_json_view v = {(const char *)base_buf_data(object), base_buf_size(object)};
     gw_mcp_raw(o, "\"structuredContent\":");
@@ -90,7 +96,7 @@ int gw_mcp_launched(const struct gw_mcp_message *m, const char *environment, str
     struct gw_mcp_out o = gw_mcp_out_begin(m, to);
     o.rc = in.rc;
     gw_mcp_result_begin(&o, m);
-    both(&o, &object);
+    gw_mcp_both(&o, &object);
     gw_mcp_raw(&o, "]}}");
     base_buf_deinit(&object);
     return o.rc;
@@ -108,7 +114,7 @@ static void value(struct gw_mcp_out *o, const struct gw_outcome *c)
         break;
     case GW_RESULT_IMAGE: /* its bytes are in a block of their own */
         gw_mcp_raw(o, "{\"type\":\"image\",\"format\":\"");
-        gw_mcp_raw(o, c->image_format);
+        gw_mcp_raw(o, c->images[c->images_n - 1].format);
         gw_mcp_raw(o, "\"}");
         break;
     case GW_RESULT_NONE:
@@ -126,7 +132,7 @@ static void facts(struct gw_mcp_out *o, const struct gw_mcp_message *m, const st
     gw_mcp_string(o, base_buf_data(&c->stderr_text), base_buf_size(&c->stderr_text));
     if (m->tool == GW_MCP_SHELL) {
         gw_mcp_raw(o, ",\"exitCode\":");
-        number(o, gw_outcome_exit_code(c));
+        gw_mcp_number(o, gw_outcome_exit_code(c));
     } else {
         gw_mcp_raw(o, ",\"executionResult\":");
         value(o, c);
@@ -134,7 +140,7 @@ static void facts(struct gw_mcp_out *o, const struct gw_mcp_message *m, const st
     gw_mcp_raw(o, ",\"status\":\"");
     gw_mcp_raw(o, gw_render_status(c->done));
     gw_mcp_raw(o, "\",\"executionTimeInMilliseconds\":");
-    number(o, (long long)((c->duration_us + 999) / 1000));
+    gw_mcp_number(o, (long long)((c->duration_us + 999) / 1000));
     gw_mcp_raw(o, "}");
 }
 
@@ -148,13 +154,12 @@ int gw_mcp_outcome(const struct gw_mcp_message *m, const struct gw_outcome *c, s
     o.rc = in.rc;
     gw_mcp_result_begin(&o, m);
     gw_mcp_raw(&o, failed ? "\"isError\":true," : "\"isError\":false,");
-    both(&o, &object);
-    if (c->result_kind == GW_RESULT_IMAGE) {
+    gw_mcp_both(&o, &object);
+    for (int i = 0; i < c->images_n; i++) {
         gw_mcp_raw(&o, ",{\"type\":\"image\",\"mimeType\":\"image/");
-        gw_mcp_raw(&o, c->image_format);
+        gw_mcp_raw(&o, c->images[i].format);
         gw_mcp_raw(&o, "\",\"data\":");
-        o.rc = o.rc < 0 ? o.rc
-                        : gw_json_base64(to, base_buf_data(&c->result), base_buf_size(&c->result));
+        gw_mcp_base64(&o, &c->images[i].bytes);
         gw_mcp_raw(&o, "}");
     }
     gw_mcp_raw(&o, "]}}");
@@ -167,12 +172,10 @@ int gw_mcp_outcome(const struct gw_mcp_message *m, const struct gw_outcome *c, s
 int gw_mcp_exec_body(const struct gw_mcp_message *m, struct base_buf *to)
 {
     struct gw_mcp_out o = {to, 0};
-    const char *from = m->tool == GW_MCP_PYTHON ? "pythonCode" : "shellCommand", *name = from;
-    struct gw_json_view v = gw_json_member(m->args, from);
-    if (m->tool == GW_MCP_PYTHON) {
-        name = "code";
-    } else if (gw_json_kind(v) != '"') {
-        name = "execCommandAndArgs";
+    const char *name = "code";
+    struct gw_json_view v = gw_json_member(m->args, gw_mcp_code_name(m->tool));
+    if (m->tool == GW_MCP_SHELL) {
+        name = gw_json_kind(v) == '"' ? "shellCommand" : "execCommandAndArgs";
         v = gw_json_member(m->args, name);
     }
     gw_mcp_raw(&o, "{\"");
@@ -198,7 +201,7 @@ int gw_mcp_progress(
                    "\"progressToken\":");
     gw_mcp_view(&o, m->token);
     gw_mcp_raw(&o, ",\"progress\":");
-    number(&o, (long long)n);
+    gw_mcp_number(&o, (long long)n);
     gw_mcp_raw(&o, ",\"message\":");
     gw_mcp_string(&o, e->data, cut);
     gw_mcp_raw(&o, "}}");

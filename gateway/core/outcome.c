@@ -17,6 +17,9 @@ void gw_outcome_deinit(struct gw_outcome *o)
     base_buf_deinit(&o->stdout_text);
     base_buf_deinit(&o->stderr_text);
     base_buf_deinit(&o->result);
+    for (int i = 0; i < o->images_n; i++) {
+        base_buf_deinit(&o->images[i].bytes);
+    }
 }
 
 /* Cuts at max, and not inside a character. */
@@ -53,6 +56,35 @@ static const struct gw_mime *find(const struct gw_event *e, const char *type)
     return NULL;
 }
 
+/* Where there is no room, the newest takes the place of the one before: who shows one image shows
+ * the last. */
+static int keep_image(struct gw_outcome *o, const struct gw_mime *m, const char *format)
+{
+    size_t all = m->n;
+    if (m->n > GW_OUTCOME_BYTES_MAX) {
+        return 0;
+    }
+    for (int i = 0; i < o->images_n; i++) {
+        all += base_buf_size(&o->images[i].bytes);
+    }
+    while (
+        o->images_n == GW_OUTCOME_IMAGES_MAX || (o->images_n > 0 && all > GW_OUTCOME_BYTES_MAX)) {
+        struct gw_image *last = &o->images[--o->images_n];
+        all -= base_buf_size(&last->bytes);
+        base_buf_deinit(&last->bytes);
+    }
+    struct gw_image *to = &o->images[o->images_n];
+    int rc = base_buf_add(&to->bytes, m->data, m->n);
+    if (rc < 0) {
+        return rc;
+    }
+    (void)base_text_copy(to->format, sizeof to->format, format);
+    o->images_n++;
+    o->result_kind = GW_RESULT_IMAGE;
+    base_buf_clear(&o->result);
+    return 0;
+}
+
 static int add_image(struct gw_outcome *o, const struct gw_event *e, bool *ret_found)
 {
     static const char *const formats[] = {"png", "jpeg", "gif"};
@@ -61,8 +93,7 @@ static int add_image(struct gw_outcome *o, const struct gw_event *e, bool *ret_f
         const struct gw_mime *m = find(e, types[i]);
         if (m != NULL) {
             *ret_found = true;
-            (void)base_text_copy(o->image_format, sizeof o->image_format, formats[i]);
-            return set_result(o, GW_RESULT_IMAGE, m);
+            return keep_image(o, m, formats[i]);
         }
     }
     *ret_found = false;

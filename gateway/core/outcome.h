@@ -54,17 +54,26 @@ enum gw_result_kind {
     GW_RESULT_NONE,
     GW_RESULT_JSON, /* result is a JSON value */
     GW_RESULT_TEXT,
-    GW_RESULT_IMAGE, /* result is the image's bytes, image_format says which */
+    GW_RESULT_IMAGE, /* the last of the images */
 };
 
-enum { GW_OUTCOME_BYTES_MAX = 32 << 20 }; /* all that one outcome keeps; more is dropped */
+enum {
+    GW_OUTCOME_BYTES_MAX = 32 << 20, /* of a result, and of all images together */
+    GW_OUTCOME_IMAGES_MAX = 16,
+};
+
+struct gw_image {
+    struct base_buf bytes;
+    char format[8]; /* "png", "jpeg", "gif" */
+};
 
 struct gw_outcome {
     struct base_buf stdout_text, stderr_text; /* at most stdout_max, stderr_max bytes */
     uint64_t stdout_max, stderr_max;
     enum gw_result_kind result_kind;
     struct base_buf result;
-    char image_format[16];
+    struct gw_image images[GW_OUTCOME_IMAGES_MAX]; /* in their order; too many: the last stays */
+    int images_n;
     char error_name[64];
     char error_value[256];
     uint64_t last_seq;

@@ -34,9 +34,10 @@ static int text(struct base_buf *to, const char *key, const struct base_buf *b)
 
 static int image(const struct gw_outcome *o, struct base_buf *to)
 {
-    int rc = base_buf_printf(
-        to, "{\"type\":\"image\",\"format\":\"%s\",\"base64_data\":", o->image_format);
-    rc = rc < 0 ? rc : gw_json_base64(to, base_buf_data(&o->result), base_buf_size(&o->result));
+    const struct gw_image *i = &o->images[o->images_n - 1];
+    int rc =
+        base_buf_printf(to, "{\"type\":\"image\",\"format\":\"%s\",\"base64_data\":", i->format);
+    rc = rc < 0 ? rc : gw_json_base64(to, base_buf_data(&i->bytes), base_buf_size(&i->bytes));
     return rc < 0 ? rc : base_buf_add(to, "}", 1);
 }
 

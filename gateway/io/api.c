@@ -25,7 +25,7 @@ enum {
 struct pool_entry {
     char name[PROTO_POOL_NAME_MAX + 1];
     enum gw_pool_kind kind;
-    bool mcp;
+    bool mcp, mcp_extended;
     uint64_t fetched_ns;
 };
 
@@ -257,6 +257,7 @@ static void pool_end(void *owner, const Warren__Reply *r)
     (void)base_text_copy(p->name, sizeof p->name, t->route.pool);
     p->kind = kind_of(r->pool->container_type);
     p->mcp = t->pool_mcp = r->pool->mcp_enabled;
+    p->mcp_extended = t->pool_mcp_extended = r->pool->mcp_extended;
     p->fetched_ns = base_clock_mono_ns();
     t->pool_done(t, p->kind);
 }
@@ -275,6 +276,7 @@ void gw_task_pool(struct gw_task *t, void (*done)(struct gw_task *t, enum gw_poo
     uint64_t age = base_clock_mono_ns() - p->fetched_ns;
     if (p->name[0] != '\0' && age < POOL_FRESH_S * BASE_NS_PER_S) {
         t->pool_mcp = p->mcp;
+        t->pool_mcp_extended = p->mcp_extended;
         done(t, p->kind);
         return;
     }

@@ -6,6 +6,7 @@ struct gw_exec_watch {
     /* To be answered, now or later, with gw_call_event_done(t->call, bytes). */
     void (*event)(struct gw_task *t, const struct gw_event *e, uint32_t bytes);
     void (*done)(struct gw_task *t, const struct gw_outcome *o);
+    Warren__Kernel kernel; /* for code, whatever the pool runs */
 };
 
 /* Runs what the JSON body says in the session t->route.id. Errors come by t->failed. Uses t->state:

@@ -2,9 +2,33 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "gateway/core/mcp.h"
+#include "gateway/io/stream.h"
 #include "gateway/io/task.h"
 
 /* True when the request to /mcp has a key of the pool and comes from nowhere that it must not;
  * otherwise *f says what is wrong. Without any authentication (insecure mode) a key may be missing,
  * but a wrong one is refused. */
 bool gw_mcp_admit(struct gw_task *t, int64_t now_s, struct gw_fault *f);
+
+/* ---- between op_mcp.c and op_mcp_files.c ---- */
+
+enum { GW_MCP_SESSION_CHARS = 48 }; /* 16 random bytes and their mark under the cluster key */
+
+struct gw_mcp {
+    struct gw_mcp *next, *prev; /* calls that run code, of all pools */
+    struct gw_task *t;
+    struct gw_mcp_message m; /* its views are into t->body */
+    char session[GW_MCP_SESSION_CHARS + 1];
+    struct gw_stream stream; /* begun when progress is wanted */
+    unsigned long progress;
+    bool runs, settled;
+    void (*gone)(struct gw_task *t); /* of the tool, frees t->state; NULL: there is none */
+};
+
+/* The message that ends the exchange. rc: of writing it. */
+void gw_mcp_settle(struct gw_mcp *p, int status, int rc, const struct base_buf *json);
+
+/* Carries out a call that has to do with files, or with the end of the environment. Errors come by
+ * t->failed. */
+void gw_mcp_files(struct gw_mcp *p);

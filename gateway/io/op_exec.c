@@ -277,6 +277,9 @@ static const struct gw_call_ops call_ops = {
 
 static Warren__Kernel kernel_of(const struct exec *s)
 {
+    if (s->watch != NULL) {
+        return s->watch->kernel;
+    }
     if (s->body.shell) {
         return WARREN__KERNEL__KERNEL_SHELL;
     }

@@ -21,18 +21,6 @@
  * a message means is decided in core/mcp; code runs as for POST /executions. Also the two actions
  * that hand out the pool's key. */
 
-enum { SESSION_ID_CHARS = 48 }; /* 16 random bytes and their mark under the cluster key */
-
-struct gw_mcp {
-    struct gw_mcp *next, *prev; /* calls that run, of all pools */
-    struct gw_task *t;
-    struct gw_mcp_message m; /* its views are into t->body */
-    char session[SESSION_ID_CHARS + 1];
-    struct gw_stream stream; /* begun when progress is wanted */
-    unsigned long progress;
-    bool runs, settled;
-};
-
 /* ---- who may ---- */
 
 bool gw_mcp_admit(struct gw_task *t, int64_t now_s, struct gw_fault *f)
@@ -66,7 +54,7 @@ static uint64_t mark(const struct gw_task *t, const char *random)
     return base_hash_sip24(gw_api_opt(t->api)->cluster_key, text, 32 + pool_n);
 }
 
-static void make_session(const struct gw_task *t, char id[SESSION_ID_CHARS + 1])
+static void make_session(const struct gw_task *t, char id[GW_MCP_SESSION_CHARS + 1])
 {
     uint8_t random[16];
     base_rand_bytes(random, sizeof random);
@@ -78,7 +66,7 @@ static void make_session(const struct gw_task *t, char id[SESSION_ID_CHARS + 1])
 static bool session_ok(const struct gw_task *t, const char *id)
 {
     char want[17];
-    if (strlen(id) != SESSION_ID_CHARS) {
+    if (strlen(id) != GW_MCP_SESSION_CHARS) {
         return false;
     }
     uint64_t m = mark(t, id);
@@ -95,8 +83,7 @@ static bool wants_stream(const struct gw_mcp *p)
                                    gw_http_list_has(accept, "*/*"));
 }
 
-/* The message that ends the exchange. rc: of writing it. */
-static void settle(struct gw_mcp *p, int status, int rc, const struct base_buf *json)
+void gw_mcp_settle(struct gw_mcp *p, int status, int rc, const struct base_buf *json)
 {
     struct gw_task *t = p->t;
     struct base_buf b = {0};
@@ -130,8 +117,9 @@ static void on_fault(struct gw_task *t, const struct gw_fault *f)
         size_t n = strlen(text);
         (void)snprintf(text + n, sizeof text - n, " Try again in %u s.", f->retry_after_s);
     }
-    int rc = gw_mcp_tool_error(&p->m, text, &b);
-    settle(p, 200, rc, &b);
+    int rc = p->m.tool == GW_MCP_RESOURCE ? gw_mcp_resource_error(&p->m, text, &b)
+                                          : gw_mcp_tool_error(&p->m, text, &b);
+    gw_mcp_settle(p, 200, rc, &b);
     base_buf_deinit(&b);
 }
 
@@ -158,13 +146,21 @@ static void on_done(struct gw_task *t, const struct gw_outcome *o)
     struct gw_mcp *p = t->mcp;
     struct base_buf b = {0};
     int rc = gw_mcp_outcome(&p->m, o, &b);
-    settle(p, 200, rc, &b);
+    gw_mcp_settle(p, 200, rc, &b);
     base_buf_deinit(&b);
+}
+
+/* Whatever the pool runs: the tool says which language it is. */
+static const struct gw_exec_watch *watch_of(enum gw_mcp_tool tool)
+{
+    static const struct gw_exec_watch shell = {on_event, on_done, WARREN__KERNEL__KERNEL_SHELL};
+    static const struct gw_exec_watch python = {on_event, on_done, WARREN__KERNEL__KERNEL_PYTHON};
+    static const struct gw_exec_watch node = {on_event, on_done, WARREN__KERNEL__KERNEL_NODE};
+    return tool == GW_MCP_SHELL ? &shell : tool == GW_MCP_NODE ? &node : &python;
 }
 
 static void run(struct gw_mcp *p)
 {
-    static const struct gw_exec_watch watch = {on_event, on_done};
     struct gw_task *t = p->t;
     struct base_buf body = {0};
     struct gw_mcp **all = gw_api_mcp_running(t->api);
@@ -174,18 +170,30 @@ static void run(struct gw_mcp *p)
         p->next->prev = p;
     }
     *all = p;
-    (void)proto_identifier_set(&t->route.id, p->m.environment, strlen(p->m.environment));
-    t->route.version = GW_VERSION_FLAT;
-    t->failed = on_fault;
+    p->gone = gw_exec_gone;
     if (wants_stream(p)) {
         gw_stream_begin_as(&p->stream, "text/event-stream", "no-cache");
     }
     if (gw_mcp_exec_body(&p->m, &body) < 0) {
         gw_task_out_of_memory(t);
     } else {
-        gw_exec_begin(t, base_buf_data(&body), base_buf_size(&body), &watch);
+        gw_exec_begin(t, base_buf_data(&body), base_buf_size(&body), watch_of(p->m.tool));
     }
     base_buf_deinit(&body);
+}
+
+static void call(struct gw_mcp *p)
+{
+    struct gw_task *t = p->t;
+    enum gw_mcp_tool tool = p->m.tool;
+    (void)proto_identifier_set(&t->route.id, p->m.environment, strlen(p->m.environment));
+    t->route.version = GW_VERSION_FLAT;
+    t->failed = on_fault;
+    if (tool == GW_MCP_SHELL || tool == GW_MCP_PYTHON || tool == GW_MCP_NODE) {
+        run(p);
+    } else {
+        gw_mcp_files(p);
+    }
 }
 
 static void launch(struct gw_mcp *p)
@@ -194,7 +202,7 @@ static void launch(struct gw_mcp *p)
     struct base_buf b = {0};
     base_rand_uuid(id);
     int rc = gw_mcp_launched(&p->m, id, &b);
-    settle(p, 200, rc, &b);
+    gw_mcp_settle(p, 200, rc, &b);
     base_buf_deinit(&b);
 }
 
@@ -247,7 +255,7 @@ static bool take_session(struct gw_mcp *p)
     }
     struct base_buf b = {0};
     int rc = gw_mcp_error(&p->m, -32600, "There is no such session; initialize again.", &b);
-    settle(p, 404, rc, &b);
+    gw_mcp_settle(p, 404, rc, &b);
     base_buf_deinit(&b);
     return false;
 }
@@ -261,7 +269,7 @@ static void accepted(struct gw_mcp *p)
 
 static void answer(struct gw_mcp *p, int verdict, const struct base_buf *json)
 {
-    char session[SESSION_ID_CHARS + 1];
+    char session[GW_MCP_SESSION_CHARS + 1];
 #ifdef WARREN_MCP_FIXTURES
     if (verdict == GW_MCP_FIXTURE) {
         if (wants_stream(p)) {
@@ -275,11 +283,11 @@ static void answer(struct gw_mcp *p, int verdict, const struct base_buf *json)
             make_session(p->t, session);
             gw_fields_add(&p->t->fields, "mcp-session-id", "%s", session);
         }
-        settle(p, p->m.status, verdict < 0 ? verdict : 0, json);
+        gw_mcp_settle(p, p->m.status, verdict < 0 ? verdict : 0, json);
     } else if (verdict == GW_MCP_CALL && p->m.tool == GW_MCP_LAUNCH) {
         launch(p);
     } else if (verdict == GW_MCP_CALL) {
-        run(p);
+        call(p);
     } else {
         if (verdict == GW_MCP_CANCEL) {
             cancel(p);
@@ -307,6 +315,7 @@ static void on_pool(struct gw_task *t, enum gw_pool_kind kind)
     struct gw_mcp_head head = {.version = gw_http_field(r, "mcp-protocol-version"),
         .method = gw_http_field(r, "mcp-method"),
         .name = gw_http_field(r, "mcp-name"),
+        .extended = t->pool_mcp_extended,
         .fixtures = gw_api_opt(t->api)->mcp_fixtures};
     struct base_buf json = {0};
     int v = gw_mcp_read(base_buf_data(&t->body), base_buf_size(&t->body), &head, &p->m, &json);
@@ -335,7 +344,9 @@ static void gone(struct gw_task *t)
             p->next->prev = p->prev;
         }
     }
-    gw_exec_gone(t);
+    if (p->gone != NULL) {
+        p->gone(t);
+    }
     free(p);
 }
 

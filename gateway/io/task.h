@@ -50,7 +50,7 @@ struct gw_task {
     struct gw_call *call; /* the one under way; NULL when there is none */
     void *state;          /* of the operation */
     void (*pool_done)(struct gw_task *t, enum gw_pool_kind kind);
-    bool pool_mcp; /* at pool_done: the pool has an MCP endpoint */
+    bool pool_mcp, pool_mcp_extended; /* at pool_done: it has an MCP endpoint, with all tools */
     /* NULL, or how this operation tells its errors; called once, by gw_task_fail(). */
     void (*failed)(struct gw_task *t, const struct gw_fault *fault);
     struct gw_mcp *mcp; /* op_mcp.c */

@@ -16,6 +16,21 @@ static void must_be_json(struct base_buf *b, int rc)
     base_buf_clear(b);
 }
 
+static void files(const struct gw_mcp_message *m, struct base_buf *b)
+{
+    struct base_buf data = {0};
+    struct gw_file f = {m->environment, m->path.text, m->recursive, 1, 1};
+    if (m->tool == GW_MCP_UPLOAD && gw_mcp_upload_data(m, &data) < 0) {
+        base_buf_clear(&data);
+    }
+    must_be_json(b, gw_mcp_uploaded(m, 1, b));
+    must_be_json(b, gw_mcp_downloaded(m, &data, b));
+    must_be_json(b, gw_mcp_listed(m, &f, 1, false, b));
+    must_be_json(b, gw_mcp_stopped(m, b));
+    must_be_json(b, gw_mcp_resource_error(m, "no", b));
+    base_buf_deinit(&data);
+}
+
 static void answer(const struct gw_mcp_message *m, struct base_buf *b)
 {
     struct gw_outcome o;
@@ -27,9 +42,10 @@ static void answer(const struct gw_mcp_message *m, struct base_buf *b)
         .error_name = "",
         .error_value = ""};
     (void)gw_outcome_add(&o, &e);
-    if (m->tool != GW_MCP_LAUNCH) {
+    if (m->tool == GW_MCP_SHELL || m->tool == GW_MCP_PYTHON || m->tool == GW_MCP_NODE) {
         must_be_json(b, gw_mcp_exec_body(m, b));
     }
+    files(m, b);
     must_be_json(b, gw_mcp_outcome(m, &o, b));
     must_be_json(b, gw_mcp_launched(m, "abcd", b));
     if (gw_mcp_progress(m, 1, &e, b) < 0 ||
@@ -48,7 +64,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     }
     struct gw_mcp_head head = {.version = versions[data[0] & 3],
         .method = methods[data[0] >> 2 & 3],
-        .name = (data[0] & 16) != 0 ? "launchShell" : "=?base64?bGF1bmNoU2hlbGw=?="};
+        .name = (data[0] & 16) != 0 ? "launchShell" : "=?base64?bGF1bmNoU2hlbGw=?=",
+        .extended = (data[0] & 32) != 0};
     struct gw_mcp_message m;
     struct base_buf b = {0};
     int v = gw_mcp_read(data + 1, n - 1, &head, &m, &b);

@@ -10,7 +10,7 @@ import tempfile
 import uuid
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from gateway_system import CLUSTER_KEY, System, conclude, eq, run_tests  # noqa: E402
+from gateway_system import CLUSTER_KEY, System, conclude, eq, form, run_tests  # noqa: E402
 
 LONG = "/subscriptions/s-1/resourceGroups/rg/providers/Microsoft.App/sessionPools"
 V = "api-version=2025-10-02-preview"
@@ -150,6 +150,91 @@ def test_the_stateless_revision(s):
         a = modern(s, "tools/call", args, headers=headers)
         eq((a.status, a.json["error"]["code"]), (400, -32020))
     eq(s.request("DELETE", "/pools/python/mcp", headers={"Mcp-Session-Id": "x"}).status, 405)
+
+
+# ---- pools with all tools ----
+
+def more(s, tool, environment, **args):
+    return call(s, tool, {"environmentId": environment, **args}, pool="more", headers={"MCP-Protocol-Version": "2025-11-25"})
+
+
+def test_all_tools(s):
+    tools = ask(s, "tools/list", pool="more").json["result"]["tools"]
+    eq([t["name"] for t in tools][3:],
+       ["runNodeCodeInRemoteEnvironment", "uploadFile", "downloadFile", "listFiles", "stopEnvironment"])
+    assert all("outputSchema" in t and t["inputSchema"]["type"] == "object" for t in tools)
+    eq(ask(s, "tools/call", {"name": "listFiles", "arguments": {"environmentId": "abcd"}}).json["error"]["code"], -32602)
+    r = more(s, "runNodeCodeInRemoteEnvironment", new_id(), nodeCode="1+2")
+    eq((r["structuredContent"]["executionResult"], r["isError"]), (3, False))
+
+
+def test_files(s):
+    i = new_id()
+    r = more(s, "uploadFile", i, path="/mnt/data/in/a.txt", text="h\u00e4 \U0001f600")
+    eq(r["structuredContent"], {"path": "/mnt/data/in/a.txt", "sizeInBytes": 8, "mimeType": "text/plain",
+                                "uri": f"environment:///{i}/in/a.txt"})
+    more(s, "uploadFile", i, path="p.png", blob="iVBORw==")
+    more(s, "uploadFile", i, path="empty", text="")
+    a = s.request("GET", f"/pools/more/files/a.txt/content?{V}&identifier={i}&path=in")  # the REST API sees it
+    eq((a.status, a.body.decode()), (200, "h\u00e4 \U0001f600"))
+    r = more(s, "listFiles", i, recursive=True)
+    files = r["structuredContent"]["files"]
+    eq(sorted((f["path"], f["sizeInBytes"]) for f in files if f["type"] == "file"),
+       [("/mnt/data/empty", 0), ("/mnt/data/in/a.txt", 8), ("/mnt/data/p.png", 4)])
+    eq(json.loads(r["content"][0]["text"]), r["structuredContent"])
+    eq(sorted(c["uri"] for c in r["content"][1:]), sorted(f["uri"] for f in files if f["type"] == "file"))
+    r = more(s, "downloadFile", i, path="in/a.txt")
+    eq(r["content"][1]["resource"], {"uri": f"environment:///{i}/in/a.txt", "mimeType": "text/plain", "text": "h\u00e4 \U0001f600"})
+    eq(more(s, "downloadFile", i, path="p.png")["content"][1], {"type": "image", "mimeType": "image/png", "data": "iVBORw=="})
+    eq(more(s, "downloadFile", i, path="empty")["content"][1]["resource"]["text"], "")
+    for path in ("nope", "in"):
+        r = more(s, "downloadFile", i, path=path)
+        assert r["isError"] and "FileNotFound" in r["content"][0]["text"], r
+    assert more(s, "listFiles", i, path="nope")["isError"]
+    assert more(s, "uploadFile", i, path="x", blob="?")["isError"]
+
+
+def test_files_of_many_chunks(s):
+    i, data = new_id(), "".join(f"{n:07x}\n" for n in range(1 << 19))  # 4 MiB
+    eq(more(s, "uploadFile", i, path="big", text=data)["structuredContent"]["sizeInBytes"], len(data))
+    eq(more(s, "downloadFile", i, path="big")["content"][1]["resource"]["text"], data)
+    body, kind = form("file", "huge", bytes((8 << 20) + 1))
+    eq(s.request("POST", f"/pools/more/files?{V}&identifier={i}", body, {"content-type": kind}).status, 200)
+    r = more(s, "downloadFile", i, path="huge")
+    assert r["isError"] and "FileTooLarge" in r["content"][0]["text"], r
+    r = more(s, "downloadFile", i, path="big")  # all is well after it
+    eq(len(r["content"][1]["resource"]["text"]), len(data))
+
+
+def test_files_are_resources(s):
+    i = new_id()
+    uri = more(s, "uploadFile", i, path="a b.txt", text="x")["structuredContent"]["uri"]
+    read = lambda uri, **kw: ask(s, "resources/read", {"uri": uri}, pool="more", **kw).json
+    eq(read(uri)["result"]["contents"], [{"uri": uri, "mimeType": "text/plain", "text": "x"}])
+    missing = f"environment:///{i}/nope"
+    eq((read(missing)["error"]["code"], read(missing)["error"]["data"]), (-32602, {"uri": missing}))
+    eq(ask(s, "resources/list", pool="more").json["result"], {"resources": []})
+    r = modern(s, "resources/read", {"uri": uri}, headers={"Mcp-Name": uri}, pool="more").json["result"]
+    eq((r["resultType"], r["contents"][0]["text"], r["cacheScope"]), ("complete", "x", "private"))
+    eq(modern(s, "resources/read", {"uri": uri}, pool="more").json["error"]["code"], -32020)
+    assert "resources" in modern(s, "server/discover", pool="more").json["result"]["capabilities"]
+    eq(modern(s, "resources/list", pool="python").status, 404)
+
+
+def test_an_environment_is_stopped(s):
+    i = new_id()
+    more(s, "uploadFile", i, path="a", text="x")
+    r = more(s, "stopEnvironment", i)
+    eq((r["structuredContent"], r.get("isError", False)), ({"environmentId": i, "stopped": True}, False))
+    eq(s.request("GET", f"/pools/more/session?{V}&identifier={i}").status, 404)
+    r = more(s, "stopEnvironment", i)
+    assert r["isError"] and "Environment not found" in r["content"][0]["text"], r
+    eq(more(s, "listFiles", i)["structuredContent"]["files"], [])  # a new one
+
+
+def test_several_images(s):
+    r = call(s, PY, {"environmentId": new_id(), "pythonCode": "png\npng"})
+    eq([c["type"] for c in r["content"]], ["text", "image", "image"])
 
 
 # ---- progress, cancellation ----

@@ -10,7 +10,8 @@ import ssl
 import subprocess
 import tempfile
 
-POOLS = ("python:PythonLTS:1000:mcp", "shell:Shell:100:mcp", "node:NodeLTS:5", "tiny:PythonLTS:1", "custom:CustomContainer:1")
+POOLS = ("python:PythonLTS:1000:mcp", "shell:Shell:100:mcp", "node:NodeLTS:5", "tiny:PythonLTS:1", "custom:CustomContainer:1",
+         "more:PythonLTS:100:extended")
 CLUSTER_KEY = "00112233445566778899aabbccddeeff"
 
 

@@ -24,15 +24,20 @@ class Mcp:
         self.key = cluster.cli("pool", "mcp-key", "--pool", "python", text=True, check=True).stdout.strip()
 
     def post(self, tool, args, **meta):
+        return self.send("tools/call", {"name": tool, "arguments": args, **({"_meta": meta} if meta else {})})
+
+    def send(self, method, params):
         c = http.client.HTTPSConnection(self.url.hostname, self.url.port, timeout=300,
                                         context=ssl.create_default_context(cafile=self.cluster.ca_file))
-        params = {"name": tool, "arguments": args, **({"_meta": meta} if meta else {})}
-        c.request("POST", "/pools/python/mcp", json.dumps({"jsonrpc": "2.0", "id": "1", "method": "tools/call",
-                                                           "params": params}), {"x-ms-apikey": self.key})
+        c.request("POST", "/pools/python/mcp", json.dumps({"jsonrpc": "2.0", "id": "1", "method": method, "params": params}),
+                  {"x-ms-apikey": self.key})
         return c, c.getresponse()
 
     def call(self, tool, args):
-        c, r = self.post(tool, args)
+        return self.ask("tools/call", {"name": tool, "arguments": args})
+
+    def ask(self, method, params):
+        c, r = self.send(method, params)
         body = r.read()
         c.close()
         eq(r.status, 200)
@@ -61,6 +66,47 @@ def test_a_plot_is_an_image(mcp):
     eq(r["content"][1]["mimeType"], "image/png")
 
 
+def test_two_plots_are_two_images(mcp):
+    code = "import matplotlib.pyplot as plt\nfor n in (1, 2):\n    plt.figure()\n    plt.plot([n])\n    plt.show()"
+    r = mcp.call(PY, {"environmentId": ENV, "pythonCode": code})
+    eq([c["type"] for c in r["content"]], ["text", "image", "image"])
+    assert r["content"][1]["data"] != r["content"][2]["data"]
+
+
+def test_javascript_and_python_share_the_files(mcp):
+    r = mcp.call("runNodeCodeInRemoteEnvironment", {
+        "environmentId": ENV, "nodeCode": "require('fs').writeFileSync('/mnt/data/js.txt', 'from js'); [1, 2].map(x => x * 2)"})
+    eq((r["isError"], r["structuredContent"]["executionResult"]), (False, [2, 4]))
+    r = mcp.call(PY, {"environmentId": ENV, "pythonCode": "open('/mnt/data/js.txt').read()"})
+    assert "from js" in r["structuredContent"]["executionResult"], r
+
+
+def test_files_go_up_and_down(mcp, client):
+    up = mcp.call("uploadFile", {"environmentId": ENV, "path": "in/t.csv", "text": "a,b\n1,2\n"})["structuredContent"]
+    r = mcp.call(PY, {"environmentId": ENV, "pythonCode":
+                      "import pandas as pd\nd = pd.read_csv('/mnt/data/in/t.csv')\nd.to_csv('/mnt/data/out.csv')\n"
+                      "import matplotlib.pyplot as plt\nplt.plot(d.a)\nplt.savefig('/mnt/data/p.png')\nplt.close()\nint(d.b[0])"})
+    eq(r["structuredContent"]["executionResult"], 2)
+    files = mcp.call("listFiles", {"environmentId": ENV, "recursive": True})["structuredContent"]["files"]
+    assert {"/mnt/data/in/t.csv", "/mnt/data/out.csv", "/mnt/data/p.png"} <= {f["path"] for f in files}, files
+    r = mcp.call("downloadFile", {"environmentId": ENV, "path": "out.csv"})
+    eq(r["content"][1]["resource"]["text"], ",a,b\n0,1,2\n")
+    r = mcp.call("downloadFile", {"environmentId": ENV, "path": "/mnt/data/p.png"})
+    eq((r["content"][1]["mimeType"], r["content"][1]["data"][:6]), ("image/png", "iVBORw"))
+    r = mcp.ask("resources/read", {"uri": up["uri"]})
+    eq(r["contents"][0]["text"], "a,b\n1,2\n")
+    eq(client.call("GET", "/files/out.csv/content", identifier=ENV).body, b",a,b\n0,1,2\n")
+
+
+def test_an_environment_is_stopped(mcp, client):
+    env = "mcp-real-stop"
+    eq(mcp.call(PY, {"environmentId": env, "pythonCode": "x = 1"})["isError"], False)
+    eq(mcp.call("stopEnvironment", {"environmentId": env})["structuredContent"]["stopped"], True)
+    eq(client.call("GET", "/session", identifier=env).status, 404)
+    r = mcp.call(PY, {"environmentId": env, "pythonCode": "x"})
+    assert r["isError"] and "NameError" in r["structuredContent"]["stderr"], r
+
+
 def test_a_closed_connection_stops_the_code(mcp):
     code = "import time\nprint('up', flush=True)\ntime.sleep(20)\nopen('/mnt/data/late', 'w').close()"
     c, r = mcp.post(PY, {"environmentId": ENV, "pythonCode": code}, progressToken="t")
@@ -79,7 +125,7 @@ def main():
         print("skipped:", why)
         return 77
     pool = wc.pool("python", maximum=4, ready=1)
-    pool["properties"]["mcpServerSettings"] = {"isMCPServerEnabled": True}
+    pool["properties"]["mcpServerSettings"] = {"isMCPServerEnabled": True, "tools": "extended"}
     cluster = wc.Cluster([pool], templates=os.environ.get("WARREN_TEST_TEMPLATES"))
     try:
         cluster.start()

@@ -10,7 +10,8 @@
 #include "proto/base/rand.h"
 #include "proto/net/curve.h"
 
-/* usage: echo_worker [--ctl E] [--bulk E] [--key FILE --clients FILE] --pool NAME:TYPE:MAX[:mcp]
+/* usage: echo_worker [--ctl E] [--bulk E] [--key FILE --clients FILE] --pool
+ * NAME:TYPE:MAX[:mcp|:extended]
  * ... Prints the two endpoints on one line when it listens. SIGTERM ends it. */
 
 static const char manifest[] =
@@ -187,6 +188,7 @@ static void describe_pool(struct echo_exchange *x, struct echo_pool *pool)
     p.sessions_max = pool->sessions_max;
     p.active = pool->sessions;
     p.mcp_enabled = pool->mcp;
+    p.mcp_extended = pool->mcp_extended;
     p.image_manifest = (char *)(uintptr_t)manifest;
     p.created_ns = base_clock_real_ns();
     r.status = WARREN__STATUS__STATUS_OK;
@@ -335,7 +337,8 @@ static void add_pool(struct echo *e, const char *text)
         exit(2);
     }
     size_t n = strlen(text);
-    p->mcp = n > 4 && strcmp(text + n - 4, ":mcp") == 0;
+    p->mcp_extended = n > 9 && strcmp(text + n - 9, ":extended") == 0;
+    p->mcp = p->mcp_extended || (n > 4 && strcmp(text + n - 4, ":mcp") == 0);
     e->pools_n++;
 }
 

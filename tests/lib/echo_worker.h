@@ -15,7 +15,7 @@ struct echo_pool {
     char name[PROTO_POOL_NAME_MAX + 1];
     char type[32];
     unsigned sessions_max, sessions;
-    bool mcp;
+    bool mcp, mcp_extended;
 };
 
 struct echo_file {

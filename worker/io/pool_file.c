@@ -313,10 +313,23 @@ static int take_mcp_enabled(struct parse *p, const char *path, const json_t *v)
     return 0;
 }
 
+static int take_mcp_tools(struct parse *p, const char *path, const json_t *v)
+{
+    int rc = text(p, path, v);
+    if (rc != 0) {
+        return rc;
+    }
+    p->f->mcp_extended = is(v, "extended");
+    return p->f->mcp_extended || is(v, "standard")
+               ? 0
+               : wrong(p, path, "must be 'standard' or 'extended'");
+}
+
 static int take_mcp(struct parse *p, const char *path, const json_t *v)
 {
     static const struct property all[] = {{"isMcpServerEnabled", take_mcp_enabled},
-        {"isMcpServerApiKeyDisabled", NULL}, {"mcpServerEndpoint", take_nothing}, {NULL, NULL}};
+        {"tools", take_mcp_tools}, {"isMcpServerApiKeyDisabled", NULL},
+        {"mcpServerEndpoint", take_nothing}, {NULL, NULL}};
     return object(p, path, v, all);
 }
 

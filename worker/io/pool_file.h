@@ -38,6 +38,7 @@ struct worker_pool_file {
     uint32_t cpus;
     uint32_t memory_mib;
     bool mcp;                 /* mcpServerSettings.isMcpServerEnabled */
+    bool mcp_extended;        /* mcpServerSettings.tools: extended */
     struct base_buf warnings; /* text, one warning a line; owned */
 };
 

@@ -100,6 +100,7 @@ static void pool(struct rpc_exchange *x)
     p.state = rpc_text(i.state);
     p.created_ns = i.created_ns;
     p.mcp_enabled = i.mcp;
+    p.mcp_extended = i.mcp_extended;
     Warren__Reply reply = WARREN__REPLY__INIT;
     reply.status = WARREN__STATUS__STATUS_OK;
     reply.pool = &p;

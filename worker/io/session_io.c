@@ -316,6 +316,7 @@ int worker_session_pool_add(
     s->shell[i] = (struct session_pool){.engine = engine,
         .container = file->container,
         .mcp = file->mcp,
+        .mcp_extended = file->mcp_extended,
         .created_ns = base_clock_real_ns(),
         .state = "building"};
     return 0;
@@ -516,6 +517,7 @@ void worker_session_pool_look(
     *ret = (struct worker_session_pool_info){.spec = &p->spec,
         .container = worker_pool_container_text(x->container),
         .mcp = x->mcp,
+        .mcp_extended = x->mcp_extended,
         .isolation = worker_engine_isolation(s->engine),
         .template_id = x->template_id,
         .manifest = s->config.manifest != NULL ? s->config.manifest : "",

@@ -133,7 +133,7 @@ uint32_t worker_session_next(
 struct worker_session_pool_info {
     const struct worker_pool_spec *spec;
     const char *container;
-    bool mcp; /* the pool has an MCP endpoint */
+    bool mcp, mcp_extended; /* the pool has an MCP endpoint, with all tools */
     const char *isolation;
     const char *template_id;
     const char *manifest;

@@ -1,7 +1,9 @@
+#include <stdio.h>
 #include <string.h>
 
 #include "gateway/core/json.h"
 #include "gateway/core/mcp.h"
+#include "proto/base/err.h"
 #include "tests/lib/check.h"
 
 #define META                                                                                       \
@@ -9,14 +11,17 @@
     "\"io.modelcontextprotocol/clientCapabilities\":{}}"
 
 static struct gw_mcp_message m;
-static char text[32768];
+static char text[65536];
+
+static bool extended; /* what the pool offers */
 
 /* Reads a message; the answer is in text. */
 static int ask(const char *json, const char *version, const char *method, const char *name)
 {
     static char kept[4096]; /* views of m point into it */
     struct base_buf b = {0};
-    struct gw_mcp_head head = {.version = version, .method = method, .name = name};
+    struct gw_mcp_head head = {
+        .version = version, .method = method, .name = name, .extended = extended};
     (void)strcpy(kept, json);
     int v = gw_mcp_read(kept, strlen(kept), &head, &m, &b);
     size_t n = base_buf_size(&b);
@@ -211,6 +216,222 @@ TEST(failed_code_is_an_error_with_its_traceback)
     CHECK(strstr(got, "\"isError\":true") != NULL && strstr(got, "Traceback: no") != NULL);
     base_buf_deinit(&b);
     gw_outcome_deinit(&o);
+}
+
+/* What has been written, as text. */
+static const char *shown(struct base_buf *b)
+{
+    size_t n = base_buf_size(b);
+    CHECK(n < sizeof text && gw_json_valid(base_buf_data(b), n));
+    memcpy(text, base_buf_data(b), n);
+    text[n] = '\0';
+    base_buf_deinit(b);
+    return text;
+}
+
+static void add_image(
+    struct gw_outcome *o, uint64_t seq, const char *type, const char *data, size_t n)
+{
+    struct gw_event e = {.seq = seq,
+        .kind = GW_EVENT_DISPLAY,
+        .mime = {{type, (const uint8_t *)data, n}},
+        .mimes = 1};
+    CHECK_EQ(gw_outcome_add(o, &e), 0);
+}
+
+TEST(every_image_of_an_outcome_is_a_block)
+{
+    struct gw_outcome o;
+    struct base_buf b = {0};
+    gw_outcome_init(&o, 1000, 1000);
+    add_image(&o, 1, "image/png", "one", 3);
+    add_image(&o, 2, "image/jpeg", "two", 3);
+    (void)legacy(CALL(PY, "{\"pythonCode\":\"a\",\"environmentId\":\"abcd\"}"));
+    CHECK_EQ(gw_mcp_outcome(&m, &o, &b), 0);
+    (void)shown(&b);
+    const char *first = strstr(text, "\"mimeType\":\"image/png\",\"data\":\"b25l\"");
+    CHECK(first != NULL && strstr(first, "\"mimeType\":\"image/jpeg\",\"data\":\"dHdv\"") != NULL);
+    for (uint64_t i = 3; i < 40; i++) {
+        add_image(&o, i, "image/gif", i == 39 ? "end" : "...", 3);
+    }
+    CHECK_EQ(o.images_n, GW_OUTCOME_IMAGES_MAX); /* the first stay, and the last */
+    CHECK(memcmp(base_buf_data(&o.images[0].bytes), "one", 3) == 0);
+    CHECK(memcmp(base_buf_data(&o.images[o.images_n - 1].bytes), "end", 3) == 0);
+    gw_outcome_deinit(&o);
+}
+
+TEST(images_of_an_outcome_are_bounded_in_bytes)
+{
+    static char large[GW_OUTCOME_BYTES_MAX + 1];
+    struct gw_outcome o;
+    gw_outcome_init(&o, 1000, 1000);
+    add_image(&o, 1, "image/png", "one", 3);
+    add_image(&o, 2, "image/png", large, GW_OUTCOME_BYTES_MAX - 2);
+    CHECK(o.images_n == 1 && base_buf_size(&o.images[0].bytes) == GW_OUTCOME_BYTES_MAX - 2);
+    add_image(&o, 3, "image/png", large, GW_OUTCOME_BYTES_MAX + 1);
+    CHECK_EQ(o.images_n, 1);
+    gw_outcome_deinit(&o);
+}
+
+/* ---- pools with all tools ---- */
+
+#define UP "uploadFile"
+#define E "\"environmentId\":\"ab/cd\""
+
+TEST(only_pools_that_want_them_have_all_tools)
+{
+    static const char *const names[] = {
+        "runNodeCodeInRemoteEnvironment", UP, "downloadFile", "listFiles", "stopEnvironment"};
+    for (int on = 0; on < 2; on++) {
+        extended = on;
+        (void)legacy("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\"}");
+        for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+            CHECK_EQ(has(names[i]), on);
+        }
+        (void)legacy(CALL("stopEnvironment", "{}"));
+        CHECK_EQ(has("Unknown tool"), !on);
+        (void)legacy("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\"}");
+        CHECK_EQ(has("\"resources\":{}"), on);
+        (void)legacy("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"resources/templates/list\"}");
+        CHECK_EQ(has("{environmentId}/{+path}"), on);
+    }
+    body_is(
+        CALL("runNodeCodeInRemoteEnvironment", "{\"nodeCode\":\"1\",\"environmentId\":\"abcd\"}"),
+        "{\"code\":\"1\"}");
+    extended = false;
+}
+
+TEST(paths_stay_below_the_data_folder)
+{
+    static const char *const wrong[] = {CALL(UP, "{" E ",\"path\":\"a\"}"),
+        CALL(UP, "{" E ",\"path\":\"\",\"text\":\"\"}"),
+        CALL(UP, "{" E ",\"path\":\"../a\",\"text\":\"\"}"),
+        CALL(UP, "{" E ",\"path\":\"/etc/passwd\",\"text\":\"\"}"),
+        CALL(UP, "{" E ",\"path\":\"a\\u0000b\",\"text\":\"\"}"),
+        CALL(UP, "{" E ",\"path\":\"a\",\"text\":\"\",\"blob\":\"\"}"),
+        CALL(UP, "{" E ",\"path\":\"a\",\"text\":7}"), CALL("downloadFile", "{" E "}"),
+        CALL("downloadFile", "{" E ",\"path\":\"/mnt/data/\"}"),
+        CALL("listFiles", "{" E ",\"path\":\"..\"}"), CALL("stopEnvironment", "{}")};
+    extended = true;
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        CHECK_EQ(legacy(wrong[i]), GW_MCP_ANSWERED);
+        CHECK(m.status == 200 && has("Input validation error"));
+    }
+    CHECK_EQ(
+        legacy(CALL("downloadFile", "{" E ",\"path\":\"/mnt/data/\\u00e4/b.csv\"}")), GW_MCP_CALL);
+    CHECK_STR(m.path.text, "\xc3\xa4/b.csv");
+    CHECK_EQ(legacy(CALL("listFiles", "{" E ",\"recursive\":true}")), GW_MCP_CALL);
+    CHECK(m.recursive && m.path.text[0] == '\0');
+    extended = false;
+}
+
+static void uploads(const char *json, const char *want, int rc)
+{
+    struct base_buf b = {0};
+    CHECK_EQ(legacy(json), GW_MCP_CALL);
+    CHECK_EQ(gw_mcp_upload_data(&m, &b), rc);
+    if (rc == 0) {
+        CHECK(base_buf_size(&b) == strlen(want) &&
+              memcmp(base_buf_data(&b), want, strlen(want)) == 0);
+    }
+    base_buf_deinit(&b);
+}
+
+TEST(content_comes_as_text_or_in_base64)
+{
+    extended = true;
+    uploads(CALL(UP, "{" E ",\"path\":\"a\",\"text\":\"x\\n\\u20ac\\ud83d\\ude00\"}"),
+        "x\n\xe2\x82\xac\xf0\x9f\x98\x80", 0);
+    uploads(CALL(UP, "{" E ",\"path\":\"a\",\"blob\":\"aGFsbG8=\"}"), "hallo", 0);
+    uploads(CALL(UP, "{" E ",\"path\":\"a\",\"blob\":\"aGFsbA==\"}"), "hall", 0);
+    uploads(CALL(UP, "{" E ",\"path\":\"a\",\"blob\":\"\\/\\/\\/\\/\"}"), "\xff\xff\xff", 0);
+    uploads(CALL(UP, "{" E ",\"path\":\"a\",\"blob\":\"\"}"), "", 0);
+    uploads(CALL(UP, "{" E ",\"path\":\"a\",\"blob\":\"a\"}"), NULL, BASE_EBADMSG);
+    uploads(CALL(UP, "{" E ",\"path\":\"a\",\"blob\":\"a-b_\"}"), NULL, BASE_EBADMSG);
+    uploads(CALL(UP, "{" E ",\"path\":\"a\",\"text\":\"\\ud800\"}"), NULL, BASE_EBADMSG);
+    extended = false;
+}
+
+static const char *downloaded(const char *path, const char *data, size_t n)
+{
+    char json[400];
+    struct base_buf in = {0}, b = {0};
+    (void)snprintf(json, sizeof json, CALL("downloadFile", "{" E ",\"path\":\"%s\"}"), path);
+    CHECK_EQ(legacy(json), GW_MCP_CALL);
+    CHECK_EQ(base_buf_add(&in, data, n), 0);
+    CHECK_EQ(gw_mcp_downloaded(&m, &in, &b), 0);
+    base_buf_deinit(&in);
+    return shown(&b);
+}
+
+TEST(a_file_is_an_image_or_a_resource)
+{
+    extended = true;
+    const char *got = downloaded("a b/c.csv", "1,2", 3);
+    CHECK(strstr(got, "\"uri\":\"environment:///ab%2Fcd/a%20b/c.csv\"") != NULL);
+    CHECK(strstr(got, "{\"type\":\"resource\",\"resource\":{") != NULL);
+    CHECK(strstr(got, "\"mimeType\":\"text/csv\",\"text\":\"1,2\"") != NULL);
+    CHECK(strstr(got, "\"path\":\"/mnt/data/a b/c.csv\"") != NULL);
+    CHECK(strstr(downloaded("x.bin", "a\0b", 3), "\"blob\":\"YQBi\"") != NULL);
+    CHECK(strstr(downloaded("x.bin", "\xff", 1), "\"blob\":\"/w==\"") != NULL);
+    got = downloaded("p.png", "PNG", 3);
+    CHECK(strstr(got, "{\"type\":\"image\",\"mimeType\":\"image/png\",\"data\":\"UE5H\"}") != NULL);
+    CHECK(strstr(downloaded("empty.txt", "", 0), "\"text\":\"\"") != NULL);
+    extended = false;
+}
+
+TEST(resources_are_read_by_their_address)
+{
+#define READ(uri)                                                                                  \
+    "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"resources/read\",\"params\":{\"uri\":\"" uri "\"}" \
+    "}"
+    static const char *const wrong[] = {READ("file:///a"), READ("environment:///abcd"),
+        READ("environment:///abcd/"), READ("environment:///abcd/../x"),
+        READ("environment:///abcd/%2e%2e/x"), READ("environment:///a/x"),
+        READ("environment:///abcd/%"), READ("environment:///abcd/%zz"),
+        READ("environment:///abcd/%00"), READ("")};
+    struct base_buf b = {0}, data = {0};
+    CHECK_EQ(legacy(READ("environment:///abcd/x")), GW_MCP_ANSWERED);
+    CHECK(has("-32601"));
+    extended = true;
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        CHECK_EQ(legacy(wrong[i]), GW_MCP_ANSWERED);
+        CHECK(has("-32602") && has("\"data\":{\"uri\":"));
+    }
+    CHECK_EQ(legacy(READ("environment:///ab%2Fcd/a/b%2Bc.txt")), GW_MCP_CALL);
+    CHECK(m.tool == GW_MCP_RESOURCE && strcmp(m.environment, "ab/cd") == 0);
+    CHECK_STR(m.path.text, "a/b+c.txt");
+    CHECK(base_buf_add(&data, "hi", 2) == 0 && gw_mcp_downloaded(&m, &data, &b) == 0);
+    CHECK(strstr(shown(&b),
+              "\"contents\":[{\"uri\":\"environment:///ab%2Fcd/a/b%2Bc.txt\",\"mimeType\":"
+              "\"text/plain\",\"text\":\"hi\"}]") != NULL);
+    base_buf_deinit(&data);
+    static const char modern[] =
+        "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"resources/read\",\"params\":{\"uri\":"
+        "\"environment:///abcd/x\"," META "}}";
+    CHECK_EQ(ask(modern, "2026-07-28", "resources/read", "environment:///abcd/x"), GW_MCP_CALL);
+    (void)ask(modern, "2026-07-28", "resources/read", "environment:///abcd/y");
+    CHECK(m.status == 400 && has("-32020"));
+    extended = false;
+}
+
+TEST(a_list_of_files_has_links_for_clients_that_know_them)
+{
+    static const struct gw_file files[] = {
+        {"a.txt", "", false, 3, 0}, {"sub", "", true, 0, 0}, {"b.csv", "sub", false, 7, 0}};
+    static const char *const versions[] = {NULL, "2025-03-26", "2025-06-18", "2025-11-25"};
+    extended = true;
+    for (int i = 0; i < 4; i++) {
+        struct base_buf b = {0};
+        CHECK_EQ(ask(CALL("listFiles", "{" E "}"), versions[i], NULL, NULL), GW_MCP_CALL);
+        CHECK_EQ(gw_mcp_listed(&m, files, 3, true, &b), 0);
+        const char *got = shown(&b);
+        CHECK_EQ(strstr(got, "\"type\":\"resource_link\",\"name\":\"b.csv\"") != NULL, i >= 2);
+        CHECK(strstr(got, "{\"type\":\"directory\",\"path\":\"/mnt/data/sub\",") != NULL);
+        CHECK(strstr(got, "\"path\":\"/mnt/data/sub/b.csv\",\"sizeInBytes\":7") != NULL);
+        CHECK(strstr(got, "\"truncated\":true") != NULL);
+    }
+    extended = false;
 }
 
 TEST(a_foreign_page_is_refused)

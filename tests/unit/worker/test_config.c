@@ -258,8 +258,14 @@ TEST(the_mcp_switch_of_a_pool_in_any_case)
     worker_pool_file_deinit(&f);
     f = parsed("{\"name\":\"python\",\"properties\":{\"mcPServerSettings\":{"
                "\"isMCpServerEnabled\":true,\"mcpServerEndpoint\":null}}}");
-    CHECK(f.mcp && base_buf_size(&f.warnings) == 0);
+    CHECK(f.mcp && !f.mcp_extended && base_buf_size(&f.warnings) == 0);
     worker_pool_file_deinit(&f);
+    f = parsed("{\"name\":\"python\",\"properties\":{\"mcpServerSettings\":{"
+               "\"isMcpServerEnabled\":true,\"tools\":\"Extended\"}}}");
+    CHECK(f.mcp_extended && base_buf_size(&f.warnings) == 0);
+    worker_pool_file_deinit(&f);
+    refused("{\"name\":\"python\",\"properties\":{\"mcpServerSettings\":{\"tools\":\"all\"}}}",
+        "properties.mcpServerSettings.tools");
     refused("{\"name\":\"python\",\"properties\":{\"mcpServerSettings\":{"
             "\"isMcpServerEnabled\":\"yes\"}}}",
         "properties.mcpServerSettings.isMcpServerEnabled");
