@@ -40,6 +40,7 @@ warren_gateway_script(gateway_api)
 warren_gateway_script(gateway_mcp)
 warren_gateway_script(gateway_oidc)
 warren_gateway_script(test_clients)
+warren_gateway_script(gateway_openapi)
 warren_gateway_script(mcp_sdk)
 warren_gateway_script(llamaindex_tool)
 add_test(NAME integration.mcp_conformance

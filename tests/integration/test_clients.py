@@ -14,6 +14,7 @@ import urllib.parse
 import uuid
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import gateway_openapi  # noqa: E402
 import llamaindex_tool  # noqa: E402
 from gateway_system import System, conclude, eq, run_tests  # noqa: E402
 from npm_packages import Packages  # noqa: E402
@@ -287,6 +288,20 @@ def test_row_7_llamaindex_typescript(w):
         return
     llamaindex_tool.run(packages, f"https://{w.host}:{w.port}{LONG}/python", w.ca, w.token,
                         "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()", "raise ValueError('no')")
+
+
+def test_openapi_descriptions(w):
+    """gateway_openapi.py has it before an echo worker."""
+    if not w.real:
+        return
+    if gateway_openapi.jsonschema is None:
+        print("  skipped: python3-jsonschema is not installed")
+        return
+
+    def send(method, target, fields, body):
+        both = {"Host": "{host}", "Authorization": "Bearer {token}", **fields}
+        return w.send(method, target, list(both.items()), body or b"")
+    gateway_openapi.check_all(send)
 
 
 def real():
