@@ -30,8 +30,9 @@ add_test(NAME sim.swim COMMAND swim_sim --seeds 1..100 --quiet)
 set_tests_properties(sim.swim PROPERTIES LABELS sim)
 
 # Every schedule of sim/directed is a regression test; so is every seed that ever failed.
-foreach(name forgotten_ballots r1_early_removal r2_refusal_ends_renewal r3_one_deaf_voter
-    r4_initial_grant r7_deaf_worker)
+foreach(name bind_without_lease forgotten_ballots inline_after_rebuild r1_early_removal
+    r2_refusal_ends_renewal r3_one_deaf_voter r4_initial_grant r7_deaf_worker
+    stale_bind_after_rebuild voter_lost_promise)
   warren_sim(directed.${name}
     --schedule ${CMAKE_CURRENT_SOURCE_DIR}/sim/directed/${name}.txt)
 endforeach()

@@ -294,9 +294,13 @@ static bool can_hand_over(
 {
     const struct sched_part *p = &reg->parts[part];
     struct sched_group old;
+    if (MUTANT(29) && num > e->view->num) {
+        sched_env_group(e, part, &old);
+        return sched_reg_ready(reg, part) && sched_group_seat(&old, e->me) >= 0;
+    }
     old_group(e, part, &old);
     return p->era == num && p->settled != 0 &&
-           (p->settled == p->era || p->settled == p->prev_era || MUTANT(29)) &&
+           (p->settled == p->era || p->settled == p->prev_era) &&
            sched_group_seat(&old, e->me) >= 0;
 }
 
@@ -305,7 +309,8 @@ void sched_hand_sync(
 {
     (void)h;
     const struct sched_m_sync *m = &msg->sync;
-    if (m->inc != e->me.inc || m->num != e->view->num || m->n > SCHED_SYNC_PARTS_MAX) {
+    bool sealed = m->num == e->view->num || (MUTANT(29) && m->num > e->view->num);
+    if (m->inc != e->me.inc || !sealed || m->n > SCHED_SYNC_PARTS_MAX) {
         return;
     }
     uint32_t *parts = sched_fx_bytes(e->fx, SCHED_SYNC_PARTS_MAX * sizeof *parts);

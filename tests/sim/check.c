@@ -2,6 +2,8 @@
 
 #include "tests/sim/sim.h"
 
+enum { PROPOSAL_MS = 900 }; /* a voter gives up its proposal after a second, by its own clock */
+
 void sim_bad(struct sim *s, const char *fmt, ...)
 {
     if (s->bad[0] != '\0') {
@@ -84,6 +86,26 @@ void sim_check_chosen(struct sim *s, const struct sched_view *v)
         s->chosen_num = v->num;
     }
     check_dropped(s, v);
+}
+
+/* A voter that answers for a ballot has promised to refuse lower ones: for ever when it keeps its
+ * store, and as long as the proposal may live when it loses it. */
+void sim_check_vote(struct sim *s, struct sim_node *n, const struct sched_msg *m)
+{
+    bool accepted = m->type == SCHED_MSG_VACKED;
+    if (!accepted && m->type != SCHED_MSG_VPROM) {
+        return;
+    }
+    uint64_t ballot = accepted ? m->ballot.ballot : m->vprom.ballot;
+    bool alive = s->now_ns - n->lost.at_ns < PROPOSAL_MS * SIM_MS;
+    if (ballot < n->promise.ballot || (accepted && alive && ballot < n->lost.ballot)) {
+        sim_bad(s, "S5 V%u answers for ballot %llx and has promised %llx", n->index,
+            (unsigned long long)ballot,
+            (unsigned long long)(ballot < n->promise.ballot ? n->promise : n->lost).ballot);
+    }
+    if (ballot > n->promise.ballot) {
+        n->promise = (struct sim_promise){ballot, s->now_ns};
+    }
 }
 
 /* ---- sessions: S1, S2, S3, S10, S15 ---- */

@@ -54,6 +54,8 @@ static void fell(struct sim *s, struct sim_node *n, const struct sim_fault *f)
     } else if (f->kind == SIM_F_LOSE && n->kind == SIM_VOTER && s->opt.voters > 1 &&
                !another_voter_is_lost(s, n)) {
         sim_rows_clear(n->rows);
+        n->lost = n->promise;
+        n->promise = (struct sim_promise){0};
     }
     down(s, n, f);
 }

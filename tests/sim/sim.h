@@ -43,6 +43,11 @@ struct sim_vm {
 
 struct sim_rows; /* store.c */
 
+/* The highest ballot a voter has told anybody to hold to. */
+struct sim_promise {
+    uint64_t ballot, at_ns;
+};
+
 struct sim_node {
     uint8_t kind; /* enum sim_kind */
     uint64_t id;
@@ -70,6 +75,7 @@ struct sim_node {
     uint32_t n_vms;
     uint64_t next_rid;
     uint32_t seen_view;
+    struct sim_promise promise, lost; /* of a voter; lost: before it lost its store */
 };
 
 struct sim_view {
@@ -160,7 +166,6 @@ struct sim {
     uint8_t *buf;
     struct sim_stats stat;
     char bad[400]; /* first violation; empty: none */
-    struct sched_msg *loop;
 };
 
 /* ---- world.c ---- */
@@ -231,6 +236,7 @@ void sim_bad(struct sim *s, const char *fmt, ...) __attribute__((format(printf, 
 const char *sim_bad_name(const struct sim *s);
 void sim_check_view(struct sim *s, struct sim_node *n, const struct sched_view *v);
 void sim_check_chosen(struct sim *s, const struct sched_view *v);
+void sim_check_vote(struct sim *s, struct sim_node *n, const struct sched_msg *m);
 void sim_check_live(struct sim *s, struct sim_node *n, struct sim_vm *vm, bool on);
 void sim_check_bound(struct sim *s, struct sim_vm *vm);
 void sim_check_stop(struct sim *s, struct sim_node *n, struct sim_vm *vm);

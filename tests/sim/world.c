@@ -198,6 +198,7 @@ static void apply(struct sim *s, struct sim_node *n, const struct sched_fx_item 
 {
     switch ((enum sched_fx_kind)it->kind) {
     case SCHED_FX_SEND:
+        sim_check_vote(s, n, &it->msg);
         sim_send(s, n, &it->msg);
         break;
     case SCHED_FX_PUSH:
