@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "gateway/core/base64.h"
-#include "gateway/core/http.h"
 #include "gateway/core/json.h"
 #ifdef WARREN_MCP_FIXTURES
 #include "gateway/core/mcp_fixtures.h"
@@ -375,30 +374,4 @@ int gw_mcp_read(const void *json, size_t n, const struct gw_mcp_head *head,
     }
     m->links = head->version != NULL && strcmp(head->version, "2025-06-18") >= 0;
     return method(&r, m, to);
-}
-
-/* ---- who may call from a browser ---- */
-
-static bool loopback(const char *host)
-{
-    static const char *const names[] = {"localhost", "127.0.0.1", "[::1]"};
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        size_t n = strlen(names[i]);
-        if (gw_http_same_n(host, names[i], n) && (host[n] == '\0' || host[n] == ':')) {
-            return true;
-        }
-    }
-    return false;
-}
-
-bool gw_mcp_origin_ok(const char *host, const char *origin, bool local)
-{
-    if (local && host != NULL && host[0] != '\0' && !loopback(host)) {
-        return false;
-    }
-    if (origin == NULL || origin[0] == '\0') {
-        return true;
-    }
-    const char *colon = strchr(origin, ':');
-    return colon != NULL && strncmp(colon, "://", 3) == 0 && loopback(colon + 3);
 }

@@ -97,8 +97,3 @@ int gw_mcp_progress(const struct gw_mcp_message *m, unsigned long number, const 
 
 /* One JSON text as a server-sent event. */
 int gw_mcp_sse(const void *json, size_t n, struct base_buf *to);
-
-/* May a request with these Host and Origin fields ("" or NULL: missing) be served? A page of
- * another site must not reach a gateway through its visitor's browser: only loopback origins are
- * taken, and a gateway that listens on loopback only is called by a loopback name. */
-bool gw_mcp_origin_ok(const char *host, const char *origin, bool local);

@@ -491,6 +491,9 @@ static void answer_options(struct gw_task *t, enum gw_route_fault fault)
         return;
     }
     gw_fields_add(&t->fields, "allow", "%s, OPTIONS", t->route.allow);
+    if (t->route.op == GW_OP_MCP) {
+        gw_mcp_preflight(t);
+    }
     gw_task_respond(t, 204, 0);
     gw_exchange_end(t->x);
 }

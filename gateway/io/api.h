@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "gateway/core/mcp_origin.h"
 #include "gateway/io/calls.h"
 #include "proto/base/log.h"
 
@@ -18,8 +19,8 @@ struct gw_api_options {
     struct gw_calls *calls;
     struct gw_auth *auth;         /* NULL: no token is asked for (insecure mode) */
     struct gw_mcp_keys *mcp_keys; /* NULL: there are none */
-    bool local;                   /* listens on loopback only */
-    bool mcp_fixtures;            /* development builds only: tools of the conformance suite */
+    struct gw_mcp_places mcp_places;
+    bool mcp_fixtures; /* development builds only: tools of the conformance suite */
     uint8_t cluster_key[16];
     uint32_t tenant_per_s, tenant_burst; /* requests; 0: no limit */
     uint32_t pool_per_s, pool_burst;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gateway/core/mcp_origin.h"
 #include "gateway/io/auth.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/container.h"
@@ -17,6 +18,7 @@ enum {
     TEXT_MAX = 4096,
     WORKERS_MAX = 1024,
     AUDIENCES_MAX = 16,
+    PLACES_MAX = 64,
     GRANTS_MAX = 4096,
     REPORT_MAX = 200
 };
@@ -25,7 +27,7 @@ enum {
     CYAML_FIELD_STRING_PTR(key, CYAML_FLAG_POINTER | (flags), type, member, 1, TEXT_MAX)
 #define OPTIONAL CYAML_FLAG_OPTIONAL
 
-static const cyaml_schema_value_t audience = {
+static const cyaml_schema_value_t name = {
     CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char *, 1, TEXT_MAX)};
 
 static const cyaml_schema_field_t worker_fields[] = {
@@ -70,8 +72,12 @@ static const cyaml_schema_field_t fields[] = {TEXT("name", 0, struct gw_config, 
         &issuer_value, 0, GW_AUTH_ISSUERS_MAX - 1),
     CYAML_FIELD_SEQUENCE("grants", CYAML_FLAG_POINTER | OPTIONAL, struct gw_config, grants,
         &grant_value, 0, GRANTS_MAX),
+    CYAML_FIELD_SEQUENCE("mcp_origins", CYAML_FLAG_POINTER | OPTIONAL, struct gw_config,
+        mcp_origins, &name, 0, PLACES_MAX),
+    CYAML_FIELD_SEQUENCE("mcp_hosts", CYAML_FLAG_POINTER | OPTIONAL, struct gw_config, mcp_hosts,
+        &name, 0, PLACES_MAX),
     CYAML_FIELD_SEQUENCE("audiences", CYAML_FLAG_POINTER | OPTIONAL, struct gw_config, audiences,
-        &audience, 0, AUDIENCES_MAX),
+        &name, 0, AUDIENCES_MAX),
     CYAML_FIELD_BOOL("insecure", OPTIONAL, struct gw_config, insecure),
 #ifdef WARREN_MCP_FIXTURES
     CYAML_FIELD_BOOL("mcp_fixtures", OPTIONAL, struct gw_config, mcp_fixtures),
@@ -219,6 +225,23 @@ static int check_tokens(const struct gw_config *c, struct base_error *err)
     return rc;
 }
 
+static int check_places(const struct gw_config *c, struct base_error *err)
+{
+    for (unsigned i = 0; i < c->mcp_origins_count; i++) {
+        if (!gw_mcp_origin_valid(c->mcp_origins[i])) {
+            return base_fail(err, BASE_EINVAL,
+                "mcp_origins: '%.80s' is not like https://chat.example.org", c->mcp_origins[i]);
+        }
+    }
+    for (unsigned i = 0; i < c->mcp_hosts_count; i++) {
+        if (!gw_mcp_host_valid(c->mcp_hosts[i])) {
+            return base_fail(err, BASE_EINVAL,
+                "mcp_hosts: '%.80s' is no host name or address (without a port)", c->mcp_hosts[i]);
+        }
+    }
+    return 0;
+}
+
 static int check(const struct gw_config *c, struct base_error *err)
 {
     bool tls = c->tls_cert != NULL && c->tls_key != NULL;
@@ -236,6 +259,7 @@ static int check(const struct gw_config *c, struct base_error *err)
         return base_fail(err, BASE_EINVAL, "curve_secret is missing");
     }
     int rc = check_tokens(c, err);
+    rc = rc != 0 ? rc : check_places(c, err);
     for (unsigned i = 0; i < c->workers_count && rc == 0; i++) {
         rc = check_worker(c, &c->workers[i], err);
     }

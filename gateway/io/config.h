@@ -40,7 +40,11 @@ struct gw_config {
     unsigned issuers_count;
     struct gw_config_grant *grants;
     unsigned grants_count;
-    char *jwks_ca; /* PEM file: who may vouch for the hosts of key sets; NULL: the system's */
+    char *jwks_ca;      /* PEM file: who may vouch for the hosts of key sets; NULL: the system's */
+    char **mcp_origins; /* pages that may call /mcp, beside those on loopback */
+    unsigned mcp_origins_count;
+    char **mcp_hosts; /* names of the gateway that /mcp answers to; none: any */
+    unsigned mcp_hosts_count;
     char **audiences;
     unsigned audiences_count;
     bool insecure; /* no token is asked for; loopback only */

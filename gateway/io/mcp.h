@@ -11,6 +11,9 @@
  * but a wrong one is refused. */
 bool gw_mcp_admit(struct gw_task *t, int64_t now_s, struct gw_fault *f);
 
+/* OPTIONS: what a browser asks before it lets a page of another origin call. */
+void gw_mcp_preflight(struct gw_task *t);
+
 /* ---- between op_mcp.c and op_mcp_files.c ---- */
 
 enum { GW_MCP_SESSION_CHARS = 48 }; /* 16 random bytes and their mark under the cluster key */

@@ -29,9 +29,16 @@ bool gw_mcp_admit(struct gw_task *t, int64_t now_s, struct gw_fault *f)
     const struct gw_request *r = gw_exchange_request(t->x);
     const char *key = gw_http_field(r, "x-ms-apikey");
     bool open = opt->auth == NULL && key == NULL;
-    if (!gw_mcp_origin_ok(r->host, gw_http_field(r, "origin"), opt->local)) {
-        GW_FAULT(f, 403, "Forbidden", "Pages of this origin may not call the gateway.");
+    const char *origin = gw_http_field(r, "origin");
+    if (!gw_mcp_place_ok(&opt->mcp_places, r->host, origin)) {
+        GW_FAULT(f, 403, "Forbidden",
+            "Pages of this origin, or this name of the gateway, are not allowed.");
         return false;
+    }
+    if (origin != NULL) { /* a page may read the answer */
+        gw_fields_add(&t->fields, "access-control-allow-origin", "%s", origin);
+        gw_fields_add(&t->fields, "access-control-expose-headers", "mcp-session-id");
+        gw_fields_add(&t->fields, "vary", "origin");
     }
     bool good = key != NULL && opt->mcp_keys != NULL && t->route.pool[0] != '\0' &&
                 gw_mcp_keys_check(opt->mcp_keys, t->route.pool, key, now_s);
@@ -41,6 +48,21 @@ bool gw_mcp_admit(struct gw_task *t, int64_t now_s, struct gw_fault *f)
     }
     (void)base_text_copy(t->who.subject, sizeof t->who.subject, good ? "mcp-key" : "");
     return true;
+}
+
+void gw_mcp_preflight(struct gw_task *t)
+{
+    const struct gw_request *r = gw_exchange_request(t->x);
+    const char *origin = gw_http_field(r, "origin");
+    if (origin != NULL && gw_mcp_place_ok(&gw_api_opt(t->api)->mcp_places, r->host, origin)) {
+        gw_fields_add(&t->fields, "access-control-allow-origin", "%s", origin);
+        gw_fields_add(&t->fields, "access-control-allow-methods", "POST");
+        gw_fields_add(&t->fields, "access-control-allow-headers",
+            "accept, content-type, last-event-id, mcp-method, mcp-name, mcp-protocol-version, "
+            "mcp-session-id, x-ms-apikey");
+        gw_fields_add(&t->fields, "access-control-max-age", "600");
+        gw_fields_add(&t->fields, "vary", "origin");
+    }
 }
 
 /* ---- session ids: only to know whose request a cancellation means ---- */

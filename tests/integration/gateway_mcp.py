@@ -316,6 +316,35 @@ def test_many_clients_at_once(s):
         list(pool.map(work, range(20)))
 
 
+# ---- browsers ----
+
+def test_pages_and_names_that_are_allowed(bin_dir):
+    page, s = "https://chat.example.org", System(bin_dir, more=(
+        "mcp_origins: [\"https://chat.example.org\"]", "mcp_hosts: [\"warren.example.org\"]"))
+    try:
+        a = ask(s, "ping", headers={"Origin": page, "Host": "warren.example.org"})
+        eq((a.status, a.headers["access-control-allow-origin"], a.headers["vary"]), (200, page, "origin"))
+        for headers in ({"Origin": page + ".evil.example"}, {"Origin": "null"}, {"Host": "evil.example.com"}):
+            a = ask(s, "ping", headers=headers)
+            eq((a.status, a.code, "access-control-allow-origin" in a.headers), (403, "Forbidden", False))
+        a = s.request("OPTIONS", "/pools/python/mcp", headers={"Origin": page, "Access-Control-Request-Method": "POST"})
+        eq((a.status, a.headers["access-control-allow-origin"]), (204, page))
+        assert "x-ms-apikey" in a.headers["access-control-allow-headers"], a.headers
+        a = s.request("OPTIONS", "/pools/python/mcp", headers={"Origin": "https://evil.example.com"})
+        eq((a.status, "access-control-allow-origin" in a.headers), (204, False))
+        a = s.request("GET", f"/pools/python/session?{V}&identifier=abcd", headers={"Origin": page})
+        assert "access-control-allow-origin" not in a.headers, a.headers  # MCP only
+    finally:
+        eq(s.stop(), [0, 0])
+    for line in ("mcp_origins: [\"*\"]", "mcp_hosts: [\"a:80\"]"):
+        try:
+            System(bin_dir, more=(line,))
+        except AssertionError as e:
+            assert line.split(":")[0] in str(e), e
+        else:
+            raise AssertionError(f"'{line}' was taken")
+
+
 # ---- keys ----
 
 def test_keys(bin_dir):

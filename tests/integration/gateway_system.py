@@ -75,7 +75,11 @@ class System:
         self.port = free_port()
         self.gateway = None
         self.write_config()
-        self.start_gateway()
+        try:
+            self.start_gateway()
+        except BaseException:  # a configuration that is refused
+            self.stop()
+            raise
 
     # ---- files ----
 

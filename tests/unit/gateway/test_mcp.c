@@ -3,6 +3,7 @@
 
 #include "gateway/core/json.h"
 #include "gateway/core/mcp.h"
+#include "gateway/core/mcp_origin.h"
 #include "proto/base/err.h"
 #include "tests/lib/check.h"
 
@@ -436,11 +437,41 @@ TEST(a_list_of_files_has_links_for_clients_that_know_them)
 
 TEST(a_foreign_page_is_refused)
 {
-    CHECK(gw_mcp_origin_ok("h.example", NULL, false));
-    CHECK(gw_mcp_origin_ok("127.0.0.1:8443", "http://localhost:3000", true));
-    CHECK(gw_mcp_origin_ok("[::1]:8443", NULL, true));
-    CHECK(!gw_mcp_origin_ok("evil.example.com", NULL, true));
-    CHECK(!gw_mcp_origin_ok("localhost", "http://evil.example.com", true));
-    CHECK(!gw_mcp_origin_ok("h.example", "https://localhost.evil.example", false));
-    CHECK(!gw_mcp_origin_ok("h.example", "null", false));
+    static const char *const origins[] = {"https://chat.example.org", "http://[fd00::1]:8080"};
+    static const char *const hosts[] = {"warren.example.org"};
+    const struct gw_mcp_places near = {.local = true}, far = {0};
+    const struct gw_mcp_places listed = {false, origins, 2, hosts, 1};
+    const struct gw_mcp_places proxied = {true, origins, 2, hosts, 1};
+    CHECK(gw_mcp_place_ok(&far, "h.example", NULL) && gw_mcp_place_ok(&far, "", ""));
+    CHECK(gw_mcp_place_ok(&near, "127.0.0.1:8443", "http://localhost:3000"));
+    CHECK(gw_mcp_place_ok(&near, "[::1]:8443", NULL));
+    CHECK(gw_mcp_place_ok(&listed, "Warren.example.org:8443", "https://CHAT.example.org"));
+    CHECK(gw_mcp_place_ok(&listed, "warren.example.org", "http://[fd00::1]:8080"));
+    CHECK(gw_mcp_place_ok(&proxied, "warren.example.org", NULL));
+    CHECK(gw_mcp_place_ok(&proxied, "localhost", "https://chat.example.org"));
+    static const char *const wrong[][2] = {{"localhost", "http://evil.example.com"},
+        {"localhost", "https://localhost.evil.example"}, {"localhost", "null"},
+        {"localhost", "http://localhost:80@evil.example"}, {"localhost", "ftp://localhost"},
+        {"localhost", "https://chat.example.org.evil.example"},
+        {"localhost", "https://chat.example.org:444"}, {"localhost", "http://chat.example.org"},
+        {"evil.example.com", NULL}, {"localhost.evil.example", NULL}, {"localhost:", NULL},
+        {"localhost:80x", NULL}};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        CHECK(!gw_mcp_place_ok(&near, wrong[i][0], wrong[i][1]));
+        CHECK(!gw_mcp_place_ok(&proxied, wrong[i][0], wrong[i][1]));
+    }
+    CHECK(
+        !gw_mcp_place_ok(&listed, "localhost", NULL)); /* far from loopback, it is no name of it */
+}
+
+TEST(lists_of_places_have_places)
+{
+    CHECK(gw_mcp_origin_valid("https://a.example") && gw_mcp_origin_valid("http://[::1]:80"));
+    CHECK(gw_mcp_host_valid("a.example") && gw_mcp_host_valid("[::1]"));
+    static const char *const wrong[] = {"", "*", "https://", "https://*.example",
+        "a.example:", "https://a.example/", "https://a.example:x", "https://u@a.example", "[::1",
+        "https://[", "[]", "https://[]"};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        CHECK(!gw_mcp_origin_valid(wrong[i]) && !gw_mcp_host_valid(wrong[i]));
+    }
 }
