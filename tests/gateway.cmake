@@ -43,6 +43,7 @@ warren_gateway_script(test_clients)
 warren_gateway_script(gateway_openapi)
 warren_gateway_script(mcp_sdk)
 warren_gateway_script(mcp_clients)
+warren_gateway_script(mcp_examples)
 warren_gateway_script(llamaindex_tool)
 add_test(NAME integration.mcp_conformance
   COMMAND python3 ${CMAKE_SOURCE_DIR}/tests/integration/mcp_conformance.py $<TARGET_FILE_DIR:http_probe>
