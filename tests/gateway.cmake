@@ -10,6 +10,7 @@ warren_unit(gateway_rate SOURCES unit/gateway/test_rate.c DEPS gateway_core)
 warren_unit(gateway_mcp_keys SOURCES unit/gateway/test_mcp_keys.c DEPS gateway_mcp_keys)
 warren_unit(gateway_mcp SOURCES unit/gateway/test_mcp.c DEPS gateway_core)
 warren_unit(gateway_exec_body SOURCES unit/gateway/test_exec_body.c DEPS gateway_io)
+warren_unit(gateway_ws SOURCES unit/gateway/test_ws.c DEPS gateway_io)
 warren_unit(gateway_auth SOURCES unit/gateway/test_auth.c DEPS gateway_io)
 
 # Programs for the tests of the protocol and of the API.
@@ -53,6 +54,10 @@ set_tests_properties(integration.mcp_conformance PROPERTIES LABELS integration S
 add_test(NAME integration.mcp_real COMMAND python3 ${CMAKE_SOURCE_DIR}/tests/integration/mcp_real.py)
 set_tests_properties(integration.mcp_real PROPERTIES LABELS integration RUN_SERIAL ON
   SKIP_RETURN_CODE 77 TIMEOUT 1200
+  ENVIRONMENT "WARREN_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONDONTWRITEBYTECODE=1")
+add_test(NAME integration.terminal_real COMMAND python3 ${CMAKE_SOURCE_DIR}/tests/integration/terminal_real.py)
+set_tests_properties(integration.terminal_real PROPERTIES LABELS integration RUN_SERIAL ON
+  SKIP_RETURN_CODE 77 TIMEOUT 900
   ENVIRONMENT "WARREN_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONDONTWRITEBYTECODE=1")
 # The same clients before real microVMs; skipped without root or a guest image.
 add_test(NAME integration.test_clients_real

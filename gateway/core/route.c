@@ -5,13 +5,15 @@
 #include "gateway/core/file_path.h"
 #include "proto/base/container.h"
 #include "proto/base/text.h"
+#include "proto/terminal.h"
 
 const char *gw_route_op_name(enum gw_op op)
 {
     static const char *const names[] = {"none", "execute", "execution-get", "execution-events",
         "execution-cancel", "files-list", "file-upload", "file-stat", "file-content", "file-delete",
         "session-get", "session-delete", "sessions-list", "management-get", "management-list",
-        "management-stop", "metadata", "mcp", "mcp-fetch-key", "mcp-rotate-key", "health"};
+        "management-stop", "metadata", "terminal", "mcp", "mcp-fetch-key", "mcp-rotate-key",
+        "health"};
     return names[op];
 }
 
@@ -320,6 +322,9 @@ static enum gw_route_fault operation(struct walk *w, enum gw_method method, stru
     if (take(w, "metadata")) {
         return by_method(method, r, GW_METHOD_GET, GW_OP_METADATA);
     }
+    if (take(w, "terminal")) {
+        return by_method(method, r, GW_METHOD_GET, GW_OP_TERMINAL);
+    }
     return mcp(w, method, r);
 }
 
@@ -352,6 +357,8 @@ enum gw_route_fault gw_route_find(
     ret->recursive = flag(t, "recursive");
     ret->stream = flag(t, "stream");
     ret->skip = (uint32_t)number(t, "skip", UINT32_MAX);
+    ret->columns = (uint32_t)number(t, "columns", PROTO_TERMINAL_CELLS_MAX);
+    ret->rows = (uint32_t)number(t, "rows", PROTO_TERMINAL_CELLS_MAX);
     ret->after = number(t, "after", UINT64_MAX / 16);
     if (t->segments_n == 1 && (next_is(&w, 0, "healthz") || next_is(&w, 0, "health"))) {
         return by_method(method, ret, GW_METHOD_GET, GW_OP_HEALTH);

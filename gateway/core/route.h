@@ -25,6 +25,7 @@ enum gw_op {
     GW_OP_MANAGEMENT_LIST,
     GW_OP_MANAGEMENT_STOP,
     GW_OP_METADATA,
+    GW_OP_TERMINAL,
     GW_OP_MCP,        /* has keys of its own instead of tokens */
     GW_OP_MCP_FETCH,  /* the pool's key */
     GW_OP_MCP_ROTATE, /* a new one in its place */
@@ -66,12 +67,13 @@ struct gw_route {
     struct proto_identifier id;          /* len 0 when there is none */
     char execution[130];                 /* id of an execution, as the client spells it */
     char path[PROTO_PATH_BYTES_MAX + 1]; /* of a file or folder, relative to /mnt/data; "" = root */
-    bool absolute;     /* path began with '/' and is outside /mnt/data; meant for shell pools */
-    bool recursive;    /* recursive=true */
-    bool stream;       /* stream=true */
-    uint32_t skip;     /* skip=N */
-    uint64_t after;    /* after=N */
-    size_t prefix_len; /* bytes of the target in front of the operation, for links */
+    bool absolute;  /* path began with '/' and is outside /mnt/data; meant for shell pools */
+    bool recursive; /* recursive=true */
+    bool stream;    /* stream=true */
+    uint32_t skip;  /* skip=N */
+    uint32_t columns, rows; /* of a terminal; 0: not said */
+    uint64_t after;         /* after=N */
+    size_t prefix_len;      /* bytes of the target in front of the operation, for links */
 };
 
 enum gw_version gw_route_version(const char *v);

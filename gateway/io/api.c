@@ -90,6 +90,13 @@ void gw_task_respond(struct gw_task *t, int status, int64_t length)
     gw_exchange_respond(t->x, status, t->fields.f, t->fields.n, length);
 }
 
+void gw_task_upgrade(struct gw_task *t, const char *protocol)
+{
+    t->answered = t->upgraded = true;
+    t->status = 101;
+    gw_exchange_upgrade(t->x, protocol, t->fields.f, t->fields.n);
+}
+
 void gw_task_answer(struct gw_task *t, int status, const struct base_buf *json)
 {
     if (t->answered) {
@@ -362,6 +369,7 @@ static const struct gw_task_ops *const operations[] = {
     [GW_OP_MANAGEMENT_LIST] = &gw_op_sessions_list,
     [GW_OP_MANAGEMENT_STOP] = &gw_op_session_delete,
     [GW_OP_METADATA] = &gw_op_metadata,
+    [GW_OP_TERMINAL] = &gw_op_terminal,
     [GW_OP_MCP] = &gw_op_mcp,
     [GW_OP_MCP_FETCH] = &gw_op_mcp_fetch,
     [GW_OP_MCP_ROTATE] = &gw_op_mcp_rotate,
@@ -409,7 +417,7 @@ static void on_body(void *owner, const uint8_t *data, size_t n)
         hold(t, data, n);
         return;
     }
-    if (t->answered || t->ops == NULL) {
+    if ((t->answered && !t->upgraded) || t->ops == NULL) {
         gw_exchange_consume(t->x, n);
         return;
     }

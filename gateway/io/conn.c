@@ -123,7 +123,8 @@ static void on_readable(struct gw_conn *c)
     uint8_t *scratch = gw_server_scratch(c->server, &cap);
     for (int i = 0; i < READS_PER_EVENT && !c->dead && can_read(c); i++) {
         /* Beside a running request only a little is read ahead. */
-        bool ahead = c->state == GW_CONN_H1 && c->exchanges != NULL && !c->h1.in_body;
+        bool ahead =
+            c->state == GW_CONN_H1 && c->exchanges != NULL && !c->h1.in_body && !c->h1.tunnel;
         ssize_t n = receive(c, scratch, ahead ? GW_PIPELINE_MAX : cap);
         if (n == IO_AGAIN || n == IO_OTHER) {
             return;

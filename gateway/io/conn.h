@@ -67,6 +67,7 @@ struct gw_h1 {
     size_t scan;
     const uint8_t *mark; /* framing bytes from here on are not checked yet */
     bool in_body, chunked, blank, bad, complete;
+    bool tunnel; /* no HTTP any more: all bytes are the exchange's */
 };
 
 struct gw_conn {
@@ -122,6 +123,7 @@ void gw_h1_input(struct gw_conn *c, const uint8_t *p, size_t n);
 void gw_h1_turn(struct gw_conn *c); /* ends a finished exchange, goes on with what was read ahead */
 void gw_h1_error(struct gw_conn *c, int status);
 void gw_h1_respond(struct gw_exchange *x, int status, const struct gw_field *f, int n, int64_t len);
+void gw_h1_upgrade(struct gw_exchange *x, const char *protocol, const struct gw_field *f, int n);
 
 /* h2.c */
 int gw_h2_start(struct gw_conn *c);

@@ -121,6 +121,18 @@ void gw_exchange_respond(
     }
 }
 
+void gw_exchange_upgrade(
+    struct gw_exchange *x, const char *protocol, const struct gw_field *fields, int fields_n)
+{
+    if (x->head_sent || x->aborted) {
+        return;
+    }
+    x->head_sent = true;
+    x->wrote_s = gw_server_now_s(x->conn->server);
+    gw_server_mark(x->conn);
+    gw_h1_upgrade(x, protocol, fields, fields_n);
+}
+
 size_t gw_exchange_pending(const struct gw_exchange *x)
 {
     return x->stream != 0 ? base_buf_size(&x->out) : base_buf_size(&x->conn->out);

@@ -34,6 +34,12 @@ const struct gw_request *gw_exchange_request(const struct gw_exchange *x);
 void gw_exchange_respond(
     struct gw_exchange *x, int status, const struct gw_field *fields, int fields_n, int64_t length);
 
+/* HTTP/1.1, a request without a body that is complete: 101, and the connection is a tunnel. What
+ * the client sends comes to body(), what is written goes out as it is, gw_exchange_end() ends both.
+ */
+void gw_exchange_upgrade(
+    struct gw_exchange *x, const char *protocol, const struct gw_field *fields, int fields_n);
+
 /* Adds to the answer's body (dropped for HEAD and after an abort). Returns the bytes that wait to
  * be sent: at GW_EXCHANGE_OUT_HIGH and above stop until drain(). */
 size_t gw_exchange_write(struct gw_exchange *x, const void *data, size_t n);

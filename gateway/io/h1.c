@@ -204,7 +204,7 @@ bool gw_h1_can_read(const struct gw_conn *c)
     if (c->closing) {
         return false;
     }
-    if (x != NULL && c->h1.in_body) {
+    if (x != NULL && (c->h1.in_body || c->h1.tunnel)) {
         return x->unconsumed < GW_EXCHANGE_BODY_WINDOW && !x->response_done;
     }
     return base_buf_size(&c->in) < GW_PIPELINE_MAX + GW_H1_HEAD_MAX;
@@ -216,6 +216,16 @@ static size_t feed(struct gw_conn *c, const uint8_t *p, size_t n)
     size_t at = 0;
     while (at < n && !c->closing && !c->dead) {
         struct gw_exchange *x = c->exchanges;
+        if (c->h1.tunnel && x != NULL) {
+            size_t room = GW_EXCHANGE_BODY_WINDOW - x->unconsumed;
+            size_t part = n - at < room ? n - at : room;
+            if (part == 0 || x->response_done) {
+                break;
+            }
+            gw_exchange_deliver(x, p + at, part);
+            at += part;
+            continue;
+        }
         if (c->h1.in_body && x != NULL) {
             if (x->response_done || x->unconsumed >= GW_EXCHANGE_BODY_WINDOW) {
                 break;
@@ -351,6 +361,21 @@ void gw_h1_respond(
                              : x->http10 ? "connection: keep-alive\r\n\r\n"
                                          : "\r\n";
     if (rc < 0 || base_buf_add(out, connection, strlen(connection)) < 0) {
+        gw_exchange_abort(x);
+    }
+}
+
+void gw_h1_upgrade(struct gw_exchange *x, const char *protocol, const struct gw_field *f, int n)
+{
+    struct base_buf *out = &x->conn->out;
+    x->keep = x->chunked = false;
+    x->conn->h1.tunnel = true;
+    int rc =
+        base_buf_printf(out, "HTTP/1.1 101 %s\r\nupgrade: %s\r\n", gw_http_reason(101), protocol);
+    for (int i = 0; i < n && rc == 0; i++) {
+        rc = base_buf_printf(out, "%s: %s\r\n", f[i].name, f[i].value);
+    }
+    if (rc < 0 || base_buf_printf(out, "connection: Upgrade\r\n\r\n") < 0) {
         gw_exchange_abort(x);
     }
 }

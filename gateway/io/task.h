@@ -62,6 +62,7 @@ struct gw_task {
     int status;     /* of the answer, for the audit line */
     const char *code;
     bool answered;
+    bool upgraded; /* answered, and what comes now is for the operation */
     bool complete; /* the request came whole */
 };
 
@@ -69,7 +70,8 @@ extern const struct gw_task_ops gw_op_execute, gw_op_execution_get, gw_op_execut
 extern const struct gw_task_ops gw_op_execution_cancel, gw_op_files_list, gw_op_file_upload;
 extern const struct gw_task_ops gw_op_file_stat, gw_op_file_content, gw_op_file_delete;
 extern const struct gw_task_ops gw_op_session_get, gw_op_session_delete, gw_op_sessions_list;
-extern const struct gw_task_ops gw_op_metadata, gw_op_mcp, gw_op_mcp_fetch, gw_op_mcp_rotate;
+extern const struct gw_task_ops gw_op_metadata, gw_op_terminal, gw_op_mcp, gw_op_mcp_fetch,
+    gw_op_mcp_rotate;
 
 /* ---- answers ---- */
 
@@ -81,6 +83,10 @@ void gw_task_answer(struct gw_task *t, int status, const struct base_buf *json);
 
 /* Other bodies: respond, then gw_exchange_write() and gw_exchange_end(). */
 void gw_task_respond(struct gw_task *t, int status, int64_t length);
+
+/* 101: from now on the connection speaks that protocol, the operation's body() and
+ * gw_exchange_write() are its two directions. */
+void gw_task_upgrade(struct gw_task *t, const char *protocol);
 
 /* 503 in place of an answer that does not fit into memory. */
 void gw_task_out_of_memory(struct gw_task *t);

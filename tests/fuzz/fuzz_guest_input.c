@@ -70,6 +70,9 @@ static void open_agent(int fds[2])
     for (int i = 0; i < AGENT_RUNNER_KERNELS; i++) {
         a.runner.kernel[i].state = AGENT_KERNEL_STARTING; /* so that a seed starts none */
     }
+    for (int i = 0; i < AGENT_TERMINALS_MAX; i++) {
+        a.terminals.terminal[i].pid = -1; /* nor does a terminal start a shell */
+    }
     fds[0] = ctl[1];
     fds[1] = bulk[1];
 }

@@ -283,6 +283,35 @@ static bool get_stream(struct worker_stream *s, struct fake_vm *vm)
     return true;
 }
 
+/* Gives back what comes; at its end the shell ends with 7. */
+static bool terminal_stream(struct worker_stream *s)
+{
+    Warren__GuestResult r = WARREN__GUEST_RESULT__INIT;
+    if (!s->answered) {
+        result(s, 0, "", NULL);
+        return true;
+    }
+    size_t n = base_buf_size(&s->in) - s->taken;
+    size_t window = PROTO_FRAME_STREAM_WINDOW - (s->sent - s->consumed);
+    n = n < window ? n : window;
+    n = n < PROTO_FRAME_PAYLOAD_MAX ? n : PROTO_FRAME_PAYLOAD_MAX;
+    if (n > 0) {
+        s->taken += n;
+        s->room += n;
+        s->sent += n;
+        s->ops->data(s->user, base_buf_data(&s->in) + s->taken - n, n);
+        s->ops->writable(s->user);
+        return true;
+    }
+    if (!s->fin || s->taken < base_buf_size(&s->in)) {
+        return false;
+    }
+    r.exit_code = 7;
+    s->ops->result(s->user, &r);
+    stream_close(s, 0, "");
+    return true;
+}
+
 static void list_result(struct worker_stream *s, struct fake_vm *vm)
 {
     Warren__GuestResult r = WARREN__GUEST_RESULT__INIT;
@@ -339,6 +368,8 @@ static bool stream_turn(struct worker_stream *s)
         return put_stream(s, vm);
     case WARREN__GUEST_OPEN__WHAT_GET:
         return get_stream(s, vm);
+    case WARREN__GUEST_OPEN__WHAT_TERMINAL:
+        return terminal_stream(s);
     case WARREN__GUEST_OPEN__WHAT_LIST:
     case WARREN__GUEST_OPEN__WHAT_STAT:
     case WARREN__GUEST_OPEN__WHAT_DELETE:

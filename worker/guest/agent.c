@@ -44,6 +44,15 @@ static void on_ctl_frame(struct agent_port *p, const struct proto_frame *f)
     }
 }
 
+static void open_terminal(struct agent *a, struct agent_stream *s, const Warren__GuestTerminal *m)
+{
+    if (a->execs.refuse_visible) {
+        agent_stream_reset(s, BASE_ESTATE, "no seed since boot or restore: user code may not run");
+    } else {
+        agent_terminals_open(&a->terminals, s, m);
+    }
+}
+
 static void on_bulk_frame(struct agent_port *p, const struct proto_frame *f)
 {
     struct agent *a = p->owner;
@@ -56,7 +65,9 @@ static void on_bulk_frame(struct agent_port *p, const struct proto_frame *f)
         return;
     }
     Warren__GuestOpen *m = warren__guest_open__unpack(NULL, f->len, f->payload);
-    if (m == NULL || !agent_files_open(&a->files, s, m)) {
+    if (m != NULL && m->what_case == WARREN__GUEST_OPEN__WHAT_TERMINAL) {
+        open_terminal(a, s, m->terminal);
+    } else if (m == NULL || !agent_files_open(&a->files, s, m)) {
         agent_stream_reset(s, BASE_EINVAL, "not for the bulk port");
     }
     if (m != NULL) {
@@ -153,6 +164,7 @@ static void on_children(struct agent_watch *w, uint32_t events)
             return;
         }
         agent_runner_reaped(&a->runner, pid, st);
+        agent_terminals_reaped(&a->terminals, pid, st);
     }
 }
 
@@ -228,6 +240,7 @@ int agent_init(struct agent *a)
     a->ctl.watch.fd = a->ctl.accept.fd = a->bulk.watch.fd = a->bulk.accept.fd = -1;
     agent_streams_init(&a->ctl_streams, &a->ctl);
     agent_streams_init(&a->bulk_streams, &a->bulk);
+    agent_terminals_init(&a->terminals, &a->loop, &a->config);
     agent_execs_init(&a->execs, &agent_runner_execs, &a->runner);
     a->execs.refuse_visible = true;
     a->runner = (struct agent_runner){

@@ -10,6 +10,7 @@
 #include "worker/guest/port.h"
 #include "worker/guest/run.h"
 #include "worker/guest/stream.h"
+#include "worker/guest/terminal.h"
 
 /* The agent: two ports, executions, files, interpreters. main.c makes one. */
 struct agent {
@@ -21,6 +22,7 @@ struct agent {
     struct agent_execs execs;
     struct agent_runner runner;
     struct agent_files files;
+    struct agent_terminals terminals;
     struct agent_watch children; /* signalfd of SIGCHLD and, on a host, SIGTERM */
     bool seeded;
     bool stop;             /* host of a test: end */

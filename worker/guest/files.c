@@ -457,6 +457,7 @@ bool agent_files_open(struct agent_files *f, struct agent_stream *s, const Warre
         return true;
     case WARREN__GUEST_OPEN__WHAT_EXEC:
     case WARREN__GUEST_OPEN__WHAT_RESUME:
+    case WARREN__GUEST_OPEN__WHAT_TERMINAL:
     case WARREN__GUEST_OPEN__WHAT__NOT_SET:
     case _WARREN__GUEST_OPEN__WHAT__CASE_IS_INT_SIZE:
     default:

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -73,14 +74,28 @@ static char *const *words(const char *const *list)
     return (char *const *)(uintptr_t)list;
 }
 
+struct environment {
+    char home[256], state[256];
+    const char *list[12];
+};
+
+static void fill_environment(
+    const struct agent_config *c, const char *term, struct environment *ret)
+{
+    (void)snprintf(ret->home, sizeof ret->home, "HOME=%s", c->home_dir);
+    (void)snprintf(ret->state, sizeof ret->state, "WARREN_STATE=%s", c->state_dir);
+    const char *list[] = {"PATH=/usr/local/bin:/usr/bin:/bin", ret->home, ret->state,
+        "USER=session", "LOGNAME=session", "SHELL=/bin/bash", "LANG=C.UTF-8", term,
+        "PYTHONDONTWRITEBYTECODE=1", NULL};
+    memcpy(ret->list, list, sizeof list);
+}
+
 static void run_program(const struct agent_config *c, enum agent_spawn_what what)
 {
-    char home[256], state[256], script[256], uid[16], gid[16];
-    (void)snprintf(home, sizeof home, "HOME=%s", c->home_dir);
-    (void)snprintf(state, sizeof state, "WARREN_STATE=%s", c->state_dir);
-    const char *env[] = {"PATH=/usr/local/bin:/usr/bin:/bin", home, state, "USER=session",
-        "LOGNAME=session", "SHELL=/bin/bash", "LANG=C.UTF-8", "TERM=dumb",
-        "PYTHONDONTWRITEBYTECODE=1", NULL};
+    char script[256], uid[16], gid[16];
+    struct environment e;
+    fill_environment(c, "TERM=dumb", &e);
+    const char *const *env = e.list;
     static const char *const file[] = {
         "python_kernel.py", "node_kernel.js", "shell_kernel.sh", "python_kernel.py"};
     (void)snprintf(script, sizeof script, "%s/%s", c->kernels_dir, file[what - 1]);
@@ -101,6 +116,16 @@ static void run_program(const struct agent_config *c, enum agent_spawn_what what
     _exit(EXIT_EXEC);
 }
 
+static void enter(const struct agent_config *c, const char *name, bool forks)
+{
+    agent_cgroup_join(name);
+    drop_rights(c, forks);
+    if (chdir(c->data_dir) != 0 && chdir("/") != 0) {
+        _exit(EXIT_SETUP);
+    }
+    reset_signals();
+}
+
 /* Between fork and exec: only what is safe there. theirs[] is above HIGH_FD. */
 static void child(const struct agent_config *c, enum agent_spawn_what what, const char *name,
     const int theirs[AGENT_SPAWN_FDS])
@@ -111,12 +136,7 @@ static void child(const struct agent_config *c, enum agent_spawn_what what, cons
             _exit(EXIT_SETUP);
         }
     }
-    agent_cgroup_join(name);
-    drop_rights(c, what == AGENT_SPAWN_PYTHON_FORKS);
-    if (chdir(c->data_dir) != 0 && chdir("/") != 0) {
-        _exit(EXIT_SETUP);
-    }
-    reset_signals();
+    enter(c, name, what == AGENT_SPAWN_PYTHON_FORKS);
     run_program(c, what);
 }
 
@@ -176,4 +196,27 @@ int agent_spawn_run(const struct agent_config *c, enum agent_spawn_what what, co
         child(c, what, name, s->theirs);
     }
     return s->pid < 0 ? -errno : 0;
+}
+
+pid_t agent_spawn_shell(const struct agent_config *c, const char *name, int terminal)
+{
+    static const char *const shell[] = {"bash", NULL};
+    pid_t pid = fork();
+    if (pid != 0) {
+        return pid < 0 ? -errno : pid;
+    }
+    struct environment e;
+    (void)setsid();
+    if (ioctl(terminal, TIOCSCTTY, 0) != 0) {
+        _exit(EXIT_SETUP);
+    }
+    for (int i = 0; i < 3; i++) {
+        if (dup2(terminal, i) != i) {
+            _exit(EXIT_SETUP);
+        }
+    }
+    enter(c, name, false);
+    fill_environment(c, "TERM=xterm-256color", &e);
+    (void)execve("/bin/bash", words(shell), words(e.list));
+    _exit(EXIT_EXEC);
 }

@@ -32,6 +32,9 @@ int agent_spawn_pipes(struct agent_spawn *s);
 /* Forks and runs the program with theirs; name is that of the control group. 0 or -errno. */
 int agent_spawn_run(const struct agent_config *c, enum agent_spawn_what what, const char *name,
     struct agent_spawn *s);
+/* Forks and runs a shell on the terminal, with all rights and limits of an interpreter. The pid or
+ * -errno. */
+pid_t agent_spawn_shell(const struct agent_config *c, const char *name, int terminal);
 /* Close what is open of one side. */
 void agent_spawn_close(int fds[AGENT_SPAWN_FDS]);
 /* Moves a descriptor away from the low numbers that a child needs; closes the old one. */

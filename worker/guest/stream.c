@@ -62,13 +62,21 @@ static void on_data(struct agent_stream *s, const struct proto_frame *f)
         return;
     }
     s->rx_left -= f->len;
-    s->rx_consumed += f->len;
     uint32_t id = s->id;
+    bool paced = s->ops->paced;
     s->ops->data(s, f->payload, f->len);
-    if (s->id == id && s->rx_consumed >= CREDIT_STEP) {
+    if (s->id == id && !paced) {
+        agent_stream_consumed(s, f->len);
+    }
+}
+
+void agent_stream_consumed(struct agent_stream *s, size_t n)
+{
+    s->rx_consumed += (uint32_t)n;
+    if (s->rx_consumed >= CREDIT_STEP) {
         uint8_t raw[4];
         proto_frame_put_u32(raw, s->rx_consumed);
-        agent_port_send(s->port, PROTO_FRAME_CREDIT, id, raw, sizeof raw);
+        agent_port_send(s->port, PROTO_FRAME_CREDIT, s->id, raw, sizeof raw);
         s->rx_left += s->rx_consumed;
         s->rx_consumed = 0;
     }
@@ -174,6 +182,12 @@ void agent_stream_fin(struct agent_stream *s)
     if (s->fin_in || s->ops == NULL || s->ops->data == NULL) {
         drop(s); /* nothing can come that matters */
     }
+}
+
+void agent_stream_end(struct agent_stream *s)
+{
+    s->fin_in = true;
+    agent_stream_fin(s);
 }
 
 void agent_stream_reset(struct agent_stream *s, int code, const char *text)

@@ -15,6 +15,7 @@ struct agent_stream;
 struct agent_stream_ops {
     /* Bytes from the host; all of them are taken. NULL: none are expected. */
     void (*data)(struct agent_stream *s, const uint8_t *bytes, size_t n);
+    bool paced; /* they are given back with agent_stream_consumed(), else at once */
     /* The host sends no more. */
     void (*fin)(struct agent_stream *s);
     /* Queues more frames; false when there is nothing to send now. */
@@ -59,6 +60,8 @@ void agent_streams_detached(struct agent_streams *t);
 /* Asks the streams in turn for more to send; false when none had something. */
 bool agent_streams_pull(struct agent_streams *t);
 
+/* Gives credit for n bytes of data() back. */
+void agent_stream_consumed(struct agent_stream *s, size_t n);
 /* Most bytes that agent_stream_data() takes now. */
 size_t agent_stream_room(const struct agent_stream *s);
 void agent_stream_data(struct agent_stream *s, const void *bytes, size_t n);
@@ -67,6 +70,8 @@ void agent_stream_frame(
     struct agent_stream *s, enum proto_frame_type type, const void *payload, size_t n);
 /* Nothing more from us. The stream may be gone when this returns. */
 void agent_stream_fin(struct agent_stream *s);
+/* The same, and what the host still sends is of no interest: the stream is gone. */
+void agent_stream_end(struct agent_stream *s);
 /* Ends the stream with a reason: an enum base_err. It is gone when this returns. */
 void agent_stream_reset(struct agent_stream *s, int code, const char *text);
 /* RST for a number that has no stream. */

@@ -85,6 +85,7 @@ static void reap(struct worker_rpc *r)
             worker_stream_reset(x->stream); /* an unfinished upload is undone */
         }
         rpc_request_release(x->req);
+        base_buf_deinit(&x->input);
         base_buf_deinit(&x->data);
         base_buf_deinit(&x->extra);
         base_buf_deinit(&x->head);
@@ -249,6 +250,7 @@ static void operate(struct rpc_exchange *x)
     case WARREN__REQUEST__OP_FILE_LIST:
     case WARREN__REQUEST__OP_FILE_STAT:
     case WARREN__REQUEST__OP_FILE_DELETE:
+    case WARREN__REQUEST__OP_TERMINAL:
         rpc_file(x);
         break;
     case WARREN__REQUEST__OP_SESSION_GET:

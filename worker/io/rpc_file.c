@@ -2,13 +2,15 @@
 
 #include "worker/io/rpc_state.h"
 
-/* Files: put, get, list, stat, delete, as streams into the guest. Memory per exchange is bounded by
- * the credits: four chunks on the way in, one stream window on the way out. */
+/* Files (put, get, list, stat, delete) and terminals, as streams into the guest. Memory per
+ * exchange is bounded by the credits: four chunks on the way in, one stream window on the way out.
+ */
 
 enum {
     TAG_FILE = 11 << 3 | 2,  /* Reply.file */
     TAG_FILES = 12 << 3 | 2, /* Reply.files */
     LIST_BYTES_MAX = 8 << 20,
+    IDLE_S_DEFAULT = 3600, /* of a terminal whose session does not cool down */
 };
 
 /* --- results ------------------------------------------------------------------------------- */
@@ -72,7 +74,10 @@ static void on_result(void *user, const Warren__GuestResult *r)
         rpc_close(x);
         return;
     }
-    if (x->op == WARREN__REQUEST__OP_FILE_GET) {
+    if (x->op == WARREN__REQUEST__OP_TERMINAL && x->started) {
+        x->exit_code = r->exit_code;
+    } else if (x->op == WARREN__REQUEST__OP_FILE_GET || x->op == WARREN__REQUEST__OP_TERMINAL) {
+        x->started = true;
         head(x);
     } else {
         x->fin_done = true; /* put, stat, delete: that was it */
@@ -83,8 +88,11 @@ static void success(struct rpc_exchange *x)
 {
     Warren__Reply reply = WARREN__REPLY__INIT;
     Warren__Session session;
+    Warren__GuestDone done = WARREN__GUEST_DONE__INIT;
     reply.status = WARREN__STATUS__STATUS_OK;
     reply.truncated = x->truncated;
+    done.exit_code = x->exit_code;
+    reply.done = x->op == WARREN__REQUEST__OP_TERMINAL ? &done : NULL;
     rpc_session_attach(x, &reply, &session);
     rpc_end_reply(x, &reply);
 }
@@ -96,15 +104,25 @@ static void on_closed(void *user, int code, const char *text)
     if (x->dead || x->end_due) {
         return;
     }
-    if (code != 0) {
+    if (code == BASE_EFULL && x->op == WARREN__REQUEST__OP_TERMINAL) {
+        rpc_end(x, WARREN__STATUS__STATUS_FULL, "TerminalsFull", text);
+    } else if (code != 0) {
         rpc_end_error(x, code, text);
-    } else if (x->op == WARREN__REQUEST__OP_FILE_GET) {
+    } else if (x->more != NULL) {
         x->source_done = true;
         rpc_flush(x);
     } else if (x->op == WARREN__REQUEST__OP_FILE_LIST || x->fin_done) {
         success(x);
     } else {
         rpc_end(x, WARREN__STATUS__STATUS_INTERNAL, "", "the agent gave no result");
+    }
+}
+
+/* A terminal ends when nothing moves for as long as its session lives without one. */
+static void touch(struct rpc_exchange *x)
+{
+    if (x->op == WARREN__REQUEST__OP_TERMINAL) {
+        ev_timer_again(x->rpc->config.loop, &x->timer);
     }
 }
 
@@ -121,15 +139,17 @@ static void on_data(void *user, const uint8_t *data, size_t n)
         rpc_end(x, WARREN__STATUS__STATUS_INTERNAL, "", "the agent does not keep to its window");
         return;
     }
+    touch(x);
     rpc_flush(x);
 }
 
-/* Full chunks as they come, what is left at the end with FIN. */
+/* Full chunks as they come (of a terminal all there is), what is left at the end with FIN. */
 static bool chunks(struct rpc_exchange *x)
 {
+    size_t enough = x->op == WARREN__REQUEST__OP_TERMINAL ? 1 : PROTO_CHUNK_BYTES;
     while (!x->fin_done) {
         size_t n = base_buf_size(&x->data);
-        if (x->credit == 0 || (n < PROTO_CHUNK_BYTES && !x->source_done)) {
+        if (x->credit == 0 || (n < enough && !x->source_done)) {
             return false;
         }
         bool last = x->source_done && n <= PROTO_CHUNK_BYTES;
@@ -158,12 +178,13 @@ static bool chunks(struct rpc_exchange *x)
 /* Writes what the guest takes; each chunk that is through is given back. */
 static void upload(struct rpc_exchange *x)
 {
-    while (x->stream != NULL && base_buf_size(&x->data) > 0) {
-        size_t n = worker_stream_write(x->stream, base_buf_data(&x->data), base_buf_size(&x->data));
+    while (x->stream != NULL && base_buf_size(&x->input) > 0) {
+        size_t n =
+            worker_stream_write(x->stream, base_buf_data(&x->input), base_buf_size(&x->input));
         if (n == 0) {
             break;
         }
-        base_buf_consume(&x->data, n);
+        base_buf_consume(&x->input, n);
         while (n > 0) {
             uint32_t part = n < x->pending[0] ? (uint32_t)n : x->pending[0];
             x->pending[0] -= part;
@@ -175,17 +196,22 @@ static void upload(struct rpc_exchange *x)
             }
         }
     }
-    if (x->stream != NULL && x->fin_in && base_buf_size(&x->data) == 0 && !x->source_done) {
-        x->source_done = true;
+    if (x->stream != NULL && x->fin_in && base_buf_size(&x->input) == 0 && !x->input_done) {
+        x->input_done = true;
         worker_stream_finish(x->stream);
     }
     rpc_flush(x);
 }
 
+static bool takes_chunks(const struct rpc_exchange *x)
+{
+    return x->op == WARREN__REQUEST__OP_FILE_PUT || x->op == WARREN__REQUEST__OP_TERMINAL;
+}
+
 static void on_writable(void *user)
 {
     struct rpc_exchange *x = user;
-    if (!x->dead && x->op == WARREN__REQUEST__OP_FILE_PUT) {
+    if (!x->dead && takes_chunks(x)) {
         upload(x);
     }
 }
@@ -202,7 +228,7 @@ static void upload_fail(struct rpc_exchange *x, Warren__Status status, const cha
 
 void rpc_file_chunk(struct rpc_exchange *x, const struct proto_net_message *m)
 {
-    if (x->op != WARREN__REQUEST__OP_FILE_PUT || x->end_due || x->dead) {
+    if (!takes_chunks(x) || x->end_due || x->dead) {
         return;
     }
     bool fin = (m->env.flags & PROTO_ENVELOPE_FIN) != 0;
@@ -217,10 +243,11 @@ void rpc_file_chunk(struct rpc_exchange *x, const struct proto_net_message *m)
         upload_fail(x, WARREN__STATUS__STATUS_TOO_LARGE, "the file is too large");
         return;
     }
-    if (base_buf_add(&x->data, m->body, m->body_bytes) != 0) {
+    if (base_buf_add(&x->input, m->body, m->body_bytes) != 0) {
         upload_fail(x, WARREN__STATUS__STATUS_UNAVAILABLE, "out of memory");
         return;
     }
+    touch(x);
     x->fin_in = fin;
     if (m->body_bytes > 0) {
         x->pending[x->pending_n++] = (uint32_t)m->body_bytes;
@@ -237,6 +264,7 @@ struct opened {
     Warren__GuestList list;
     Warren__GuestStat stat;
     Warren__GuestDelete delete;
+    Warren__GuestTerminal terminal;
 };
 
 static void describe_reading(const Warren__Request *q, struct opened *o)
@@ -283,6 +311,12 @@ static void describe(const struct rpc_exchange *x, struct opened *o)
         o->delete.absolute = q->file_delete->absolute;
         o->open.what_case = WARREN__GUEST_OPEN__WHAT_DELETE;
         o->open.delete_ = &o->delete;
+    } else if (q->op_case == WARREN__REQUEST__OP_TERMINAL) {
+        warren__guest_terminal__init(&o->terminal);
+        o->terminal.columns = q->terminal->columns;
+        o->terminal.rows = q->terminal->rows;
+        o->open.what_case = WARREN__GUEST_OPEN__WHAT_TERMINAL;
+        o->open.terminal = &o->terminal;
     } else {
         describe_reading(q, o);
     }
@@ -305,6 +339,12 @@ static void go(struct rpc_exchange *x)
         if (!x->dead) {
             upload(x); /* chunks may have come before their session */
         }
+    } else if (x->op == WARREN__REQUEST__OP_TERMINAL) {
+        struct worker_session_pool_info pool;
+        worker_session_pool_look(x->rpc->config.sessions, x->pool, &pool);
+        x->timer.repeat =
+            pool.spec->cooldown_ms > 0 ? pool.spec->cooldown_ms / 1e3 : IDLE_S_DEFAULT;
+        touch(x);
     } else {
         worker_stream_finish(x->stream);
     }
@@ -316,6 +356,9 @@ void rpc_file(struct rpc_exchange *x)
         uint64_t max = x->req->msg->file_put->size_max;
         x->bytes_max = max != 0 ? max : PROTO_UPLOAD_BYTES_MAX;
     } else if (x->op == WARREN__REQUEST__OP_FILE_GET) {
+        x->more = chunks;
+    } else if (x->op == WARREN__REQUEST__OP_TERMINAL) {
+        x->bytes_max = UINT64_MAX;
         x->more = chunks;
     }
     rpc_acquire(x, go);

@@ -35,7 +35,8 @@ struct rpc_exchange {
     struct ev_timer timer; /* the request's deadline */
     struct rpc_request *req;
     uint32_t pool;
-    uint32_t entries; /* of a list */
+    uint32_t entries;  /* of a list */
+    int32_t exit_code; /* of a terminal's shell */
     struct proto_identifier id;
 
     struct worker_session_want want;
@@ -49,9 +50,10 @@ struct rpc_exchange {
     struct worker_exec_watch watch;
     uint8_t exec_id[PROTO_EXEC_ID_BYTES];
 
-    /* files */
+    /* files and terminals */
     struct worker_stream *stream;
-    struct base_buf data;         /* bytes on their way */
+    struct base_buf input;        /* bytes on their way to the guest */
+    struct base_buf data;         /* and from it */
     struct base_buf extra;        /* packed fields (file, files) for HEAD and END */
     uint32_t pending[RPC_CHUNKS]; /* upload: bytes of each chunk not yet written */
     uint32_t pending_n;
@@ -65,10 +67,10 @@ struct rpc_exchange {
     bool (*more)(struct rpc_exchange *x); /* sends events or chunks; false: cannot go on now */
     bool head_due, end_due;
 
-    bool dead;                                     /* freed at the end of the turn */
-    bool fresh;                                    /* its request made the session */
-    bool replayed, no_wait, detach, head_sent;     /* executions */
-    bool fin_in, fin_done, source_done, truncated; /* files */
+    bool dead;                                 /* freed at the end of the turn */
+    bool fresh;                                /* its request made the session */
+    bool replayed, no_wait, detach, head_sent; /* executions */
+    bool fin_in, fin_done, input_done, source_done, truncated, started; /* files, terminals */
 };
 
 enum { RPC_BUCKETS = 4096 };

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "proto/limits.h"
+#include "proto/terminal.h"
 
 enum {
     TRACE_MAX = 128,
@@ -77,6 +78,13 @@ static struct worker_request_check file_put(const Warren__FilePut *f)
     return path(f->path, false);
 }
 
+static struct worker_request_check terminal(const Warren__Terminal *t)
+{
+    return t->columns <= PROTO_TERMINAL_CELLS_MAX && t->rows <= PROTO_TERMINAL_CELLS_MAX
+               ? ok()
+               : bad("size: too many columns or rows");
+}
+
 static struct worker_request_check operation(const Warren__Request *r)
 {
     switch (r->op_case) {
@@ -96,6 +104,8 @@ static struct worker_request_check operation(const Warren__Request *r)
         return path(r->file_stat->path, true);
     case WARREN__REQUEST__OP_FILE_DELETE:
         return path(r->file_delete->path, false);
+    case WARREN__REQUEST__OP_TERMINAL:
+        return terminal(r->terminal);
     case WARREN__REQUEST__OP_SESSION_LIST:
         return r->session_list->limit <= LIST_MAX ? ok() : bad("limit: at most 300");
     case WARREN__REQUEST__OP_SESSION_GET:

@@ -40,6 +40,7 @@ TEST(every_operation_is_found_in_both_forms_of_the_path)
         {GW_METHOD_GET, "/executions/e-1/events?identifier=abcd&", GW_OP_EXECUTION_EVENTS},
         {GW_METHOD_POST, "/executions/e-1/cancel?identifier=abcd&", GW_OP_EXECUTION_CANCEL},
         {GW_METHOD_DELETE, "/executions/e-1?identifier=abcd&", GW_OP_EXECUTION_CANCEL},
+        {GW_METHOD_GET, "/terminal?identifier=abcd&columns=80&", GW_OP_TERMINAL},
         {GW_METHOD_GET, "/files?identifier=abcd&", GW_OP_FILES_LIST},
         {GW_METHOD_POST, "/files?identifier=abcd&", GW_OP_FILE_UPLOAD},
         {GW_METHOD_POST, "/files/upload?identifier=abcd&", GW_OP_FILE_UPLOAD},

@@ -212,6 +212,46 @@ TEST(a_microvm_that_dies_under_a_transfer_is_told)
     rig_deinit(&r);
 }
 
+/* --- terminals ----------------------------------------------------------------------------- */
+
+TEST(a_terminal_is_a_stream_both_ways_until_its_shell_ends)
+{
+    setup();
+    Warren__Request q = WARREN__REQUEST__INIT;
+    Warren__Terminal t = WARREN__TERMINAL__INIT;
+    q.op_case = WARREN__REQUEST__OP_TERMINAL;
+    q.terminal = &t;
+    t.columns = 1001;
+    CHECK_EQ(
+        rig_status(&r, rig_send(&r, PROTO_NET_BULK, "alice", &q)), WARREN__STATUS__STATUS_INVALID);
+    t.columns = 80;
+    uint64_t c = rig_send(&r, PROTO_NET_BULK, "alice", &q);
+    warren__reply__free_unpacked(rig_reply(&r, c, PROTO_ENVELOPE_HEAD), NULL);
+    chunk(c, 0, "ls", 2, false); /* comes back at once, not when a chunk is full */
+    RIG_UNTIL(&r, rig_count(&r, c, PROTO_ENVELOPE_CHUNK) == 1 && credits(c) == 1);
+    CHECK_EQ(base_buf_size(&rig_got(&r, c, PROTO_ENVELOPE_CHUNK, 0)->body), 2);
+    for (uint32_t i = 1; i < 3 * PROTO_CHUNK_CREDIT; i++) { /* nobody gives the worker credit */
+        RIG_UNTIL(&r, i < PROTO_CHUNK_CREDIT + credits(c) ||
+                          rig_count(&r, c, PROTO_ENVELOPE_CHUNK) == PROTO_CHUNK_CREDIT);
+        if (i < PROTO_CHUNK_CREDIT + credits(c)) {
+            chunk(c, i, content, PROTO_CHUNK_BYTES, false);
+        }
+    }
+    CHECK_EQ(rig_count(&r, c, PROTO_ENVELOPE_CHUNK), PROTO_CHUNK_CREDIT);
+    struct proto_envelope env = {.type = PROTO_ENVELOPE_RESET, .corr = c};
+    rig_envelope(&r, PROTO_NET_BULK, &env, NULL, 0);
+    struct worker_rpc_stats s;
+    RIG_UNTIL(&r, (worker_rpc_stats(r.rpc, &s), s.exchanges == 0));
+    c = rig_send(&r, PROTO_NET_BULK, "alice", &q);
+    warren__reply__free_unpacked(rig_reply(&r, c, PROTO_ENVELOPE_HEAD), NULL);
+    chunk(c, 0, "exit", 4, true);
+    Warren__Reply *end = rig_reply(&r, c, PROTO_ENVELOPE_END);
+    CHECK_EQ(end->status, WARREN__STATUS__STATUS_OK);
+    CHECK(end->done != NULL && end->done->exit_code == 7);
+    warren__reply__free_unpacked(end, NULL);
+    rig_deinit(&r);
+}
+
 /* --- sessions and pools -------------------------------------------------------------------- */
 
 static uint64_t session_op(Warren__Request__OpCase op, const char *name, uint64_t generation)
