@@ -1,6 +1,6 @@
 /* The engine alone, without gateway or ZeroMQ: template, clones, claims, executions. Prints medians
  * and p99. Usage: bench_clone IMAGE_DIR [CLONES]   (root; builds a template in a folder under /tmp)
- */
+ * SPARES=0 in the environment starts no QEMU ahead; LOG=debug prints every step. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -35,6 +35,8 @@ struct bench {
     uint64_t t0;
     uint8_t vm_id[16], exec_id[16];
     struct worker_stream *stream;
+    ev_timer settled;
+    void (*then)(struct bench *b);
     double cpu0;
     double ms[FIG_COUNT][CLONES_MAX], cpu[FIG_COUNT][CLONES_MAX];
     int n[FIG_COUNT], errors;
@@ -136,13 +138,21 @@ static void claim(struct bench *b)
     run_code(b, "1+1");
 }
 
+/* A pool's instance has been stopped for a while when it is claimed, and a request that has to
+ * wait for a clone mostly finds a QEMU that was started ahead. */
+static void settle(struct bench *b, double s, void (*then)(struct bench *b))
+{
+    b->then = then;
+    ev_timer_set(&b->settled, s, 0.);
+    ev_timer_start(b->loop, &b->settled);
+}
+
 static void on_settled(struct ev_loop *loop, ev_timer *w, int revents)
 {
+    (void)loop;
     (void)revents;
-    ev_timer_stop(loop, w);
     struct bench *b = w->data;
-    free(w);
-    claim(b);
+    b->then(b);
 }
 
 static void vm_ready(void *user, uint32_t slot)
@@ -154,11 +164,7 @@ static void vm_ready(void *user, uint32_t slot)
         return;
     }
     note(b, FIG_WARM_START);
-    /* A pool's instance has been stopped for a while when it is claimed. */
-    ev_timer *t = calloc(1, sizeof *t);
-    ev_timer_init(t, on_settled, 0.2, 0.);
-    t->data = b;
-    ev_timer_start(b->loop, t);
+    settle(b, 0.2, claim);
 }
 
 static void vm_dead(void *user, uint32_t slot, const char *why)
@@ -172,7 +178,7 @@ static void vm_dead(void *user, uint32_t slot, const char *why)
 static void vm_gone(void *user, uint32_t slot)
 {
     (void)slot;
-    next_clone(user);
+    settle(user, 1., next_clone);
 }
 
 static void next_clone(struct bench *b)
@@ -201,7 +207,8 @@ static void template_state(
     (void)pool;
     (void)fprintf(stderr, "template: %s\n", text);
     if (state == WORKER_TEMPLATE_READY) {
-        next_clone(b);
+        worker_engine_reap_strangers(b->engine);
+        settle(b, 1., next_clone);
     } else if (state == WORKER_TEMPLATE_FAILED) {
         b->errors++;
         ev_break(b->loop, EVBREAK_ALL);
@@ -251,6 +258,8 @@ int main(int argc, char **argv)
     base_log_init(&b.log, "bench_clone", STDERR_FILENO);
     (void)base_log_parse(getenv("LOG") == NULL ? "info" : getenv("LOG"), &b.log.level);
     b.loop = ev_default_loop(0);
+    ev_init(&b.settled, on_settled);
+    b.settled.data = &b;
     (void)signal(SIGPIPE, SIG_IGN);
     struct worker_engine_config c = {
         .loop = b.loop,
@@ -263,6 +272,7 @@ int main(int argc, char **argv)
         .qemu = "/usr/bin/qemu-system-x86_64",
         .uid_base = 260000,
         .slots_max = 4,
+        .spares_max = getenv("SPARES") == NULL ? 1 : (uint32_t)atoi(getenv("SPARES")),
         .freeze_ms = 10000,
         .kill_ms = 5000,
     };

@@ -22,7 +22,13 @@
 #include "worker/io/session_io.h"
 #include "worker/io/store.h"
 
-enum { STATIC_VIEW = 1, REPLENISH_MS = 50, MANIFEST_MAX = 4 << 20, FD_READY_MAX = 1024 };
+enum {
+    STATIC_VIEW = 1,
+    REPLENISH_MS = 50,
+    MANIFEST_MAX = 4 << 20,
+    FD_READY_MAX = 1024,
+    SPARES_MAX = 4, /* some 30 MiB each */
+};
 
 static const char usage[] =
     "usage: warren-worker --config FILE [--ready-fd N]\n"
@@ -297,6 +303,7 @@ static int start_engine(struct worker *w, struct base_error *err)
         .accel = y->accelerator,
         .uid_base = y->uid_base,
         .slots_max = slots(w),
+        .spares_max = SPARES_MAX,
         .freeze_ms = y->freeze_s * 1000,
         .kill_ms = y->kill_s * 1000,
     };

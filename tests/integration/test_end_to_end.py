@@ -644,6 +644,13 @@ class Crashes(Base):
             self.client.call("GET", "/session", identifier=s).json["etag"], etag)
         self.assert_works()
 
+    def test_a_spare_qemu_is_killed(self):
+        _, victim = wait_for("a spare", lambda: next(iter(cluster.spares().items()), None))
+        os.kill(victim, signal.SIGKILL)
+        wait_for("it is gone", lambda: victim not in cluster.spares().values())
+        self.assert_works()
+        wait_for("another one", lambda: set(cluster.spares().values()) - {victim}, timeout_s=120)
+
     def machine_of(self, s):
         """The QEMU process of the session: the one whose CPU time grows while its code is busy."""
         def cpu():

@@ -313,25 +313,36 @@ class Cluster:
         return None
 
     def supervisors(self):
-        """Pids of the supervisors of this cluster's microVMs."""
-        found = []
+        """{pid: folder} of the supervisors of this cluster's QEMU processes."""
+        found = {}
         for name in os.listdir("/proc"):
             if name.isdigit():
                 words = leaks.read(f"/proc/{name}/cmdline").split(b"\0")
-                if words[0].endswith(b"warren-supervisor") and any(
-                        w.startswith(str(self.run).encode()) for w in words):
-                    found.append(int(name))
+                if words[0].endswith(b"warren-supervisor") and b"--dir" in words:
+                    folder = words[words.index(b"--dir") + 1].decode()
+                    if folder.startswith(str(self.run)):
+                        found[int(name)] = folder
         return found
 
-    def machines(self):
-        """{supervisor pid: QEMU pid} of the microVMs that run."""
+    def qemus(self, record):
+        """{supervisor pid: QEMU pid} where the folder's record begins with this."""
         out = {}
-        for s in self.supervisors():
+        for s, folder in self.supervisors().items():
+            if not leaks.read(f"{folder}/record").startswith(record):
+                continue
             for tid in list(os.listdir(f"/proc/{s}/task")) if os.path.isdir(f"/proc/{s}") else []:
                 for pid in leaks.read(f"/proc/{s}/task/{tid}/children").split():
                     if b"qemu" in leaks.read(f"/proc/{int(pid)}/comm"):
                         out[s] = int(pid)
         return out
+
+    def machines(self):
+        """{supervisor pid: QEMU pid} of the microVMs that run."""
+        return self.qemus(b"vm ")
+
+    def spares(self):
+        """{supervisor pid: QEMU pid} of the processes started ahead, without a guest."""
+        return self.qemus(b"spare")
 
     def memory(self):
         """[(rss KiB, pss KiB)] of the QEMU processes."""

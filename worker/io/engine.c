@@ -24,6 +24,9 @@
 
 enum { PROBE_MS_MAX = 250, RETRY_S_FIRST = 2, RETRY_S_MAX = 120, RENEW_MS = 1000, TSC_MS = 50 };
 
+/* Spares are started when no microVM has started for a moment, one at a time. */
+enum { SPARE_IDLE_MS = 250, SPARE_AGAIN_MS = 10000 };
+
 struct pool {
     struct worker_engine *engine;
     struct worker_engine_pool spec;
@@ -32,6 +35,8 @@ struct pool {
     struct worker_template *template;
     bool failed;
     uint32_t failures;
+    uint64_t missed_ns; /* when a request last had to wait for a start */
+    uint64_t spare_ns;  /* no spare before this, after one that died */
     ev_timer retry;
 };
 
@@ -48,44 +53,96 @@ struct worker_engine {
     struct ev_prepare post; /* never started: fed, see link.c */
     struct pool pools[PROTO_POOLS_MAX];
     uint32_t pools_n;
-    struct worker_vm *vms; /* slots_max */
-    uint32_t *news;        /* slots with news, in order */
+    uint32_t places_n;     /* slots_max + spares_max */
+    struct worker_vm *vms; /* by place */
+    struct worker_vm none; /* what a slot without one has; FREE for ever */
+    struct worker_vm **at; /* by slot */
+    uint32_t *rested;      /* free places; the longest free one comes first */
+    uint32_t rested_n;
+    uint32_t *news; /* places with news, in order */
     uint32_t news_n;
-    bool *queued;
+    bool *queued; /* by place */
+    ev_timer spare;
+    bool reaped; /* no stranger holds a place any more */
 };
+
+/* --- places ---------------------------------------------------------------------------------- */
+
+static void take(struct worker_engine *e, const struct worker_vm *vm)
+{
+    uint32_t i = 0;
+    while (i < e->rested_n && e->rested[i] != vm->place) {
+        i++;
+    }
+    REQUIRE(i < e->rested_n);
+    e->rested_n--;
+    memmove(e->rested + i, e->rested + i + 1, (e->rested_n - i) * sizeof *e->rested);
+}
+
+static void release(struct worker_engine *e, struct worker_vm *vm)
+{
+    if (vm->slot != WORKER_VM_NO_SLOT) {
+        e->at[vm->slot] = NULL;
+    }
+    vm->state = WORKER_VM_FREE;
+    vm->slot = WORKER_VM_NO_SLOT;
+    e->rested[e->rested_n++] = vm->place;
+}
+
+static void spare_soon(struct worker_engine *e)
+{
+    if (e->config.spares_max > 0) {
+        ev_timer_again(e->config.loop, &e->spare);
+    }
+}
 
 /* --- news: what the caller hears, at the end of the running callback ------------------------- */
 
 static void on_news(void *user, struct worker_vm *vm)
 {
     struct worker_engine *e = user;
-    if (!e->queued[vm->slot]) {
-        e->queued[vm->slot] = true;
-        e->news[e->news_n++] = vm->slot;
+    if (!e->queued[vm->place]) {
+        e->queued[vm->place] = true;
+        e->news[e->news_n++] = vm->place;
     }
     if (!ev_is_pending(&e->post)) {
         ev_feed_event(e->config.loop, &e->post, EV_CUSTOM);
     }
 }
 
+static void deliver_dead(struct worker_engine *e, const struct worker_vm *vm)
+{
+    struct pool *p = &e->pools[vm->pool];
+    if (vm->slot != WORKER_VM_NO_SLOT) {
+        LOG_WARN(
+            e->config.log, "microVM died slot=%u pool=%s why=\"%s\"", vm->slot, p->name, vm->why);
+        e->events.vm_dead(e->events.user, vm->slot, vm->why);
+        return;
+    }
+    LOG_WARN(e->config.log, "spare QEMU died pool=%s why=\"%s\"", p->name, vm->why);
+    p->spare_ns = base_clock_mono_ns() + SPARE_AGAIN_MS * BASE_NS_PER_MS;
+}
+
 static void deliver(struct worker_engine *e, struct worker_vm *vm)
 {
     unsigned news = vm->news;
+    uint32_t slot = vm->slot;
     vm->news = 0;
     if (vm->state == WORKER_VM_DYING) {
         worker_vm_disconnect(vm);
     } else if (news & WORKER_VM_NEWS_READY) {
-        e->events.vm_ready(e->events.user, vm->slot);
+        e->events.vm_ready(e->events.user, slot);
     }
     if (news & WORKER_VM_NEWS_DEAD) {
-        LOG_WARN(e->config.log, "microVM died slot=%u pool=%s why=\"%s\"", vm->slot,
-            e->pools[vm->pool].name, vm->why);
-        e->events.vm_dead(e->events.user, vm->slot, vm->why);
+        deliver_dead(e, vm);
     }
     if (news & WORKER_VM_NEWS_GONE) {
-        vm->state = WORKER_VM_FREE;
-        e->events.vm_gone(e->events.user, vm->slot);
+        release(e, vm);
+        if (slot != WORKER_VM_NO_SLOT) {
+            e->events.vm_gone(e->events.user, slot);
+        }
     }
+    spare_soon(e);
 }
 
 /* Delivering may queue the same or other slots again: those are for the next round. */
@@ -96,11 +153,11 @@ static void on_post(struct ev_loop *loop, ev_prepare *w, int revents)
     struct worker_engine *e = CONTAINER_OF(w, struct worker_engine, post);
     uint32_t n = e->news_n;
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t slot = e->news[0];
+        uint32_t place = e->news[0];
         e->news_n--;
         memmove(e->news, e->news + 1, e->news_n * sizeof *e->news);
-        e->queued[slot] = false;
-        deliver(e, &e->vms[slot]);
+        e->queued[place] = false;
+        deliver(e, &e->vms[place]);
     }
 }
 
@@ -153,10 +210,24 @@ static void on_retry(struct ev_loop *loop, ev_timer *w, int revents)
     worker_template_retry(p->template, p->engine->kvm);
 }
 
+/* They hold the memory and the device state of the template they were started for. */
+static void end_spares(struct worker_engine *e, uint32_t pool)
+{
+    for (uint32_t i = 0; i < e->places_n; i++) {
+        if (e->vms[i].state == WORKER_VM_SPARE && e->vms[i].pool == pool) {
+            worker_vm_kill(&e->vms[i]);
+        }
+    }
+}
+
 static void on_template(void *user, enum worker_template_state state, const char *text)
 {
     struct pool *p = user;
     struct worker_engine *e = p->engine;
+    if (state != WORKER_TEMPLATE_READY) {
+        end_spares(e, p->number);
+    }
+    spare_soon(e);
     if (state == WORKER_TEMPLATE_FAILED) {
         LOG_ERROR(e->config.log, "template failed pool=%s why=\"%s\"", p->name, text);
         uint32_t wait = (uint32_t)RETRY_S_FIRST << (p->failures < 6 ? p->failures : 6);
@@ -213,7 +284,7 @@ int worker_engine_pool_add(struct worker_engine *e, const struct worker_engine_p
         .cpu = e->cpu,
         .qemu_version = e->qemu_version,
         .tsc_khz = e->tsc_khz,
-        .uid = e->config.uid_base + e->config.slots_max + p->number,
+        .uid = e->config.uid_base + e->places_n + p->number,
         .lease_fd = e->lease_fd,
         .root_fd = e->root_fd,
         .number = p->number,
@@ -233,7 +304,24 @@ int worker_engine_pool_add(struct worker_engine *e, const struct worker_engine_p
 static struct worker_vm *vm_at(struct worker_engine *e, uint32_t slot)
 {
     REQUIRE(slot < e->config.slots_max);
-    return &e->vms[slot];
+    return e->at[slot] != NULL ? e->at[slot] : &e->none;
+}
+
+static struct worker_vm_parts parts_of(const struct worker_engine *e, const struct pool *p)
+{
+    return (struct worker_vm_parts){p->template, p->spec.kernels, e->lease_fd, e->root_fd};
+}
+
+/* A spare of the pool, when somebody waits; otherwise the place that has rested longest. */
+static struct worker_vm *choose(struct worker_engine *e, const struct worker_vm_start *start)
+{
+    for (uint32_t i = 0; start->urgent && i < e->places_n; i++) {
+        if (e->vms[i].state == WORKER_VM_SPARE && e->vms[i].pool == start->pool) {
+            return &e->vms[i];
+        }
+    }
+    REQUIRE(e->rested_n > 0); /* there are more places than slots and spares */
+    return &e->vms[e->rested[0]];
 }
 
 int worker_engine_vm_start(
@@ -244,8 +332,26 @@ int worker_engine_vm_start(
     if (!worker_template_ready(p->template)) {
         return base_fail(err, BASE_ESTATE, "pool '%s' has no template yet", p->name);
     }
-    struct worker_vm_place place = {p->template, p->spec.kernels, e->lease_fd, e->root_fd};
-    return worker_vm_spawn(vm_at(e, start->slot), start, &place, err);
+    if (e->at[start->slot] != NULL) {
+        return base_fail(err, BASE_ESTATE, "slot %u is in use", start->slot);
+    }
+    if (start->urgent) {
+        p->missed_ns = base_clock_mono_ns();
+    }
+    struct worker_vm *vm = choose(e, start);
+    bool free_before = vm->state == WORKER_VM_FREE;
+    struct worker_vm_parts parts = parts_of(e, p);
+    int rc = worker_vm_spawn(vm, start, &parts, err);
+    if (free_before && vm->state != WORKER_VM_FREE) {
+        take(e, vm);
+    }
+    if (rc == 0) {
+        e->at[start->slot] = vm;
+    } else if (vm->state != WORKER_VM_FREE) {
+        worker_vm_kill(vm);
+    }
+    spare_soon(e);
+    return rc;
 }
 
 int worker_engine_vm_claim(struct worker_engine *e, uint32_t slot, const char *hostname)
@@ -261,18 +367,29 @@ void worker_engine_vm_kill(struct worker_engine *e, uint32_t slot)
 int32_t worker_engine_vm_pid(const struct worker_engine *e, uint32_t slot)
 {
     REQUIRE(slot < e->config.slots_max);
-    const struct worker_vm *vm = &e->vms[slot];
-    return vm->state == WORKER_VM_FREE ? 0 : vm->qemu.qemu_pid;
+    return e->at[slot] == NULL ? 0 : e->at[slot]->qemu.qemu_pid;
 }
 
 int worker_engine_vm_adopt(
     struct worker_engine *e, uint32_t slot, uint32_t pool, const uint8_t vm_id[16], bool claimed)
 {
     REQUIRE(pool < e->pools_n);
+    REQUIRE(slot < e->config.slots_max && e->at[slot] == NULL);
     struct worker_vm_adopt a = {
-        .pool = pool, .claimed = claimed, .kernels = e->pools[pool].spec.kernels};
+        .slot = slot, .pool = pool, .claimed = claimed, .kernels = e->pools[pool].spec.kernels};
     memcpy(a.vm_id, vm_id, sizeof a.vm_id);
-    return worker_vm_adopt(vm_at(e, slot), &a);
+    for (uint32_t i = 0; i < e->places_n; i++) {
+        struct worker_vm *vm = &e->vms[i];
+        if (vm->state == WORKER_VM_FREE && memcmp(vm->vm_id, vm_id, sizeof a.vm_id) == 0) {
+            int rc = worker_vm_adopt(vm, &a);
+            if (rc == 0) {
+                take(e, vm);
+                e->at[slot] = vm;
+            }
+            return rc;
+        }
+    }
+    return BASE_ENOTFOUND;
 }
 
 /* The supervisor buries QEMU and folder by itself. A folder that nobody listens in was left by one
@@ -304,9 +421,9 @@ static void reap_folders(struct worker_engine *e, bool templates)
     DIR *d = opendir(path);
     for (const struct dirent *x = d == NULL ? NULL : readdir(d); x != NULL; x = readdir(d)) {
         char *end;
-        unsigned long slot = strtoul(x->d_name, &end, 10);
-        bool ours = end != x->d_name && *end == '\0' && slot < e->config.slots_max &&
-                    e->vms[slot].state != WORKER_VM_FREE;
+        unsigned long place = strtoul(x->d_name, &end, 10);
+        bool ours = end != x->d_name && *end == '\0' && place < e->places_n &&
+                    e->vms[place].state != WORKER_VM_FREE;
         bool template = x->d_name[0] == 't';
         if (x->d_name[0] != '.' && !ours && template == templates) {
             reap(e, x->d_name);
@@ -320,6 +437,79 @@ static void reap_folders(struct worker_engine *e, bool templates)
 void worker_engine_reap_strangers(struct worker_engine *e)
 {
     reap_folders(e, false);
+    e->reaped = true;
+    spare_soon(e);
+}
+
+/* --- spares ---------------------------------------------------------------------------------- */
+
+static bool starting(const struct worker_vm *vm)
+{
+    return (vm->state >= WORKER_VM_RESTORING && vm->state <= WORKER_VM_STOPPING) ||
+           (vm->state == WORKER_VM_SPARE && ev_is_active(&vm->deadline));
+}
+
+/* The pool without a spare that missed last, when no pool that missed later has none. */
+static struct pool *spare_wanted(
+    struct worker_engine *e, struct worker_vm **ret_oldest, uint32_t *ret_n)
+{
+    bool has[PROTO_POOLS_MAX] = {0};
+    *ret_oldest = NULL;
+    *ret_n = 0;
+    for (uint32_t i = 0; i < e->places_n; i++) {
+        struct worker_vm *vm = &e->vms[i];
+        if (vm->state != WORKER_VM_SPARE) {
+            continue;
+        }
+        has[vm->pool] = true;
+        ++*ret_n;
+        if (*ret_oldest == NULL ||
+            e->pools[vm->pool].missed_ns < e->pools[(*ret_oldest)->pool].missed_ns) {
+            *ret_oldest = vm;
+        }
+    }
+    struct pool *best = NULL;
+    uint64_t now = base_clock_mono_ns();
+    for (uint32_t i = 0; i < e->pools_n; i++) {
+        struct pool *p = &e->pools[i];
+        if (!has[i] && worker_template_ready(p->template) && p->spare_ns <= now &&
+            (best == NULL || p->missed_ns > best->missed_ns)) {
+            best = p;
+        }
+    }
+    return best;
+}
+
+/* One more spare, or none for now. While microVMs start it looks again later. */
+static void on_spare(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    (void)revents;
+    struct worker_engine *e = CONTAINER_OF(w, struct worker_engine, spare);
+    for (uint32_t i = 0; i < e->places_n; i++) {
+        if (starting(&e->vms[i])) {
+            return;
+        }
+    }
+    struct worker_vm *oldest;
+    uint32_t n;
+    struct pool *p = spare_wanted(e, &oldest, &n);
+    if (p == NULL || !e->reaped || e->rested_n == 0) {
+        ev_timer_stop(loop, w);
+    } else if (n < e->config.spares_max) {
+        struct worker_vm *vm = &e->vms[e->rested[0]];
+        struct worker_vm_parts parts = parts_of(e, p);
+        struct base_error err;
+        if (worker_vm_spare(vm, p->number, &parts, &err) == 0) {
+            take(e, vm);
+        } else {
+            LOG_WARN(e->config.log, "no spare QEMU pool=%s why=\"%s\"", p->name, err.text);
+            p->spare_ns = base_clock_mono_ns() + SPARE_AGAIN_MS * BASE_NS_PER_MS;
+        }
+    } else if (p->missed_ns > e->pools[oldest->pool].missed_ns) {
+        worker_vm_kill(oldest);
+    } else {
+        ev_timer_stop(loop, w);
+    }
 }
 
 int worker_engine_open(struct worker_engine *e, uint32_t slot, const Warren__GuestOpen *open,
@@ -439,20 +629,33 @@ static int open_image(struct worker_engine *e, struct base_error *err)
     return 0;
 }
 
-static int set_up(struct worker_engine *e, struct base_error *err)
+static int make_places(struct worker_engine *e, struct base_error *err)
 {
-    uint32_t n = e->config.slots_max;
+    uint32_t n = e->config.slots_max + e->config.spares_max;
     e->vms = calloc(n, sizeof *e->vms);
+    e->at = calloc(e->config.slots_max, sizeof(*e->at));
+    e->rested = calloc(n, sizeof *e->rested);
     e->news = calloc(n, sizeof *e->news);
     e->queued = calloc(n, sizeof *e->queued);
-    if (e->vms == NULL || e->news == NULL || e->queued == NULL) {
-        return base_fail(err, BASE_ENOMEM, "%u slots", n);
+    if (e->vms == NULL || e->at == NULL || e->rested == NULL || e->news == NULL ||
+        e->queued == NULL) {
+        return base_fail(err, BASE_ENOMEM, "%u slots", e->config.slots_max);
     }
+    e->places_n = n;
     struct worker_vm_owner owner = {e, on_news};
+    worker_vm_init(&e->none, &e->config, 0, &owner);
     for (uint32_t i = 0; i < n; i++) {
         worker_vm_init(&e->vms[i], &e->config, i, &owner);
+        worker_vm_recall(&e->vms[i]);
+        e->rested[e->rested_n++] = i;
     }
-    int rc = make_folders(e, err);
+    return 0;
+}
+
+static int set_up(struct worker_engine *e, struct base_error *err)
+{
+    int rc = make_places(e, err);
+    rc = rc != 0 ? rc : make_folders(e, err);
     rc = rc != 0 ? rc : open_image(e, err);
     rc = rc != 0 ? rc : open_lease(e, err);
     rc = rc != 0 ? rc : choose_accel(e, err);
@@ -483,6 +686,7 @@ int worker_engine_create(const struct worker_engine_config *config,
     e->lease_fd = e->root_fd = -1;
     ev_init(&e->post, on_post);
     ev_timer_init(&e->renew, on_renew, RENEW_MS / 1e3, RENEW_MS / 1e3);
+    ev_timer_init(&e->spare, on_spare, 0., SPARE_IDLE_MS / 1e3);
     int rc = set_up(e, err);
     if (rc != 0) {
         worker_engine_destroy(e);
@@ -502,14 +706,21 @@ void worker_engine_destroy(struct worker_engine *e)
     }
     struct ev_loop *loop = e->config.loop;
     ev_timer_stop(loop, &e->renew);
+    ev_timer_stop(loop, &e->spare);
     for (uint32_t i = 0; i < e->pools_n; i++) {
         ev_timer_stop(loop, &e->pools[i].retry);
         worker_template_destroy(e->pools[i].template);
     }
-    for (uint32_t i = 0; e->vms != NULL && i < e->config.slots_max; i++) {
-        ev_timer_stop(loop, &e->vms[i].deadline);
-        worker_vm_disconnect(&e->vms[i]);
-        worker_qemu_deinit(&e->vms[i].qemu);
+    for (uint32_t i = 0; i < e->places_n; i++) {
+        struct worker_vm *vm = &e->vms[i];
+        ev_timer_stop(loop, &vm->deadline);
+        worker_vm_disconnect(vm);
+        worker_qemu_deinit(&vm->qemu);
+        if (vm->state != WORKER_VM_FREE && vm->slot == WORKER_VM_NO_SLOT) {
+            char dir[96];
+            worker_vm_dir(&e->config, vm->place, dir);
+            (void)worker_qemu_end(dir); /* a spare has nothing to live on for */
+        }
     }
     (void)ev_clear_pending(loop, &e->post);
     if (e->page != NULL) {
@@ -518,6 +729,8 @@ void worker_engine_destroy(struct worker_engine *e)
     base_closep(&e->lease_fd);
     base_closep(&e->root_fd);
     free(e->vms);
+    free(e->at);
+    free(e->rested);
     free(e->news);
     free(e->queued);
     free(e);

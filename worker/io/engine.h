@@ -30,8 +30,9 @@ struct worker_engine_config {
     enum worker_accel accel;
     uint32_t uid_base;
     uint32_t slots_max;
-    uint32_t freeze_ms; /* lease: microVMs freeze this long after the last renewal */
-    uint32_t kill_ms;   /* and are ended this long after that */
+    uint32_t spares_max; /* QEMU processes started ahead, without a guest; 0: none */
+    uint32_t freeze_ms;  /* lease: microVMs freeze this long after the last renewal */
+    uint32_t kill_ms;    /* and are ended this long after that */
 };
 
 struct worker_engine_pool {
@@ -62,7 +63,8 @@ struct worker_engine_events {
 int worker_engine_create(const struct worker_engine_config *config,
     const struct worker_engine_events *events, struct worker_engine **ret, struct base_error *err);
 
-/* Ends nothing: microVMs live on for the lease. Call worker_engine_vm_kill() before for a real end.
+/* Ends only spares: microVMs live on for the lease. Call worker_engine_vm_kill() before for a real
+ * end.
  */
 void worker_engine_destroy(struct worker_engine *e);
 

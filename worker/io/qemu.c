@@ -297,11 +297,11 @@ static int spawn_with(const struct args *a, int src[WORKER_FD_END], struct base_
     return 0; /* the first process ends at once; libev's child handling reaps it */
 }
 
-static int write_record(const char *dir, const char *text, struct base_error *err)
+int worker_qemu_record(const char *dir, const char *text, struct base_error *err)
 {
     char path[128];
     (void)snprintf(path, sizeof path, "%s/record", dir);
-    CLEANUP(base_closep) int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    CLEANUP(base_closep) int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text)) {
         return base_fail(err, -errno, "write '%s': %s", path, strerror(errno));
     }
@@ -394,7 +394,7 @@ int worker_qemu_spawn(struct worker_qemu *q, struct ev_loop *loop,
     if (mkdir(s->dir, 0700) != 0) {
         return base_fail(err, -errno, "make '%s': %s", s->dir, strerror(errno));
     }
-    int rc = write_record(s->dir, s->record, err);
+    int rc = worker_qemu_record(s->dir, s->record, err);
     if (rc == 0) {
         rc = start(s, err);
     }

@@ -56,6 +56,9 @@ int worker_qemu_spawn(struct worker_qemu *q, struct ev_loop *loop,
     const struct worker_qemu_spawn *spawn, const struct worker_qemu_events *events, int ret_fds[3],
     struct base_error *err);
 
+/* Puts another text into DIR/record. */
+int worker_qemu_record(const char *dir, const char *text, struct base_error *err);
+
 /* Connects to one that runs already in dir. BASE_ENOTFOUND when nobody listens there. */
 int worker_qemu_adopt(struct worker_qemu *q, struct ev_loop *loop, const char *dir,
     const struct worker_qemu_events *events, int ret_fds[3]);

@@ -20,16 +20,16 @@ enum {
     SEED_BYTES = 64,
 };
 
-void worker_vm_dir(const struct worker_engine_config *config, uint32_t slot, char dir[96])
+void worker_vm_dir(const struct worker_engine_config *config, uint32_t place, char dir[96])
 {
-    (void)snprintf(dir, 96, "%s/vm/%u", config->run_dir, slot);
+    (void)snprintf(dir, 96, "%s/vm/%u", config->run_dir, place);
 }
 
 static void enter(struct worker_vm *vm, enum worker_vm_state state)
 {
     uint64_t now = base_clock_mono_ns();
-    LOG_DEBUG(vm->config->log, "microVM slot=%u state %d -> %d us=%llu", vm->slot, (int)vm->state,
-        (int)state, (unsigned long long)(now - vm->since_ns) / 1000);
+    LOG_DEBUG(vm->config->log, "microVM place=%u slot=%d state %d -> %d us=%llu", vm->place,
+        (int)vm->slot, (int)vm->state, (int)state, (unsigned long long)(now - vm->since_ns) / 1000);
     vm->since_ns = now;
     vm->state = state;
 }
@@ -57,7 +57,7 @@ static void on_deadline(struct ev_loop *loop, ev_timer *w, int revents)
     (void)loop;
     (void)revents;
     static const char *const where[] = {
-        "", "restoring", "seeding", "warming", "stopping", "", "", ""};
+        "", "starting", "restoring", "seeding", "warming", "stopping", "", "", ""};
     struct worker_vm *vm = CONTAINER_OF(w, struct worker_vm, deadline);
     char why[64];
     (void)snprintf(why, sizeof why, "no answer while %s", where[vm->state]);
@@ -217,27 +217,15 @@ static void on_gone(void *user, const char *how, const char *log)
     tell(vm, WORKER_VM_NEWS_GONE);
 }
 
-void worker_vm_init(struct worker_vm *vm, const struct worker_engine_config *config, uint32_t slot,
+void worker_vm_init(struct worker_vm *vm, const struct worker_engine_config *config, uint32_t place,
     const struct worker_vm_owner *owner)
 {
-    *vm = (struct worker_vm){.config = config, .slot = slot, .owner = *owner};
+    *vm = (struct worker_vm){
+        .config = config, .place = place, .slot = WORKER_VM_NO_SLOT, .owner = *owner};
     ev_init(&vm->deadline, on_deadline);
 }
 
-static void reset(
-    struct worker_vm *vm, uint32_t pool, const uint8_t vm_id[16], const Warren__Kernel *kernels)
-{
-    vm->pool = pool;
-    memcpy(vm->vm_id, vm_id, sizeof vm->vm_id);
-    memcpy(vm->kernels, kernels, sizeof vm->kernels);
-    vm->urgent = vm->adopted = vm->claimed = vm->stopped = false;
-    vm->news = 0;
-    vm->why[0] = '\0';
-    vm->warm = (struct worker_warm){.guest_dir = vm->config->guest_dir};
-    enter(vm, WORKER_VM_RESTORING);
-}
-
-static int connect_all(struct worker_vm *vm, const int fds[3], uint32_t limit_ms)
+static int connect_all(struct worker_vm *vm, const int fds[3])
 {
     vm->qemu_alive = true;
     worker_qmp_init(&vm->qmp, vm->config->loop, fds[2]);
@@ -245,44 +233,88 @@ static int connect_all(struct worker_vm *vm, const int fds[3], uint32_t limit_ms
     vm->qmp.on_event = on_qmp_event;
     vm->qmp.on_closed = on_qmp_closed;
     struct worker_link_events ev = {vm, on_attached, on_lost};
-    int rc = worker_link_init(&vm->link, vm->config->loop, fds, &ev, vm->adopted);
-    ev_timer_set(&vm->deadline, limit_ms / 1e3, 0.);
-    ev_timer_start(vm->config->loop, &vm->deadline);
-    return rc;
+    return worker_link_init(&vm->link, vm->config->loop, fds, &ev, vm->adopted);
 }
 
-static void record_of(const struct worker_vm *vm, char text[64])
+static void give_time(struct worker_vm *vm, uint32_t ms)
+{
+    ev_timer_stop(vm->config->loop, &vm->deadline);
+    ev_timer_set(&vm->deadline, ms / 1e3, 0.);
+    ev_timer_start(vm->config->loop, &vm->deadline);
+}
+
+/* --- records: which microVM a folder holds --------------------------------------------------- */
+
+static const char record_head[] = "vm ";
+
+static void record_of(const uint8_t vm_id[16], char text[64])
 {
     char hex[33];
-    base_text_hex(vm->vm_id, sizeof vm->vm_id, hex);
-    (void)snprintf(text, 64, "vm %s\n", hex);
+    base_text_hex(vm_id, 16, hex);
+    (void)snprintf(text, 64, "%s%s\n", record_head, hex);
 }
 
-int worker_vm_spawn(struct worker_vm *vm, const struct worker_vm_start *start,
-    const struct worker_vm_place *place, struct base_error *err)
+static bool read_record(const struct worker_vm *vm, char text[64])
 {
-    if (vm->state != WORKER_VM_FREE) {
-        return base_fail(err, BASE_ESTATE, "slot %u is in use", vm->slot);
+    char dir[96], path[128];
+    worker_vm_dir(vm->config, vm->place, dir);
+    (void)snprintf(path, sizeof path, "%s/record", dir);
+    CLEANUP(base_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, 63);
+    text[n > 0 ? n : 0] = '\0';
+    return n > 0;
+}
+
+static bool is_vm(const struct worker_vm *vm, const uint8_t vm_id[16])
+{
+    char text[64], want[64];
+    record_of(vm_id, want);
+    return read_record(vm, text) && strcmp(text, want) == 0;
+}
+
+void worker_vm_recall(struct worker_vm *vm)
+{
+    char text[64];
+    const size_t head = sizeof record_head - 1;
+    if (!read_record(vm, text) || strncmp(text, record_head, head) != 0) {
+        return;
     }
-    CLEANUP(base_closep) int state_fd = worker_template_open_state(place->template);
+    text[strcspn(text, "\n")] = '\0';
+    if (!base_text_unhex(text + head, vm->vm_id, sizeof vm->vm_id)) {
+        memset(vm->vm_id, 0, sizeof vm->vm_id);
+    }
+}
+
+/* --- start ---------------------------------------------------------------------------------- */
+
+static void become(struct worker_vm *vm, const uint8_t vm_id[16], const Warren__Kernel *kernels)
+{
+    memcpy(vm->vm_id, vm_id, sizeof vm->vm_id);
+    memcpy(vm->kernels, kernels, sizeof vm->kernels);
+    vm->urgent = vm->adopted = vm->claimed = vm->stopped = false;
+    vm->warm = (struct worker_warm){.guest_dir = vm->config->guest_dir};
+}
+
+/* QEMU and its connections; the agent answers to them as soon as there is a guest. */
+static int launch(struct worker_vm *vm, const struct worker_vm_parts *parts, const char *record,
+    struct base_error *err)
+{
+    CLEANUP(base_closep) int state_fd = worker_template_open_state(parts->template);
     if (state_fd < 0) {
         return base_fail(err, state_fd, "device state of the template: %s", strerror(-state_fd));
     }
-    reset(vm, start->pool, start->vm_id, place->kernels);
-    vm->urgent = start->urgent;
-    char dir[96], record[64];
-    worker_vm_dir(vm->config, vm->slot, dir);
-    record_of(vm, record);
-    const struct worker_qemu_machine *machine = worker_template_machine(place->template);
+    char dir[96];
+    worker_vm_dir(vm->config, vm->place, dir);
+    const struct worker_qemu_machine *machine = worker_template_machine(parts->template);
     (void)snprintf(vm->isolation, sizeof vm->isolation, "%s", machine->kvm ? "kvm" : "tcg");
     struct worker_qemu_spawn s = {
         .machine = machine,
         .supervisor = vm->config->supervisor,
         .dir = dir,
-        .uid = vm->config->uid_base + vm->slot,
-        .memory_fd = worker_template_memory_fd(place->template),
-        .root_fd = place->root_fd,
-        .lease_fd = place->lease_fd,
+        .uid = vm->config->uid_base + vm->place,
+        .memory_fd = worker_template_memory_fd(parts->template),
+        .root_fd = parts->root_fd,
+        .lease_fd = parts->lease_fd,
         .state_fd = state_fd,
         .kernel_fd = -1,
         .initrd_fd = -1,
@@ -292,28 +324,68 @@ int worker_vm_spawn(struct worker_vm *vm, const struct worker_vm_start *start,
     int fds[3];
     int rc = worker_qemu_spawn(&vm->qemu, vm->config->loop, &s, &ev, fds, err);
     if (rc != 0) {
-        enter(vm, WORKER_VM_FREE);
         return rc;
     }
-    rc = connect_all(vm, fds, START_MS_MAX);
-    command(vm,
-        "{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":"
-        "[{\"capability\":\"x-ignore-shared\",\"state\":true}]}}",
-        on_command);
-    command(vm, "{\"execute\":\"migrate-incoming\",\"arguments\":{\"uri\":\"fd:8\"}}", on_command);
-    if (rc != 0) {
+    vm->news = 0;
+    vm->why[0] = '\0';
+    vm->adopted = false;
+    enter(vm, WORKER_VM_SPARE);
+    give_time(vm, START_MS_MAX);
+    if (connect_all(vm, fds) != 0) {
         fail(vm, "out of memory");
     }
     return 0;
 }
 
-static bool is_vm(const struct worker_vm *vm, const char *dir)
+static void on_spare_up(void *user, const struct worker_qmp_reply *reply)
 {
-    char path[128], text[64] = "", want[64];
-    (void)snprintf(path, sizeof path, "%s/record", dir);
-    CLEANUP(base_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
-    record_of(vm, want);
-    return fd >= 0 && read(fd, text, sizeof text - 1) > 0 && strcmp(text, want) == 0;
+    struct worker_vm *vm = user;
+    if (reply->error != NULL) {
+        fail(vm, reply->error);
+    } else if (vm->state == WORKER_VM_SPARE) {
+        ev_timer_stop(vm->config->loop, &vm->deadline);
+    }
+}
+
+int worker_vm_spare(struct worker_vm *vm, uint32_t pool, const struct worker_vm_parts *parts,
+    struct base_error *err)
+{
+    REQUIRE(vm->state == WORKER_VM_FREE);
+    vm->pool = pool;
+    int rc = launch(vm, parts, "spare\n", err);
+    if (rc == 0) {
+        command(vm,
+            "{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":"
+            "[{\"capability\":\"x-ignore-shared\",\"state\":true}]}}",
+            on_spare_up);
+    }
+    return rc;
+}
+
+int worker_vm_spawn(struct worker_vm *vm, const struct worker_vm_start *start,
+    const struct worker_vm_parts *parts, struct base_error *err)
+{
+    char dir[96], record[64];
+    worker_vm_dir(vm->config, vm->place, dir);
+    record_of(start->vm_id, record);
+    int rc = 0;
+    if (vm->state == WORKER_VM_FREE) {
+        rc = worker_vm_spare(vm, start->pool, parts, err);
+    }
+    rc = rc != 0 ? rc : worker_qemu_record(dir, record, err);
+    if (rc != 0) {
+        return rc;
+    }
+    vm->slot = start->slot;
+    become(vm, start->vm_id, parts->kernels);
+    vm->urgent = start->urgent;
+    if (vm->state == WORKER_VM_SPARE) {
+        enter(vm, WORKER_VM_RESTORING);
+        give_time(vm, START_MS_MAX);
+        command(
+            vm, "{\"execute\":\"migrate-incoming\",\"arguments\":{\"uri\":\"fd:8\"}}", on_command);
+    }
+    return 0;
 }
 
 int worker_vm_adopt(struct worker_vm *vm, const struct worker_vm_adopt *a)
@@ -322,19 +394,24 @@ int worker_vm_adopt(struct worker_vm *vm, const struct worker_vm_adopt *a)
         return BASE_ESTATE;
     }
     char dir[96];
-    worker_vm_dir(vm->config, vm->slot, dir);
-    reset(vm, a->pool, a->vm_id, a->kernels);
-    vm->adopted = true;
-    vm->claimed = a->claimed;
+    worker_vm_dir(vm->config, vm->place, dir);
     struct worker_qemu_events ev = {vm, on_gone};
     int fds[3];
-    int rc = is_vm(vm, dir) ? worker_qemu_adopt(&vm->qemu, vm->config->loop, dir, &ev, fds)
-                            : BASE_ENOTFOUND;
+    int rc = is_vm(vm, a->vm_id) ? worker_qemu_adopt(&vm->qemu, vm->config->loop, dir, &ev, fds)
+                                 : BASE_ENOTFOUND;
     if (rc != 0) {
-        enter(vm, WORKER_VM_FREE);
         return rc;
     }
-    if (connect_all(vm, fds, ADOPT_MS_MAX) != 0) {
+    vm->slot = a->slot;
+    vm->pool = a->pool;
+    become(vm, a->vm_id, a->kernels);
+    vm->news = 0;
+    vm->why[0] = '\0';
+    vm->adopted = true;
+    vm->claimed = a->claimed;
+    enter(vm, WORKER_VM_RESTORING);
+    give_time(vm, ADOPT_MS_MAX);
+    if (connect_all(vm, fds) != 0) {
         fail(vm, "out of memory");
     }
     /* It may have been stopped as a ready instance, or killed between cont and the answer. */

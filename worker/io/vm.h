@@ -19,9 +19,12 @@
  *    `-- gone -- DYING <-- failure or kill, from every state                       LIVE
  *
  * An adopted one that was claimed goes RESTORING -> LIVE, one that was not RESTORING -> STOPPING.
+ *
+ * FREE -> SPARE starts QEMU without a guest, ahead of need; spawn() then goes SPARE -> RESTORING.
  */
 enum worker_vm_state {
     WORKER_VM_FREE,
+    WORKER_VM_SPARE,
     WORKER_VM_RESTORING,
     WORKER_VM_SEEDING,
     WORKER_VM_WARMING,
@@ -38,6 +41,8 @@ enum {
     WORKER_VM_NEWS_GONE = 4,
 };
 
+enum { WORKER_VM_NO_SLOT = UINT32_MAX };
+
 struct worker_vm;
 
 struct worker_vm_owner {
@@ -49,7 +54,8 @@ struct worker_vm_owner {
 struct worker_vm {
     const struct worker_engine_config *config;
     struct worker_vm_owner owner;
-    uint32_t slot, pool;
+    uint32_t place;      /* names its folder and its user id; for ever */
+    uint32_t slot, pool; /* slot: the caller's number, WORKER_VM_NO_SLOT while FREE or SPARE */
     enum worker_vm_state state;
     uint8_t vm_id[16];
     Warren__Kernel kernels[4];
@@ -65,20 +71,29 @@ struct worker_vm {
     char why[200];
 };
 
-void worker_vm_init(struct worker_vm *vm, const struct worker_engine_config *config, uint32_t slot,
+void worker_vm_init(struct worker_vm *vm, const struct worker_engine_config *config, uint32_t place,
     const struct worker_vm_owner *owner);
 
-struct worker_vm_place {
+/* What a clone is made of; all borrowed. */
+struct worker_vm_parts {
     const struct worker_template *template;
     const Warren__Kernel *kernels; /* 4 */
     int lease_fd, root_fd;
 };
 
+/* Starts QEMU without a guest in it, so that a later spawn() saves the time that takes. */
+int worker_vm_spare(struct worker_vm *vm, uint32_t pool, const struct worker_vm_parts *parts,
+    struct base_error *err);
+
+/* FREE, or SPARE of the same parts. */
 int worker_vm_spawn(struct worker_vm *vm, const struct worker_vm_start *start,
-    const struct worker_vm_place *place, struct base_error *err);
+    const struct worker_vm_parts *parts, struct base_error *err);
+
+/* Reads from the folder of a FREE one which microVM a worker before us ran there: vm->vm_id. */
+void worker_vm_recall(struct worker_vm *vm);
 
 struct worker_vm_adopt {
-    uint32_t pool;
+    uint32_t slot, pool;
     uint8_t vm_id[16];
     bool claimed;
     const Warren__Kernel *kernels; /* 4 */
@@ -94,5 +109,5 @@ void worker_vm_kill(struct worker_vm *vm);
  * streams and connections. */
 void worker_vm_disconnect(struct worker_vm *vm);
 
-/* RUN/vm/<slot> */
-void worker_vm_dir(const struct worker_engine_config *config, uint32_t slot, char dir[96]);
+/* RUN/vm/<place> */
+void worker_vm_dir(const struct worker_engine_config *config, uint32_t place, char dir[96]);
