@@ -306,14 +306,31 @@ def test_a_closed_connection_stops_the_code(bin_dir):
         eq(s.stop(), [0, 0])
 
 
-def test_many_clients_at_once(s):
+def test_many_clients_at_once(bin_dir):
+    """20 clients, 500 calls each over a connection that stays, every answer the one that was asked for."""
+    s = System(bin_dir, workers=2)
+
     def work(n):
-        env = new_id()
-        for i in range(25):
-            r = call(s, PY, {"environmentId": env, "pythonCode": f"{n}+{i}"}, ident=i)
-            eq(r["structuredContent"]["executionResult"], n + i)
-    with concurrent.futures.ThreadPoolExecutor(20) as pool:
-        list(pool.map(work, range(20)))
+        c, env = s.connect(), new_id()
+        modern_head = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": PY}
+        try:
+            for i in range(500):
+                params = {"name": PY, "arguments": {"environmentId": env, "pythonCode": f"{n}+{i}"}}
+                params |= {"_meta": META} if i % 2 else {}
+                c.request("POST", "/pools/python/mcp", json.dumps({"jsonrpc": "2.0", "id": i, "method": "tools/call", "params": params}),
+                          modern_head if i % 2 else {})
+                r = c.getresponse()
+                answer = json.loads(r.read())
+                eq((r.status, answer["id"], answer["result"]["structuredContent"]["executionResult"]), (200, i, n + i))
+        finally:
+            c.close()
+        return 500
+
+    try:
+        with concurrent.futures.ThreadPoolExecutor(20) as pool:
+            eq(sum(pool.map(work, range(20))), 10000)
+    finally:
+        eq(s.stop(), [0, 0, 0])
 
 
 # ---- browsers ----
