@@ -14,7 +14,10 @@
 #define OUTPUTS                                                                                    \
     "\"stdout\":{\"type\":\"string\"},\"stderr\":{\"type\":\"string\"},"                           \
     "\"status\":{\"type\":\"string\",\"enum\":[\"Succeeded\",\"Failed\",\"Canceled\"]},"           \
-    "\"executionTimeInMilliseconds\":{\"type\":\"integer\"}"
+    "\"executionTimeInMilliseconds\":{\"type\":\"integer\"},\"kernelRestarted\":{\"type\":"        \
+    "\"boolean\",\"description\":\"The interpreter had to be restarted: variables are gone, "      \
+    "files "                                                                                       \
+    "are not.\"}"
 
 static const char tools[] =
     "[{\"name\":\"launchShell\",\"title\":\"Launch an environment\","

@@ -141,7 +141,7 @@ static void facts(struct gw_mcp_out *o, const struct gw_mcp_message *m, const st
     gw_mcp_raw(o, gw_render_status(c->done));
     gw_mcp_raw(o, "\",\"executionTimeInMilliseconds\":");
     gw_mcp_number(o, (long long)((c->duration_us + 999) / 1000));
-    gw_mcp_raw(o, "}");
+    gw_mcp_raw(o, c->kernel_restarted ? ",\"kernelRestarted\":true}" : "}");
 }
 
 int gw_mcp_outcome(const struct gw_mcp_message *m, const struct gw_outcome *c, struct base_buf *to)

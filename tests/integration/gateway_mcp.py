@@ -111,6 +111,7 @@ def test_failures_are_results(s):
     for code, word in (("timeout", "timed out"), ("oom", "aborted"), ("die", "aborted")):
         r = call(s, PY, {"environmentId": new_id(), "pythonCode": code})
         assert r["isError"] and word in r["structuredContent"]["stderr"], r
+        eq(r["structuredContent"].get("kernelRestarted", False), code == "die")
     assert call(s, PY, {"environmentId": "1", "pythonCode": "1"})["isError"]
     assert call(s, PY, {"environmentId": new_id()})["isError"]
     eq(ask(s, "tools/call", {"name": "x"}).json["error"]["code"], -32602)

@@ -59,6 +59,14 @@ def test_a_failure_has_its_traceback(mcp):
     assert "Traceback" in r["content"][0]["text"], r
 
 
+def test_an_interpreter_that_ends_is_told(mcp):
+    env = "mcp-real-ends"
+    r = mcp.call(PY, {"environmentId": env, "pythonCode": "x = 1\nopen('/mnt/data/f', 'w').close()\nimport os\nos._exit(3)"})
+    eq((r["isError"], r["structuredContent"]["kernelRestarted"]), (True, True))
+    r = mcp.call(PY, {"environmentId": env, "pythonCode": "os.path.exists('/mnt/data/f') if 'x' in dir() else 'gone'"})
+    eq((r["structuredContent"]["executionResult"], "kernelRestarted" in r["structuredContent"]), ("'gone'", False))
+
+
 def test_a_plot_is_an_image(mcp):
     code = "import matplotlib.pyplot as plt\nplt.plot([1, 2, 3])\nplt.show()"
     r = mcp.call(PY, {"environmentId": ENV, "pythonCode": code})

@@ -78,6 +78,7 @@ static void finish(struct echo_exec *e)
     ev.done = &done;
     done.status = e->cancelled ? WARREN__DONE_STATUS__DONE_INTERRUPTED : e->status;
     done.exit_code = e->exit_code;
+    done.kernel_restarted = e->status == WARREN__DONE_STATUS__DONE_KERNEL_DIED;
     done.duration_us = (base_clock_mono_ns() - e->started_ns) / 1000;
     add_event(e, &ev);
     e->done = true;
