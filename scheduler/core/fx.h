@@ -17,6 +17,7 @@ enum sched_row_kind {
     SCHED_ROW_EXEC,  /* one execution */
     SCHED_ROW_VOTE,  /* promise and accepted view of a voter */
     SCHED_ROW_KNOWN, /* highest chosen view a voter knows */
+    SCHED_ROW_QUOTA, /* who holds the permits of pool `first`: a voter's register */
 };
 
 /* What a worker knows about a partition's registers. */
@@ -40,6 +41,7 @@ struct sched_row {
     struct sched_rec rec;
     const struct sched_part *parts; /* valid like messages: until the next step */
     const struct sched_view *view;
+    const struct sched_quota_entry *entries; /* QUOTA: n of them */
 };
 
 enum sched_fx_kind {

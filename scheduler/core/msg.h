@@ -187,6 +187,27 @@ struct sched_m_timers {
     const struct sched_timer *timers;
 };
 
+/* QWANT: how many permits the host wants to hold. QHAVE: how many it holds. */
+struct sched_m_quota {
+    uint32_t pool, inc, permits;
+    uint64_t seq; /* of the request; a host's grow */
+};
+
+struct sched_quota_entry {
+    struct sched_host host;
+    uint32_t permits;
+    uint64_t seq; /* of the last request that was counted */
+};
+
+/* Between voters: the register of a pool's permits. */
+struct sched_m_qreg {
+    uint32_t pool;
+    uint64_t ballot;             /* of the request. QASK, QTELL: nonce of the question */
+    uint64_t promised, accepted; /* QNACK, QPROM, QTELL */
+    uint32_t n;
+    const struct sched_quota_entry *entries;
+};
+
 struct sched_msg {
     uint8_t type; /* enum sched_msg_type */
     uint64_t from, to;
@@ -210,5 +231,7 @@ struct sched_msg {
         struct sched_m_retry retry;
         struct sched_m_exec exec;
         struct sched_m_timers timers;
+        struct sched_m_quota quota;
+        struct sched_m_qreg qreg;
     };
 };

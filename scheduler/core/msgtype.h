@@ -44,7 +44,16 @@
     X(EXEC, exec)     /* gateway to host */                                                        \
     X(DONE, exec)     /* outcome */                                                                \
     X(NOTHERE, exec)  /* promise: id will never start here under this epoch */                     \
-    X(TIMERS, timers) /* host to group: remaining cooldowns */
+    X(TIMERS, timers) /* host to group: remaining cooldowns */                                     \
+    X(QWANT, quota)   /* host to voter: let me hold this many permits */                           \
+    X(QHAVE, quota)   /* you hold this many */                                                     \
+    X(QPREP, qreg)    /* voter to voter: phase 1 of a pool's register */                           \
+    X(QPROM, qreg)                                                                                 \
+    X(QACC, qreg) /* phase 2 */                                                                    \
+    X(QACCED, qreg)                                                                                \
+    X(QNACK, qreg) /* refused: a higher ballot was promised */                                     \
+    X(QASK, qreg)  /* a voter that lost its store asks for the register's state */                 \
+    X(QTELL, qreg)
 
 enum sched_msg_type {
     SCHED_MSG_NONE,

@@ -4,6 +4,7 @@
 #include "scheduler/core/hand.h"
 #include "scheduler/core/journal.h"
 #include "scheduler/core/lease.h"
+#include "scheduler/core/quota.h"
 
 /* A worker's share of the cluster: lease holder, directory replica, coordinator, host. This module
  * only hands events to the modules that decide, and installs views. */
@@ -38,6 +39,7 @@ struct sched_node {
     struct sched_coord coord;
     struct sched_cool cool;
     struct sched_drain drain;
+    struct sched_quota quota;
     struct sched_view no_view;
     uint64_t work_ns, house_ns; /* next ticks */
     bool told_unsettled;        /* the last lease request listed buckets */

@@ -7,6 +7,7 @@ enum { END_REPORTS = 8, END_EVERY_MS = 300, SCAN = 64, NONE = 0xffffffff };
 void sched_sess_init(struct sched_sess *s, const struct sched_cfg *cfg, struct sched_mem *mem)
 {
     memset(s, 0, sizeof *s);
+    s->permits = UINT32_MAX;
     s->rows = sched_mem_take(mem, cfg->sess_max, sizeof *s->rows);
     sched_map_init(&s->by_key, cfg->sess_max, mem);
     sched_map_init(&s->by_resv, cfg->sess_max, mem);
@@ -75,7 +76,9 @@ static void store(struct sched_env *e, const struct sched_sess_row *row, bool er
 
 uint64_t sched_sess_reserve(struct sched_sess *s, struct sched_env *e, struct sched_key key)
 {
-    struct sched_sess_row *row = s->closed ? NULL : take(s);
+    bool room = s->used < s->permits;
+    s->missed = s->missed || (!room && !s->closed);
+    struct sched_sess_row *row = s->closed || !room ? NULL : take(s);
     if (row == NULL) {
         return 0;
     }

@@ -43,7 +43,9 @@ struct sched_sess {
     struct sched_map by_key;  /* STARTING and later */
     struct sched_map by_resv; /* RESERVED */
     uint32_t free, used, scan;
-    bool closed; /* draining: no new reservations */
+    uint32_t permits; /* places that the pool's quota allows here */
+    bool missed;      /* one more was wanted */
+    bool closed;      /* draining: no new reservations */
 };
 
 void sched_sess_init(struct sched_sess *s, const struct sched_cfg *cfg, struct sched_mem *mem);

@@ -6,8 +6,9 @@
 
 enum {
     TICK_MS = 500,
-    OP_MS = 1000,   /* a proposal that takes longer is given up; amnesia relies on the bound */
-    JOIN_MS = 3000, /* a join that is not repeated within this time is forgotten */
+    OP_MS = 1000,    /* a proposal that takes longer is given up; amnesia relies on the bound */
+    QUIET_MS = 1500, /* more than that by any clock */
+    JOIN_MS = 3000,  /* a join that is not repeated within this time is forgotten */
 };
 
 static void carve(struct sched_voter *v, const struct sched_cfg *cfg, struct sched_mem *mem)
@@ -18,6 +19,11 @@ static void carve(struct sched_voter *v, const struct sched_cfg *cfg, struct sch
     v->peers = sched_mem_take(mem, cfg->members_max, sizeof *v->peers);
     v->lapses = sched_mem_take(mem, cfg->members_max, 1);
     sched_map_init(&v->by_node, cfg->members_max, mem);
+    v->quotas = sched_mem_take(mem, cfg->n_quotas, sizeof *v->quotas);
+    struct sched_quota_keep sizes;
+    for (uint32_t i = 0; i < cfg->n_quotas; i++) {
+        sched_quota_keep_init(v->quotas != NULL ? &v->quotas[i] : &sizes, cfg, i, mem);
+    }
 }
 
 size_t sched_voter_size(const struct sched_cfg *cfg)
@@ -50,6 +56,20 @@ static void grant_members(struct sched_voter *v, const struct sched_view *view)
     }
 }
 
+static void boot_quotas(struct sched_voter *v, const struct sched_voter_boot *boot)
+{
+    for (uint32_t i = 0; i < v->cfg->n_quotas; i++) {
+        struct sched_quota_keep *k = &v->quotas[i];
+        k->lost = v->amnesia;
+        k->nonce = v->nonce;
+        k->resend_ns = v->quiet_ns;
+        k->clean_ns = v->now_ns;
+        if (boot->quotas[i] != NULL) {
+            sched_quota_keep_restore(k, boot->quotas[i]);
+        }
+    }
+}
+
 void sched_voter_init(struct sched_voter *v, const struct sched_cfg *cfg, struct sched_mem *mem,
     const struct sched_voter_boot *boot)
 {
@@ -77,6 +97,8 @@ void sched_voter_init(struct sched_voter *v, const struct sched_cfg *cfg, struct
     if (boot->acc != NULL) {
         REQUIRE(sched_view_copy(&v->acc, boot->acc) == 0);
     }
+    v->quiet_ns = v->now_ns + (v->amnesia && !MUTANT(24) ? SCHED_MS(QUIET_MS) : 0);
+    boot_quotas(v, boot);
 }
 
 static void store_vote(struct sched_voter *v)
@@ -164,8 +186,8 @@ static bool drops_a_holder(struct sched_voter *v, const struct sched_view *val)
 
 static bool accept(struct sched_voter *v, uint64_t ballot, const struct sched_view *val)
 {
-    if (ballot < v->promised || val->num <= v->known.num || v->now_ns < v->quiet_ns ||
-        drops_a_holder(v, val) || sched_view_copy(&v->acc, val) != 0) {
+    if (ballot < v->promised || val->num <= v->known.num || drops_a_holder(v, val) ||
+        sched_view_copy(&v->acc, val) != 0) {
         return false;
     }
     v->promised = v->accepted = ballot;
@@ -374,7 +396,6 @@ static void on_tell(struct sched_voter *v, uint32_t from, const struct sched_m_v
     }
     if (sched_votes(v->told) > v->cfg->n_voters / 2) {
         v->amnesia = false;
-        v->quiet_ns = MUTANT(24) ? 0 : guard_ns(v);
         store_vote(v);
         sched_fx_store(v->fx, SCHED_ROW_KNOWN)->view = &v->known;
     }
@@ -412,12 +433,30 @@ static void tick(struct sched_voter *v)
     v->tick_ns = v->now_ns + SCHED_MS(TICK_MS) * 9 / 10 +
                  base_hash_rng_below(&v->rng, SCHED_MS(TICK_MS) / 5);
     if (v->amnesia) {
-        to_others(v, SCHED_MSG_VASK, v->nonce);
+        if (v->now_ns >= v->quiet_ns) {
+            to_others(v, SCHED_MSG_VASK, v->nonce);
+        }
         return;
     }
     if (v->op.phase == SCHED_VOTER_IDLE || v->now_ns > v->op.deadline_ns) {
         v->op.phase = SCHED_VOTER_IDLE;
         sched_voter_review(v, SCHED_MS(JOIN_MS));
+    }
+}
+
+/* NULL: time has passed. */
+static void step_quota(struct sched_voter *v, uint32_t pool, const struct sched_msg *m)
+{
+    struct sched_quota_env e = {.cfg = v->cfg,
+        .fx = v->fx,
+        .known = &v->known,
+        .rng = &v->rng,
+        .now_ns = v->now_ns,
+        .index = v->index};
+    if (m == NULL) {
+        sched_quota_keep_tick(&v->quotas[pool], &e);
+    } else if (pool < v->cfg->n_quotas) {
+        sched_quota_keep_msg(&v->quotas[pool], &e, m);
     }
 }
 
@@ -430,6 +469,13 @@ void sched_voter_step(
         if (now_ns >= v->tick_ns) {
             tick(v);
         }
+        for (uint32_t i = 0; i < v->cfg->n_quotas; i++) {
+            step_quota(v, i, NULL);
+        }
+    } else if (m->type == SCHED_MSG_QWANT) {
+        step_quota(v, m->quota.pool, m);
+    } else if (m->type >= SCHED_MSG_QPREP) {
+        step_quota(v, m->qreg.pool, m);
     } else if (m->type == SCHED_MSG_LEASE) {
         sched_voter_lease(v, m);
     } else if (m->type == SCHED_MSG_RELINQ) {
@@ -445,5 +491,10 @@ void sched_voter_step(
 
 uint64_t sched_voter_deadline_ns(const struct sched_voter *v)
 {
-    return v->tick_ns;
+    uint64_t at = v->tick_ns;
+    for (uint32_t i = 0; i < v->cfg->n_quotas; i++) {
+        uint64_t due = sched_quota_keep_due_ns(&v->quotas[i]);
+        at = due < at ? due : at;
+    }
+    return at;
 }

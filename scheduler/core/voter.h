@@ -1,5 +1,5 @@
 #pragma once
-#include "scheduler/core/env.h"
+#include "scheduler/core/quota.h"
 
 /* A voter: grants leases to worker incarnations and agrees with the other voters on the view, which
  * is one CASPaxos register. It never decides where a session runs.
@@ -15,9 +15,10 @@
  * R7 A member that does not install the view within stuck_ms is not renewed, so that it lapses: R6
  *    would wait for it for ever, and members never skip a view (hand-over relies on that).
  *
- * A voter that lost its store does not vote until it has heard the register's state from a majority
- * of voters, itself not counted, and then waits for a lease's life, in which every proposal that
- * used one of its forgotten promises times out. At most one voter may lose its store at a time. */
+ * A voter that lost its store waits until every proposal that used one of its forgotten promises is
+ * over. Then it asks, and does not vote until it has heard the register's state from a majority of
+ * voters, itself not counted: one of them promised what it has forgotten, or nothing came of it.
+ * (Asked first, that one might promise later.) At most one voter may lose its store at a time. */
 
 struct sched_voter_peer {
     uint64_t node;
@@ -57,7 +58,7 @@ struct sched_voter {
     bool amnesia;
     uint64_t nonce;        /* of the question after the state */
     uint8_t told;          /* who answered it */
-    uint64_t quiet_ns;     /* after a lost store: accepts nothing before this time */
+    uint64_t quiet_ns;     /* after a lost store: asks the others from this time on */
     uint64_t tick_ns;      /* next look at the members */
     uint64_t learned_ns;   /* when `known` was learned */
     uint64_t unsettled_ns; /* since when a bucket is unsettled; 0: none is */
@@ -67,7 +68,8 @@ struct sched_voter {
     struct sched_voter_peer *peers;
     uint32_t n_peers;
     struct sched_map by_node;
-    uint8_t *lapses; /* per entry of known: how many promises called it lapsed */
+    struct sched_quota_keep *quotas; /* per pool with a maximum */
+    uint8_t *lapses;                 /* per entry of known: how many promises called it lapsed */
     struct base_hash_rng rng;
 };
 
@@ -80,7 +82,8 @@ struct sched_voter_boot {
      * hold one that was granted just now. */
     uint64_t promised, accepted;
     const struct sched_view *known;
-    const struct sched_view *acc; /* NULL: none */
+    const struct sched_view *acc;                     /* NULL: none */
+    const struct sched_row *quotas[SCHED_QUOTAS_MAX]; /* NULL: none */
 };
 
 /* Bytes of memory that init takes. */

@@ -370,6 +370,33 @@ static void timers_body(struct walk *w, struct sched_m_timers *m)
     m->timers = w->decode ? w->room->timers : m->timers;
 }
 
+static void quota_body(struct walk *w, struct sched_m_quota *m)
+{
+    u32(w, &m->pool);
+    u32(w, &m->inc);
+    u32(w, &m->permits);
+    u64(w, &m->seq);
+}
+
+static void qreg_body(struct walk *w, struct sched_m_qreg *m)
+{
+    u32(w, &m->pool);
+    u64(w, &m->ballot);
+    u64(w, &m->promised);
+    u64(w, &m->accepted);
+    count(w, &m->n, w->room->members_max);
+    for (uint32_t i = 0; i < m->n; i++) {
+        struct sched_quota_entry q = w->decode ? (struct sched_quota_entry){0} : m->entries[i];
+        host(w, &q.host);
+        u32(w, &q.permits);
+        u64(w, &q.seq);
+        if (w->decode) {
+            w->room->entries[i] = q;
+        }
+    }
+    m->entries = w->decode ? w->room->entries : m->entries;
+}
+
 static void body(struct walk *w, struct sched_msg *m)
 {
 #define view_body view_msg_body
@@ -397,6 +424,7 @@ void sched_wire_room_init(struct sched_wire_room *room, uint32_t members_max, st
     room->parts = sched_mem_take(mem, SCHED_SYNC_PARTS_MAX, sizeof *room->parts);
     room->recs = sched_mem_take(mem, SCHED_SYNC_RECS_MAX, sizeof *room->recs);
     room->timers = sched_mem_take(mem, SCHED_TIMERS_MAX, sizeof *room->timers);
+    room->entries = sched_mem_take(mem, members_max, sizeof *room->entries);
 }
 
 int sched_wire_encode(const struct sched_msg *m, uint8_t *buf, size_t cap)

@@ -17,6 +17,7 @@ struct sched_wire_room {
     uint32_t *parts;
     struct sched_sync_rec *recs;
     struct sched_timer *timers;
+    struct sched_quota_entry *entries;
 };
 
 /* members_max: entries of the largest view that is accepted. */

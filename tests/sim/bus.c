@@ -1,7 +1,7 @@
 #include <stdlib.h>
 
 #include "proto/base/assert.h"
-#include "tests/sim/sim.h"
+#include "tests/sim/check.h"
 
 /* The rule of a directed schedule that concerns this message, or NULL. */
 static const struct sim_fault *rule(const struct sim *s, const struct sim_packet *p, uint8_t kind)

@@ -1,6 +1,6 @@
 #include <stdarg.h>
 
-#include "tests/sim/sim.h"
+#include "tests/sim/check.h"
 
 enum { PROPOSAL_MS = 900 }; /* a voter gives up its proposal after a second, by its own clock */
 
@@ -108,6 +108,59 @@ void sim_check_vote(struct sim *s, struct sim_node *n, const struct sched_msg *m
     }
 }
 
+/* ---- the pool's maximum: S11, L8 ---- */
+
+static const struct sched_view *chosen(const struct sim *s)
+{
+    const struct sim_view *v = s->views[s->chosen_num];
+    while (v != NULL && !v->chosen) {
+        v = v->next;
+    }
+    return v == NULL ? NULL : &v->v;
+}
+
+static uint32_t permits(const struct sim *s, const struct sim_node *n)
+{
+    uint32_t vms = 0;
+    for (uint32_t i = 0; i < n->n_vms; i++) {
+        vms += n->vms[i].state != SIM_VM_FREE;
+    }
+    uint32_t limit = n->up && s->opt.quota > 0 ? n->host->quota.limit : 0;
+    return vms > limit ? vms : limit;
+}
+
+/* What hosts of the view may use or do use, together. */
+void sim_check_quota(struct sim *s, struct sim_node *n)
+{
+    uint32_t now = s->opt.quota == 0 ? n->permits : permits(s, n), sum = 0;
+    bool more = now > n->permits;
+    n->permits = now;
+    const struct sched_view *v = more ? chosen(s) : NULL;
+    for (uint32_t i = s->opt.voters; v != NULL && i < s->opt.voters + s->opt.hosts; i++) {
+        const struct sim_node *h = &s->nodes[i];
+        sum += sched_view_has(v, h->host->env.me) ? permits(s, h) : 0;
+    }
+    if (sum > s->opt.quota) {
+        sim_bad(s, "S11 %u permits are out, of %u", sum, s->opt.quota);
+    }
+}
+
+static void check_dead_permits(struct sim *s, const struct sched_view *v)
+{
+    const struct sched_quota_keep *last = NULL;
+    for (uint32_t i = 0; i < s->opt.voters && s->opt.quota > 0; i++) {
+        const struct sched_quota_keep *k = s->nodes[i].voter->quotas;
+        last = last == NULL || k->accepted > last->accepted ? k : last;
+    }
+    for (uint32_t i = 0; last != NULL && i < last->acc.n; i++) {
+        const struct sched_quota_entry *e = &last->acc.e[i];
+        if (!sched_view_has(v, e->host) && e->permits > 0) {
+            sim_bad(s, "L8 the dead H%u/%u holds %u permits",
+                (uint32_t)e->host.node - s->opt.voters - 1, e->host.inc, e->permits);
+        }
+    }
+}
+
 /* ---- sessions: S1, S2, S3, S10, S15 ---- */
 
 void sim_check_live(struct sim *s, struct sim_node *n, struct sim_vm *vm, bool on)
@@ -210,10 +263,7 @@ void sim_check_settled(struct sim *s, struct sim_node *n, uint32_t part)
 void sim_check_end(struct sim *s)
 {
     uint32_t num = s->chosen_num;
-    const struct sim_view *v = s->views[num];
-    while (v != NULL && !v->chosen) {
-        v = v->next;
-    }
+    const struct sched_view *v = chosen(s);
     for (uint32_t i = 0; i < s->n_nodes && v != NULL; i++) {
         const struct sim_node *n = &s->nodes[i];
         if (n->kind == SIM_VOTER && n->voter->known.num != num) {
@@ -222,7 +272,7 @@ void sim_check_end(struct sim *s)
         if (n->kind != SIM_HOST || n->draining) {
             continue;
         }
-        if (!sched_view_has(&v->v, n->host->env.me) || n->host->env.view->num != num) {
+        if (!sched_view_has(v, n->host->env.me) || n->host->env.view->num != num) {
             sim_bad(s, "L2 H%u/%u is not in view %u, has %u", n->index, n->host->env.me.inc, num,
                 n->host->env.view->num);
         }
@@ -234,6 +284,7 @@ void sim_check_end(struct sim *s)
             sim_bad(s, "L2 H%u is frozen", n->index);
         }
     }
+    check_dead_permits(s, v);
     uint32_t want = s->opt.directed ? 0 : 8;
     if (s->stat.tail_ok < want || s->stat.tail_bad > 0 || s->stat.tail_slow > 0) {
         sim_bad(s, "L4 after the faults %llu requests were OK, %llu not, %llu slow",

@@ -19,9 +19,10 @@ struct sim_opts {
     uint32_t request_ms; /* mean pause between requests of a gateway */
     uint32_t cooldown_ms;
     uint32_t vm_fail_ppm, vm_hang_ppm, vm_slow_ppm;
-    uint32_t fault_ms;  /* mean pause between faults; 0: none */
-    uint32_t drift_ppm; /* clocks run at most this wrong */
-    uint32_t cache;     /* route cache of a gateway */
+    uint32_t fault_ms;     /* mean pause between faults; 0: none */
+    uint32_t drift_ppm;    /* clocks run at most this wrong */
+    uint32_t cache;        /* route cache of a gateway */
+    uint32_t quota, chunk; /* sessions in the cluster, 0: any number; permits asked for at once */
     /* Directed runs, 0: any. New incarnations, views in all: fewer than this. Views in the safety
      * phase: at least this. */
     uint32_t lives_below, views_below, views_min;

@@ -1,7 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/sim/sim.h"
+#include "tests/sim/check.h"
 
 /* A run that fails is made smaller in three ways, as long as it still fails: fewer faults (halves,
  * quarters, ... single ones: ddmin), a simpler network, a shorter time. */

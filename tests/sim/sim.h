@@ -75,6 +75,7 @@ struct sim_node {
     uint32_t n_vms;
     uint64_t next_rid;
     uint32_t seen_view;
+    uint32_t permits;                 /* of a host, when they were last counted */
     struct sim_promise promise, lost; /* of a voter; lost: before it lost its store */
 };
 
@@ -210,6 +211,7 @@ void sim_rows_each(
     const struct sim_rows *r, void (*fn)(void *ctx, const struct sched_row *row), void *ctx);
 const struct sched_row *sim_rows_vote(const struct sim_rows *r);
 const struct sched_row *sim_rows_known(const struct sim_rows *r);
+const struct sched_row *sim_rows_quota(const struct sim_rows *r);
 
 /* ---- vm.c ---- */
 void sim_vm_start(struct sim *s, struct sim_node *n, const struct sched_fx_vm *vm);
@@ -229,22 +231,3 @@ void sim_calm(struct sim *s);
 void sim_load(struct sim *s, struct sim_node *n);
 void sim_request(struct sim *s, struct sim_node *n, uint32_t key);
 void sim_outcome(struct sim *s, struct sim_node *n, const struct sched_fx_outcome *o);
-
-/* ---- check.c ---- */
-void sim_bad(struct sim *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* The name of the violated invariant, like "S1". */
-const char *sim_bad_name(const struct sim *s);
-void sim_check_view(struct sim *s, struct sim_node *n, const struct sched_view *v);
-void sim_check_chosen(struct sim *s, const struct sched_view *v);
-void sim_check_vote(struct sim *s, struct sim_node *n, const struct sched_msg *m);
-void sim_check_live(struct sim *s, struct sim_node *n, struct sim_vm *vm, bool on);
-void sim_check_bound(struct sim *s, struct sim_vm *vm);
-void sim_check_stop(struct sim *s, struct sim_node *n, struct sim_vm *vm);
-void sim_check_started(struct sim *s, struct sched_exec exec);
-void sim_check_settled(struct sim *s, struct sim_node *n, uint32_t part);
-void sim_check_attached(struct sim *s, struct sim_node *n);
-/* After the liveness phase. */
-void sim_check_end(struct sim *s);
-void sim_check_directed(struct sim *s, bool end);
-void sim_check_reclaimed(struct sim *s);
-uint32_t sim_key_index(const struct sim *s, struct sched_key key);

@@ -10,7 +10,9 @@ struct sim_rows {
     struct sched_part *parts;
     uint32_t n, cap, n_parts;
     struct sched_row vote, known, view;
-    bool has_vote, has_known, has_view;
+    bool has_vote, has_known, has_view, has_quota;
+    struct sched_row quota;
+    struct sched_quota_entry *entries;       /* owned copy */
     struct sched_view vote_view, known_view; /* owned copies */
     uint32_t base[SCHED_BUCKETS];
 };
@@ -26,6 +28,7 @@ void sim_rows_free(struct sim_rows *r)
 {
     free(r->rows);
     free(r->parts);
+    free(r->entries);
     free(r->vote_view.m);
     free(r->known_view.m);
     free(r);
@@ -34,7 +37,7 @@ void sim_rows_free(struct sim_rows *r)
 void sim_rows_clear(struct sim_rows *r)
 {
     r->n = 0;
-    r->has_vote = r->has_known = r->has_view = false;
+    r->has_vote = r->has_known = r->has_view = r->has_quota = false;
     memset(r->base, 0, sizeof r->base);
     if (r->n_parts > 0) {
         memset(r->parts, 0, r->n_parts * sizeof *r->parts);
@@ -113,6 +116,17 @@ static void own_view(struct sched_view *mine, struct sched_row *row)
     row->view = mine;
 }
 
+/* One pool only has a quota here. */
+static void own_entries(struct sim_rows *r, const struct sched_row *row)
+{
+    r->quota = *row;
+    r->has_quota = true;
+    r->entries = realloc(r->entries, (row->n + 1) * sizeof *r->entries);
+    REQUIRE(r->entries != NULL);
+    memcpy(r->entries, row->entries, row->n * sizeof *r->entries);
+    r->quota.entries = r->entries;
+}
+
 static unsigned pbits_of(const struct sim_rows *r)
 {
     unsigned b = 0;
@@ -140,6 +154,9 @@ void sim_rows_put(struct sim_rows *r, const struct sched_row *row)
         r->known = *row;
         own_view(&r->known_view, &r->known);
         r->has_known = true;
+        break;
+    case SCHED_ROW_QUOTA:
+        own_entries(r, row);
         break;
     case SCHED_ROW_PARTS:
         put_parts(r, row);
@@ -184,4 +201,9 @@ const struct sched_row *sim_rows_vote(const struct sim_rows *r)
 const struct sched_row *sim_rows_known(const struct sim_rows *r)
 {
     return r->has_known ? &r->known : NULL;
+}
+
+const struct sched_row *sim_rows_quota(const struct sim_rows *r)
+{
+    return r->has_quota ? &r->quota : NULL;
 }

@@ -1,6 +1,6 @@
 #include <inttypes.h>
 
-#include "tests/sim/sim.h"
+#include "tests/sim/check.h"
 
 /* One line per delivered message, for a person. */
 

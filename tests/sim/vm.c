@@ -1,7 +1,7 @@
 #include <stdlib.h>
 
 #include "proto/base/assert.h"
-#include "tests/sim/sim.h"
+#include "tests/sim/check.h"
 
 /* A host's machine: microVMs, and the supervisors that freeze and kill them by the lease page
  * alone, whatever the worker process does. */

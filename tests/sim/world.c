@@ -1,7 +1,7 @@
 #include <stdlib.h>
 
 #include "proto/base/assert.h"
-#include "tests/sim/sim.h"
+#include "tests/sim/check.h"
 
 /* ---- time and events ---- */
 
@@ -300,6 +300,7 @@ void sim_step(struct sim *s, struct sim_node *n, const struct sched_event *ev)
         sched_voter_step(n->voter, e.now_ns, e.kind == SCHED_EV_MSG ? e.msg : NULL, &s->fx);
     } else if (n->kind == SIM_HOST) {
         sched_node_step(n->host, &e, &s->fx);
+        sim_check_quota(s, n);
     } else {
         sched_route_step(n->gw, e.now_ns, e.kind == SCHED_EV_MSG ? e.msg : NULL, &s->fx);
     }
@@ -322,7 +323,8 @@ static void boot_voter(struct sim *s, struct sim_node *n, bool first)
 
         .known = first           ? &s->views[1]->v
                  : known != NULL ? known->view
-                                 : NULL};
+                                 : NULL,
+        .quotas = {sim_rows_quota(n->rows)}};
     if (vote != NULL && b.known != NULL) {
         b.promised = vote->promised;
         b.accepted = vote->accepted;
@@ -412,7 +414,9 @@ static void configure(struct sim *s)
         .reserve_ms = 2000,
         .cooldown_ms = s->opt.cooldown_ms,
         .max_alive_ms = s->opt.vm_hang_ppm > 0 ? 25000 : 300000,
-        .spread_pct = s->opt.spread_pct};
+        .spread_pct = s->opt.spread_pct,
+        .n_quotas = s->opt.quota > 0,
+        .quotas = {{s->opt.quota, s->opt.chunk}}};
     for (uint32_t i = 0; i < s->opt.voters; i++) {
         c->voters[i] = i + 1;
     }
