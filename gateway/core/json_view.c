@@ -57,7 +57,10 @@ struct gw_json_view gw_json_root(const void *text, size_t n)
 
 char gw_json_kind(struct gw_json_view v)
 {
-    return v.n == 0 ? '\0' : v.p[0];
+    if (v.n == 0) {
+        return '\0';
+    }
+    return v.p[0];
 }
 
 static bool same(const char *p, size_t n, const char *text)
@@ -163,8 +166,11 @@ static size_t unescape(const char **p, const char *end, char to[4])
         unsigned u = code_point(p, end);
         return u == 0 ? 0 : put_utf8(u, to);
     }
-    to[0] = simple == NULL || c == '\0' ? '\0' : plain[simple - from];
-    return to[0] != '\0';
+    if (simple == NULL || c == '\0') {
+        return 0;
+    }
+    to[0] = plain[simple - from];
+    return 1;
 }
 
 bool gw_json_text(struct gw_json_view v, char *to, size_t cap)

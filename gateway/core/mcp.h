@@ -70,7 +70,7 @@ int gw_mcp_exec_body(const struct gw_mcp_message *m, struct base_buf *to);
 
 /* Answers of tools. */
 int gw_mcp_launched(const struct gw_mcp_message *m, const char *environment, struct base_buf *to);
-int gw_mcp_outcome(const struct gw_mcp_message *m, const struct gw_outcome *o, struct base_buf *to);
+int gw_mcp_outcome(const struct gw_mcp_message *m, const struct gw_outcome *c, struct base_buf *to);
 int gw_mcp_tool_error(const struct gw_mcp_message *m, const char *text, struct base_buf *to);
 
 /* What GW_MCP_UPLOAD writes: 0, BASE_ENOMEM, or BASE_EBADMSG when the argument cannot be decoded.
