@@ -199,7 +199,7 @@ static void join_waiters(struct sched_env *e, struct sched_op *op, const struct 
     const struct sched_m_open *m = &msg->open;
     struct sched_waiter w = {.who = {msg->from, m->rid},
         .gone = m->gone,
-        .has_exec = m->has_exec && (m->exec_view >= sched_env_base(e, m->key) || MUTANT(32)),
+        .has_exec = m->has_exec && (m->exec_view >= sched_env_since(e, m->key) || MUTANT(32)),
         .exec = m->exec};
     uint32_t i = 0;
     while (i < op->n_waiters &&

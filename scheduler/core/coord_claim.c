@@ -10,7 +10,7 @@ void sched_coord_route(
         .key = key,
         .rec = *rec,
         .view = e->view->num,
-        .base = sched_env_base(e, key)};
+        .base = sched_env_since(e, key)};
 }
 
 void sched_coord_ask_host(struct sched_env *e, const struct sched_op *op)

@@ -41,7 +41,8 @@ struct sched_env {
     uint64_t now_ns;   /* own monotonic clock, counts suspended time too */
     uint64_t lease_ns; /* the lease is held before this time */
     uint64_t serial;   /* numbers of operations and reservations: never used twice by a node */
-    uint32_t *base;    /* per bucket: the last view in which it was rebuilt, 0: never */
+    uint32_t *base;    /* per bucket: the last view in which it was rebuilt, 0: never known */
+    uint32_t joined;   /* view in which this life began; what was rebuilt before, it never heard */
     struct base_hash_rng rng;
 };
 
@@ -73,6 +74,13 @@ static inline bool sched_env_serving(const struct sched_env *e)
 static inline uint32_t sched_env_base(const struct sched_env *e, struct sched_key key)
 {
     return e->base[sched_part_bucket(sched_key_part(key, e->cfg->pbits), e->cfg->pbits)];
+}
+
+/* The directory may have been lost before this view, and with it who started what. */
+static inline uint32_t sched_env_since(const struct sched_env *e, struct sched_key key)
+{
+    uint32_t base = sched_env_base(e, key);
+    return base < e->joined ? e->joined : base;
 }
 
 static inline void sched_env_group(

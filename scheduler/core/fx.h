@@ -9,7 +9,7 @@ enum sched_row_kind {
     /* Incarnation `num`. Larger than that of the running process: it leaves, and who starts next
      * starts as that incarnation, with an empty run store and no microVM. */
     SCHED_ROW_META,
-    SCHED_ROW_VIEW,  /* the installed view */
+    SCHED_ROW_VIEW,  /* the installed view; `num`: the one in which this life began */
     SCHED_ROW_PARTS, /* state of partitions first .. first + n - 1 */
     SCHED_ROW_BASE,  /* bucket `first` is rebuilt in view `num`: drop its registers */
     SCHED_ROW_REG,   /* one register */

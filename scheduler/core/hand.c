@@ -153,7 +153,12 @@ void sched_hand_install(struct sched_hand *h, struct sched_env *e, struct sched_
         }
         h->unsettled += wants(e, reg, part);
     }
-    sched_fx_store(e->fx, SCHED_ROW_VIEW)->view = e->view;
+    if (old == 0 && !MUTANT(47)) {
+        e->joined = e->view->num;
+    }
+    struct sched_row *row = sched_fx_store(e->fx, SCHED_ROW_VIEW);
+    row->view = e->view;
+    row->num = e->joined;
     sched_reg_store_parts(reg, e, 0, n_parts(e));
     sched_hand_resume(h, e, reg);
 }

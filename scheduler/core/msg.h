@@ -146,7 +146,7 @@ struct sched_m_route {
     struct sched_key key;
     struct sched_rec rec;
     uint32_t view; /* the sender's */
-    uint32_t base; /* the directory of this partition was rebuilt in this view: older is unknown */
+    uint32_t base; /* what started in older views is unknown: rebuilt, or not heard of, since */
 };
 
 enum sched_retry {

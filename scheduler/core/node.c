@@ -51,6 +51,7 @@ void sched_node_restore(struct sched_node *n, const struct sched_row *row)
 {
     if (row->kind == SCHED_ROW_VIEW) {
         n->env.view = row->view;
+        n->env.joined = row->num;
     } else if (row->kind == SCHED_ROW_PARTS || row->kind == SCHED_ROW_REG) {
         sched_reg_restore(&n->reg, &n->env, row);
     } else if (row->kind == SCHED_ROW_BASE) {
