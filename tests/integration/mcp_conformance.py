@@ -17,20 +17,22 @@ from npm_packages import Packages  # noqa: E402
 REVISIONS = ("2025-11-25", "2026-07-28")
 
 
-def expected(revision, fixtures):
-    """What may fail: features that a server of tools does not have. Without fixtures also what needs them."""
+def expected(revision, fixtures, pool):
+    """What may fail: features that a server of tools does not have, a pool without all tools fewer still. Without fixtures
+    also what needs them."""
     names = ["expected"] + ([] if fixtures else ["expected-without-fixtures"])
+    names += ["expected-standard-tools"] if pool == "python" else []
     return "server:\n" + "".join((HERE / "mcp_conformance" / f"{n}-{revision}.yml").read_text() for n in names)
 
 
-def suite(packages, s, fixtures):
-    with proxy(packages, s.url, s.key, s.dir / "cert.pem") as url, tempfile.TemporaryDirectory(prefix="warren-test-") as work:
+def suite(packages, s, fixtures, pool="python"):
+    with proxy(packages, s.url, s.key_of(pool), s.dir / "cert.pem") as url, tempfile.TemporaryDirectory(prefix="warren-test-") as work:
         for revision in REVISIONS:
             file = pathlib.Path(work) / f"{revision}.yml"
-            file.write_text(expected(revision, fixtures))
+            file.write_text(expected(revision, fixtures, pool))
             done = subprocess.run(
                 [packages.node, packages.folder / "node_modules/@modelcontextprotocol/conformance/dist/index.js", "server",
-                 "--url", f"{url}/pools/python/mcp", "--requirements", revision, "--expected-failures", file],
+                 "--url", f"{url}/pools/{pool}/mcp", "--requirements", revision, "--expected-failures", file],
                 cwd=work, env=packages.environment(work), capture_output=True, text=True, timeout=240)
             total = [line for line in done.stdout.splitlines() if line.startswith("Total: ")]
             print(revision, *total, flush=True)
@@ -57,6 +59,7 @@ def test_with_fixtures(packages, bin_dir, has_fixtures):
     s = KeyedSystem(bin_dir, more=("mcp_fixtures: true",))
     try:
         suite(packages, s, True)
+        suite(packages, s, True, pool="more")  # all tools, and resources
     finally:
         codes = s.stop()
     eq(codes, [0, 0])
