@@ -36,6 +36,7 @@ struct gw_api {
     size_t bodies, held;
     struct gw_rate tenants, rated_pools;
     struct gw_mcp *mcp_running;
+    struct base_hash_rng traces; /* names of requests: no secrets */
 };
 
 struct ev_loop *gw_api_loop(const struct gw_api *api)
@@ -56,6 +57,23 @@ const struct gw_api_options *gw_api_opt(const struct gw_api *api)
 struct gw_calls *gw_api_calls(const struct gw_api *api)
 {
     return api->opt.calls;
+}
+
+void gw_fields_number(struct gw_fields *f, const char *name, uint64_t value)
+{
+    char digits[20], *at = digits + sizeof digits;
+    do {
+        *--at = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    size_t n = (size_t)(digits + sizeof digits - at);
+    if (f->n < GW_FIELDS_MAX && n < sizeof f->text - f->used) {
+        char *to = f->text + f->used;
+        memcpy(to, at, n);
+        to[n] = '\0';
+        f->f[f->n++] = (struct gw_field){name, to};
+        f->used += n + 1;
+    }
 }
 
 void gw_fields_add(struct gw_fields *f, const char *name, const char *fmt, ...)
@@ -651,7 +669,7 @@ void gw_api_request(void *owner, struct gw_exchange *x)
     t->x = x;
     t->code = "-";
     t->begun_ns = base_clock_mono_ns();
-    uint64_t trace = base_rand_u64();
+    uint64_t trace = base_hash_rng_next(&api->traces);
     base_text_hex(&trace, sizeof trace, t->trace);
     api->stats.requests++;
     api->stats.open++;
@@ -667,6 +685,7 @@ int gw_api_create(struct gw_api **ret, const struct gw_api_options *opt, struct 
         return base_fail(err, BASE_ENOMEM, "start the API");
     }
     api->opt = *opt;
+    base_hash_rng_seed(&api->traces, base_rand_u64());
     gw_rate_init(&api->tenants, opt->tenant_per_s, opt->tenant_burst);
     gw_rate_init(&api->rated_pools, opt->pool_per_s, opt->pool_burst);
     *ret = api;

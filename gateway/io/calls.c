@@ -45,6 +45,8 @@ struct gw_call {
     struct link *link;
     struct gw_call *prev, *next; /* of the link */
     struct gw_call *chain;       /* of the bucket, while it has a corr */
+    struct gw_call *owing_prev, *owing_next;
+    uint32_t owed; /* credit to be given back; not 0: in the list */
     enum state state;
     enum gw_call_kind kind;
     bool sent_before, headed_before, want_write;
@@ -72,6 +74,8 @@ struct gw_calls {
     void *place_memory;
     uint64_t next_corr;
     struct gw_call *buckets[BUCKETS];
+    struct gw_call *owing; /* calls with credit to give back */
+    ev_prepare give_back;
 };
 
 /* ---- the books ---- */
@@ -135,9 +139,40 @@ static void link_remove(struct gw_call *call)
     }
 }
 
+static void owe(struct gw_call *call, uint32_t n)
+{
+    struct gw_calls *c = call->calls;
+    if (call->owed == 0 && n > 0) {
+        call->owing_prev = NULL;
+        call->owing_next = c->owing;
+        if (c->owing != NULL) {
+            c->owing->owing_prev = call;
+        }
+        c->owing = call;
+    }
+    call->owed += n;
+}
+
+static void forget_owed(struct gw_call *call)
+{
+    if (call->owed == 0) {
+        return;
+    }
+    if (call->owing_prev != NULL) {
+        call->owing_prev->owing_next = call->owing_next;
+    } else {
+        call->calls->owing = call->owing_next;
+    }
+    if (call->owing_next != NULL) {
+        call->owing_next->owing_prev = call->owing_prev;
+    }
+    call->owed = 0;
+}
+
 static void release(struct gw_call *call)
 {
     ev_timer_stop(call->calls->loop, &call->timer);
+    forget_owed(call);
     forget_corr(call);
     link_remove(call);
     base_buf_deinit(&call->request);
@@ -187,6 +222,7 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
 
 static void wait_for_link(struct gw_call *call, uint32_t ms)
 {
+    forget_owed(call); /* a new exchange begins with the full window */
     forget_corr(call);
     call->state = WAITING;
     uint32_t left = left_ms(call);
@@ -279,24 +315,36 @@ static void transmit_waiting(struct link *link)
     }
 }
 
-static void send_credit(struct gw_call *call, uint32_t n)
+/* Credit goes out once a turn: most calls have ended by then. */
+static void on_give_back(struct ev_loop *loop, ev_prepare *w, int revents)
 {
-    if (call->state == WAITING) {
-        return; /* a new exchange begins with the full window */
+    (void)loop;
+    (void)revents;
+    struct gw_calls *c = w->data;
+    while (c->owing != NULL) {
+        struct gw_call *call = c->owing;
+        struct proto_envelope env = {
+            .type = PROTO_ENVELOPE_CREDIT, .corr = call->corr, .view = VIEW, .seq = call->owed};
+        forget_owed(call);
+        (void)proto_net_send(call->link->socket, NULL, &env, NULL, 0);
     }
-    struct proto_envelope env = {
-        .type = PROTO_ENVELOPE_CREDIT, .corr = call->corr, .view = VIEW, .seq = n};
-    (void)proto_net_send(call->link->socket, NULL, &env, NULL, 0);
+}
+
+static void give_back(struct gw_call *call, uint32_t n)
+{
+    if (call->state != WAITING) {
+        owe(call, n);
+    }
 }
 
 void gw_call_event_done(struct gw_call *call, uint32_t bytes)
 {
-    send_credit(call, bytes);
+    give_back(call, bytes);
 }
 
 void gw_call_chunk_done(struct gw_call *call, uint32_t chunks)
 {
-    send_credit(call, chunks);
+    give_back(call, chunks);
 }
 
 int gw_call_chunk(struct gw_call *call, const void *data, size_t n, bool fin)
@@ -397,7 +445,7 @@ static void on_event(struct gw_call *call, const struct proto_net_message *m)
     if (use) {
         call->ops->event(call->owner, e, bytes);
     } else {
-        send_credit(call, bytes);
+        give_back(call, bytes);
     }
     if (e != NULL) {
         warren__guest_event__free_unpacked(e, NULL);
@@ -677,6 +725,9 @@ int gw_calls_create(
     c->workers_n = opt->workers_n;
     memcpy(c->cluster_key, opt->cluster_key, sizeof c->cluster_key);
     c->next_corr = base_rand_u64() >> 1 | 1;
+    ev_prepare_init(&c->give_back, on_give_back);
+    c->give_back.data = c;
+    ev_prepare_start(c->loop, &c->give_back);
     int rc = make_place(c, opt, err);
     rc = rc < 0 ? rc : proto_net_create(&c->net, opt->loop, NULL, err);
     for (unsigned i = 0; rc == 0 && i < opt->workers_n; i++) {
@@ -695,6 +746,7 @@ void gw_calls_destroy(struct gw_calls *c)
     if (c == NULL) {
         return;
     }
+    ev_prepare_stop(c->loop, &c->give_back);
     proto_net_destroy(c->net);
     for (unsigned i = 0; i < c->workers_n; i++) {
         free(c->workers[i].name);

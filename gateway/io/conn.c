@@ -126,6 +126,7 @@ static void on_readable(struct gw_conn *c)
         bool ahead =
             c->state == GW_CONN_H1 && c->exchanges != NULL && !c->h1.in_body && !c->h1.tunnel;
         ssize_t n = receive(c, scratch, ahead ? GW_PIPELINE_MAX : cap);
+        c->unread = n > 0 || n == IO_OTHER;
         if (n == IO_AGAIN || n == IO_OTHER) {
             return;
         }
@@ -247,8 +248,8 @@ void gw_conn_settle(struct gw_conn *c)
     }
     bool reading = can_read(c), writing = more || base_buf_size(&c->out) > 0;
     want(c, (reading ? EV_READ : 0) | (writing ? EV_WRITE : 0));
-    if (reading && c->ssl != NULL && SSL_pending(c->ssl) > 0) {
-        ev_feed_event(gw_server_loop(c->server), &c->io, EV_READ); /* those bytes make no event */
+    if (reading && c->ssl != NULL && c->unread && SSL_has_pending(c->ssl) != 0) {
+        ev_feed_event(gw_server_loop(c->server), &c->io, EV_READ);
     }
 }
 

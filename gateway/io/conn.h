@@ -79,6 +79,8 @@ struct gw_conn {
     SSL *ssl;
     enum gw_conn_state state;
     bool dirty, dead;
+    bool unread;  /* TLS may hold bytes that make no event: we stopped before it said there are none
+                   */
     bool closing; /* write what is pending, then end */
     struct base_buf in, out;
     struct gw_exchange *exchanges; /* HTTP/1: one at most */

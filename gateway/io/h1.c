@@ -335,6 +335,20 @@ void gw_h1_error(struct gw_conn *c, int status)
         status, reason, gw_server_date(c->server), n, body);
 }
 
+enum { HEAD_ROOM = 4096 }; /* most heads with their bodies fit */
+
+static int add_fields(struct base_buf *out, const struct gw_field *f, int n)
+{
+    int rc = 0;
+    for (int i = 0; i < n && rc == 0; i++) {
+        rc = base_buf_add(out, f[i].name, strlen(f[i].name));
+        rc = rc < 0 ? rc : base_buf_add(out, ": ", 2);
+        rc = rc < 0 ? rc : base_buf_add(out, f[i].value, strlen(f[i].value));
+        rc = rc < 0 ? rc : base_buf_add(out, "\r\n", 2);
+    }
+    return rc;
+}
+
 void gw_h1_respond(
     struct gw_exchange *x, int status, const struct gw_field *f, int n, int64_t length)
 {
@@ -347,11 +361,11 @@ void gw_h1_respond(
     if (length < 0 && x->http10) {
         x->keep = false; /* the end of the connection ends the answer */
     }
-    int rc = base_buf_printf(out, "HTTP/1.1 %d %s\r\ndate: %s\r\n", status, gw_http_reason(status),
-        gw_server_date(x->conn->server));
-    for (int i = 0; i < n && rc == 0; i++) {
-        rc = base_buf_printf(out, "%s: %s\r\n", f[i].name, f[i].value);
-    }
+    int rc = base_buf_room(out, HEAD_ROOM) == NULL ? BASE_ENOMEM : 0;
+    rc = rc < 0 ? rc
+                : base_buf_printf(out, "HTTP/1.1 %d %s\r\ndate: %s\r\n", status,
+                      gw_http_reason(status), gw_server_date(x->conn->server));
+    rc = rc < 0 ? rc : add_fields(out, f, n);
     if (rc == 0 && length >= 0 && !bodiless) {
         rc = base_buf_printf(out, "content-length: %lld\r\n", (long long)length);
     } else if (rc == 0 && x->chunked) {
@@ -372,9 +386,7 @@ void gw_h1_upgrade(struct gw_exchange *x, const char *protocol, const struct gw_
     x->conn->h1.tunnel = true;
     int rc =
         base_buf_printf(out, "HTTP/1.1 101 %s\r\nupgrade: %s\r\n", gw_http_reason(101), protocol);
-    for (int i = 0; i < n && rc == 0; i++) {
-        rc = base_buf_printf(out, "%s: %s\r\n", f[i].name, f[i].value);
-    }
+    rc = rc < 0 ? rc : add_fields(out, f, n);
     if (rc < 0 || base_buf_printf(out, "connection: Upgrade\r\n\r\n") < 0) {
         gw_exchange_abort(x);
     }

@@ -108,19 +108,16 @@ static enum gw_shape shape_of(const struct gw_task *t, const struct exec *s)
 static void time_fields(struct gw_task *t, const struct exec *s)
 {
     uint64_t now = base_clock_mono_ns();
-    unsigned long long all = (now - t->begun_ns) / BASE_NS_PER_MS;
-    unsigned long long prepare = (t->sent_ns - t->begun_ns) / BASE_NS_PER_MS;
-    unsigned long long request = (now - t->sent_ns) / BASE_NS_PER_MS;
+    uint64_t all = (now - t->begun_ns) / BASE_NS_PER_MS;
     struct gw_fields *f = &t->fields;
-    gw_fields_add(f, "x-ms-overall-execution-time", "%llu", all);
-    gw_fields_add(f, "x-ms-preparation-time", "%llu", prepare);
-    gw_fields_add(f, "x-ms-execution-request-time", "%llu", request);
-    gw_fields_add(f, "x-ms-execution-read-response-time", "0");
-    gw_fields_add(f, "x-ms-total-execution-service-time", "%llu", all);
-    gw_fields_add(f, "x-ms-container-execution-duration", "%llu",
-        (unsigned long long)(s->outcome.duration_us / 1000));
-    gw_fields_add(f, "x-ms-allocation-time", "%llu", (unsigned long long)(s->allocation_us / 1000));
-    gw_fields_add(f, "x-ms-allocation-retries", "0");
+    gw_fields_number(f, "x-ms-overall-execution-time", all);
+    gw_fields_number(f, "x-ms-preparation-time", (t->sent_ns - t->begun_ns) / BASE_NS_PER_MS);
+    gw_fields_number(f, "x-ms-execution-request-time", (now - t->sent_ns) / BASE_NS_PER_MS);
+    gw_fields_number(f, "x-ms-execution-read-response-time", 0);
+    gw_fields_number(f, "x-ms-total-execution-service-time", all);
+    gw_fields_number(f, "x-ms-container-execution-duration", s->outcome.duration_us / 1000);
+    gw_fields_number(f, "x-ms-allocation-time", s->allocation_us / 1000);
+    gw_fields_number(f, "x-ms-allocation-retries", 0);
     gw_fields_add(f, "x-ms-new-allocation", "%s", s->allocated ? "true" : "false");
     if (s->guid[0] != '\0') {
         gw_fields_add(f, "x-ms-session-guid", "%s", s->guid);

@@ -23,6 +23,7 @@ struct gw_fields {
 
 void gw_fields_add(struct gw_fields *f, const char *name, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+void gw_fields_number(struct gw_fields *f, const char *name, uint64_t value);
 
 /* What is known of a pool; asked from a worker now and then. */
 enum gw_pool_kind { GW_POOL_PYTHON, GW_POOL_NODE, GW_POOL_SHELL, GW_POOL_CONTAINER };

@@ -62,19 +62,26 @@ int base_buf_add(struct base_buf *b, const void *data, size_t n)
 int base_buf_printf(struct base_buf *b, const char *fmt, ...)
 {
     va_list ap;
+    uint8_t *p = base_buf_room(b, 1);
+    if (p == NULL) {
+        return BASE_ENOMEM;
+    }
+    size_t room = b->cap - b->len;
     va_start(ap, fmt);
-    int n = vsnprintf(NULL, 0, fmt, ap);
+    int n = vsnprintf((char *)p, room, fmt, ap);
     va_end(ap);
     if (n < 0) {
         return BASE_EINVAL;
     }
-    uint8_t *p = base_buf_room(b, (size_t)n + 1);
-    if (p == NULL) {
-        return BASE_ENOMEM;
+    if ((size_t)n >= room) { /* once more, with room for all of it */
+        p = base_buf_room(b, (size_t)n + 1);
+        if (p == NULL) {
+            return BASE_ENOMEM;
+        }
+        va_start(ap, fmt);
+        (void)vsnprintf((char *)p, (size_t)n + 1, fmt, ap);
+        va_end(ap);
     }
-    va_start(ap, fmt);
-    (void)vsnprintf((char *)p, (size_t)n + 1, fmt, ap);
-    va_end(ap);
     b->len += (size_t)n;
     return 0;
 }

@@ -248,10 +248,18 @@ static void watch(struct echo_exchange *x, struct echo_exec *e, uint64_t after)
     echo_exec_flush(x);
 }
 
+struct echo_exec **echo_exec_list(struct echo *e, const uint8_t *id)
+{
+    return &e->execs[id[0] | id[1] << 8];
+}
+
 struct echo_exec *echo_exec_find(struct echo *e, const ProtobufCBinaryData *id)
 {
-    for (struct echo_exec *x = e->execs; x != NULL; x = x->next) {
-        if (id->len == sizeof x->id && memcmp(x->id, id->data, sizeof x->id) == 0) {
+    if (id->len != PROTO_EXEC_ID_BYTES) {
+        return NULL;
+    }
+    for (struct echo_exec *x = *echo_exec_list(e, id->data); x != NULL; x = x->next) {
+        if (memcmp(x->id, id->data, sizeof x->id) == 0) {
             return x;
         }
     }
@@ -292,8 +300,9 @@ void echo_exec_run(struct echo_exchange *x, struct echo_session *s, const Warren
     e->status = WARREN__DONE_STATUS__DONE_OK;
     e->started_ns = base_clock_mono_ns();
     memcpy(e->id, q->id.data, sizeof e->id);
-    e->next = x->echo->execs;
-    x->echo->execs = e;
+    struct echo_exec **list = echo_exec_list(x->echo, e->id);
+    e->next = *list;
+    *list = e;
     ev_timer_init(&e->timer, on_timer, 0., 0.);
     e->timer.data = e;
     if (q->detach) {

@@ -131,12 +131,10 @@ static struct echo_session *take_session(
     return s;
 }
 
-static void end_session(struct echo_exchange *x, struct echo_session **p)
+static void end_executions(
+    struct echo_exchange *x, const struct echo_session *s, struct echo_exec **list)
 {
-    struct echo_session *s = *p;
-    *p = s->next;
-    s->pool->sessions--;
-    for (struct echo_exec **q = &x->echo->execs; *q != NULL;) {
+    for (struct echo_exec **q = list; *q != NULL;) {
         struct echo_exec *e = *q;
         if (e->session == s) {
             *q = e->next;
@@ -149,6 +147,16 @@ static void end_session(struct echo_exchange *x, struct echo_session **p)
         } else {
             q = &e->next;
         }
+    }
+}
+
+static void end_session(struct echo_exchange *x, struct echo_session **p)
+{
+    struct echo_session *s = *p;
+    *p = s->next;
+    s->pool->sessions--;
+    for (int i = 0; i < ECHO_EXEC_LISTS; i++) {
+        end_executions(x, s, &x->echo->execs[i]);
     }
     for (struct echo_exchange *y = x->echo->exchanges; y != NULL; y = y->next) {
         if (y->session == s && !y->dead && y != x) {
@@ -399,10 +407,10 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "%s\n", err.text);
         return 1;
     }
-    listen_on(&e, endpoints, key_file == NULL ? NULL : &key);
     ev_signal term;
     ev_signal_init(&term, on_term, SIGTERM);
     ev_signal_start(e.loop, &term);
+    listen_on(&e, endpoints, key_file == NULL ? NULL : &key); /* tells that it is up */
     ev_run(e.loop, 0);
     while (e.sessions != NULL) {
         struct echo_exchange nobody = {.echo = &e};

@@ -9,7 +9,7 @@
 
 /* A worker without microVMs that speaks proto/WIRE.md: sessions and files are in memory, "code" is
  * a handful of commands (echo_exec.c). For tests and benchmarks of the gateway. */
-enum { ECHO_POOLS_MAX = 8, ECHO_FILES_MAX = 64 };
+enum { ECHO_POOLS_MAX = 8, ECHO_FILES_MAX = 64, ECHO_EXEC_LISTS = 1 << 16 };
 
 struct echo_pool {
     char name[PROTO_POOL_NAME_MAX + 1];
@@ -80,7 +80,7 @@ struct echo {
     struct echo_pool pools[ECHO_POOLS_MAX];
     int pools_n;
     struct echo_session *sessions;
-    struct echo_exec *execs;
+    struct echo_exec *execs[ECHO_EXEC_LISTS]; /* by the first bytes of the id, which is a hash */
     struct echo_exchange *exchanges;
     uint64_t generation, runs;
 };
@@ -96,6 +96,7 @@ void echo_fill_session(const struct echo_session *s, Warren__Session *ret);
 void echo_exec_run(struct echo_exchange *x, struct echo_session *s, const Warren__Exec *q);
 void echo_exec_attach(struct echo_exchange *x, const Warren__ExecAttach *q);
 void echo_exec_cancel(struct echo_exchange *x, const Warren__ExecCancel *q);
+struct echo_exec **echo_exec_list(struct echo *e, const uint8_t *id);
 struct echo_exec *echo_exec_find(struct echo *e, const ProtobufCBinaryData *id);
 void echo_exec_flush(struct echo_exchange *x); /* sends what the window allows */
 void echo_exec_free(struct echo_exec *e);
