@@ -168,6 +168,7 @@ static int start_server(struct gateway *g, struct base_error *err)
         .mcp_places = {c->local, (const char *const *)c->mcp_origins, c->mcp_origins_count,
             (const char *const *)c->mcp_hosts, c->mcp_hosts_count},
         .mcp_fixtures = c->mcp_fixtures,
+        .memory_max = (size_t)c->memory_mib << 20,
         .tenant_per_s = c->tenant_per_s,
         .tenant_burst = c->tenant_burst,
         .pool_per_s = c->pool_per_s,

@@ -19,7 +19,7 @@ enum {
     POOL_FRESH_S = 5,
     POOL_DEADLINE_MS = 5000,
     HELD_BYTES_MAX = 32 << 20,    /* of all requests that wait for their issuer's keys */
-    BODIES_BYTES_MAX = 512 << 20, /* of all requests whose bodies are being collected */
+    MEMORY_BYTES_MAX = 512 << 20, /* see memory_max */
 };
 
 struct pool_entry {
@@ -154,6 +154,17 @@ void gw_task_fail(struct gw_task *t, const struct gw_fault *fault)
     (void)gw_fault_render(fault, t->trace, &body);
     gw_task_answer(t, fault->status, &body);
     base_buf_deinit(&body);
+}
+
+bool gw_task_hold(struct gw_task *t, size_t n)
+{
+    struct gw_api *api = t->api;
+    if (n > api->opt.memory_max || api->bodies > api->opt.memory_max - n) {
+        return false;
+    }
+    api->bodies += n;
+    t->held += n;
+    return true;
 }
 
 void gw_task_out_of_memory(struct gw_task *t)
@@ -449,7 +460,7 @@ static void on_body(void *owner, const uint8_t *data, size_t n)
         GW_FAULT(
             &f, 413, "RequestTooLarge", "The body is longer than %zu bytes.", t->ops->body_max);
         gw_task_fail(t, &f);
-    } else if (api->bodies + n > BODIES_BYTES_MAX || base_buf_add(&t->body, data, n) < 0) {
+    } else if (api->bodies + n > api->opt.memory_max || base_buf_add(&t->body, data, n) < 0) {
         gw_task_out_of_memory(t);
     } else {
         api->bodies += n;
@@ -483,6 +494,7 @@ static void on_gone(void *owner)
     t->call = NULL;
     size_t *counted = t->wait.list != NULL ? &t->api->held : &t->api->bodies;
     *counted -= base_buf_size(&t->body);
+    t->api->bodies -= t->held;
     gw_auth_unwait(&t->wait);
     if (t->ops != NULL && t->ops->gone != NULL) {
         t->ops->gone(t);
@@ -686,6 +698,7 @@ int gw_api_create(struct gw_api **ret, const struct gw_api_options *opt, struct 
     }
     api->opt = *opt;
     base_hash_rng_seed(&api->traces, base_rand_u64());
+    api->opt.memory_max = opt->memory_max == 0 ? MEMORY_BYTES_MAX : opt->memory_max;
     gw_rate_init(&api->tenants, opt->tenant_per_s, opt->tenant_burst);
     gw_rate_init(&api->rated_pools, opt->pool_per_s, opt->pool_burst);
     *ret = api;

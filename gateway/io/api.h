@@ -20,6 +20,7 @@ struct gw_api_options {
     struct gw_auth *auth;         /* NULL: no token is asked for (insecure mode) */
     struct gw_mcp_keys *mcp_keys; /* NULL: there are none */
     struct gw_mcp_places mcp_places;
+    size_t memory_max; /* bytes of collected bodies and of answers together; 0: the default */
     bool mcp_fixtures; /* development builds only: tools of the conformance suite */
     uint8_t cluster_key[16];
     uint32_t tenant_per_s, tenant_burst; /* requests; 0: no limit */

@@ -90,6 +90,7 @@ static const cyaml_schema_field_t fields[] = {TEXT("name", 0, struct gw_config, 
     CYAML_FIELD_UINT("tenant_burst", OPTIONAL, struct gw_config, tenant_burst),
     CYAML_FIELD_UINT("pool_per_s", OPTIONAL, struct gw_config, pool_per_s),
     CYAML_FIELD_UINT("pool_burst", OPTIONAL, struct gw_config, pool_burst),
+    CYAML_FIELD_UINT("memory_mib", OPTIONAL, struct gw_config, memory_mib),
     CYAML_FIELD_UINT("drain_s", OPTIONAL, struct gw_config, drain_s),
     CYAML_FIELD_SEQUENCE(
         "workers", CYAML_FLAG_POINTER, struct gw_config, workers, &worker_value, 1, WORKERS_MAX),

@@ -192,7 +192,7 @@ static void on_event(void *owner, const Warren__GuestEvent *e, uint32_t bytes)
     }
     struct gw_event event;
     gw_wire_event(e, &event);
-    if (!s->streaming && gw_outcome_add(&s->outcome, &event) < 0) {
+    if (!s->streaming && (!gw_task_hold(t, bytes) || gw_outcome_add(&s->outcome, &event) < 0)) {
         gw_call_cancel(t->call); /* the outcome stays at the worker, under its id */
         t->call = NULL;
         gw_task_out_of_memory(t);

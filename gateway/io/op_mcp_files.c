@@ -9,7 +9,11 @@
 /* MCP tools that have to do with files, and stopEnvironment. A file is whole in memory here, as a
  * message is: what is larger goes over the REST API. */
 
-enum { DEADLINE_MS = 60000, FILE_BYTES_MAX = 8 << 20 };
+enum {
+    DEADLINE_MS = 60000,
+    FILE_BYTES_MAX = 8 << 20,
+    COPIES = 3, /* of a file in its answer: the bytes, and base64 of them in JSON that is sent */
+};
 
 struct transfer {
     struct base_buf data;
@@ -99,7 +103,8 @@ static void upload(struct gw_task *t, struct transfer *f)
     Warren__Request r;
     Warren__Key key;
     Warren__FilePut q = WARREN__FILE_PUT__INIT;
-    int rc = gw_mcp_upload_data(&t->mcp->m, &f->data);
+    bool held = gw_task_hold(t, base_buf_size(&t->body));
+    int rc = held ? gw_mcp_upload_data(&t->mcp->m, &f->data) : BASE_ENOMEM;
     if (rc == BASE_EBADMSG) {
         struct gw_fault fault;
         GW_FAULT(&fault, 400, "SessionRequestValidationFailed",
@@ -152,7 +157,7 @@ static void on_chunk(void *owner, const uint8_t *data, size_t n, bool fin)
     (void)fin;
     if (base_buf_size(&f->data) + n > FILE_BYTES_MAX) { /* it grows while it is read */
         too_large(t, base_buf_size(&f->data) + n);
-    } else if (base_buf_add(&f->data, data, n) < 0) {
+    } else if (!gw_task_hold(t, COPIES * n) || base_buf_add(&f->data, data, n) < 0) {
         gw_call_cancel(t->call);
         t->call = NULL;
         gw_task_out_of_memory(t);

@@ -59,6 +59,7 @@ struct gw_task {
     struct gw_auth_wait wait; /* list set: for the issuer's keys; body counts as held */
     enum gw_route_fault wait_fault;
     uint64_t begun_ns, sent_ns;
+    size_t held;    /* bytes of its answer that are counted, see gw_task_hold() */
     char trace[17]; /* names the request in logs and error bodies */
     int status;     /* of the answer, for the audit line */
     const char *code;
@@ -91,6 +92,10 @@ void gw_task_upgrade(struct gw_task *t, const char *protocol);
 
 /* 503 in place of an answer that does not fit into memory. */
 void gw_task_out_of_memory(struct gw_task *t);
+
+/* Counts n more bytes that are kept for the answer, until the task is gone. False when requests and
+ * answers have as much memory as they may. */
+bool gw_task_hold(struct gw_task *t, size_t n);
 
 /* Session facts for the response's head. */
 void gw_task_session(struct gw_task *t, const Warren__Session *s);

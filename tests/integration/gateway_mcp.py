@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
@@ -332,6 +333,31 @@ def test_many_clients_at_once(bin_dir):
             eq(sum(pool.map(work, range(20))), 10000)
     finally:
         eq(s.stop(), [0, 0, 0])
+
+
+def test_answers_have_a_bound_in_memory(bin_dir):
+    s = System(bin_dir, more=("memory_mib: 3",))
+    code = "big 1048576\nprint('up')\nsleep 600000"  # output is kept until the code has ended
+    try:
+        running = [open_stream(s, code, new_id()) for _ in range(2)]
+        for _, r in running:
+            next(m for m in messages(r) if "up" in m["params"]["message"])
+        more_of_it = lambda: call(s, PY, {"environmentId": new_id(), "pythonCode": "big 1048576"})
+        r = more_of_it()
+        assert r["isError"] and "ServiceUnavailable" in r["content"][0]["text"], r
+        a = s.request("POST", f"/pools/python/executions?{V}&identifier={new_id()}", {"code": "big 1048576", "outputStreamsMaxLength": 1 << 20})
+        eq((a.status, a.code), (503, "ServiceUnavailable"))
+        eq(call(s, PY, {"environmentId": new_id(), "pythonCode": "1+2"})["structuredContent"]["executionResult"], 3)
+        for c, r in running:
+            r.close()
+            c.close()
+        deadline = time.monotonic() + 30
+        while more_of_it()["isError"]:  # the gateway has yet to see that they are gone
+            assert time.monotonic() < deadline, "the memory did not come back"
+        for _ in range(5):
+            assert not more_of_it()["isError"]
+    finally:
+        eq(s.stop(), [0, 0])
 
 
 # ---- browsers ----
