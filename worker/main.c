@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "proto/base/assert.h"
 #include "proto/base/cleanup.h"
 #include "proto/base/container.h"
 #include "proto/net/cluster_key.h"
@@ -499,6 +500,7 @@ int main(int argc, char **argv)
         worker_ready_tell(&w.ready, "failed", err.text);
         return EXIT_FAILURE;
     }
+    REQUIRE(w.config != NULL);
     w.log.level = w.config->log_level;
     return run(&w);
 }

@@ -1,5 +1,6 @@
 #include "scheduler/core/coord.h"
 
+#include "proto/base/assert.h"
 #include "scheduler/core/coord_int.h"
 #include "scheduler/core/mutant.h"
 
@@ -38,6 +39,7 @@ static struct sched_op *add(
     if (c->free == NONE) {
         return NULL;
     }
+    REQUIRE(c->ops != NULL);
     uint32_t i = c->free;
     struct sched_op *op = &c->ops[i];
     c->free = op->next;

@@ -1,5 +1,6 @@
 #include "scheduler/core/journal.h"
 
+#include "proto/base/assert.h"
 #include "scheduler/core/mutant.h"
 
 enum { SCAN = 32, NONE = 0xffffffff };
@@ -35,6 +36,7 @@ static struct sched_run *add(struct sched_journal *j, struct sched_exec x)
     if (j->free == NONE) {
         return NULL;
     }
+    REQUIRE(j->runs != NULL);
     uint32_t i = j->free;
     struct sched_run *run = &j->runs[i];
     j->free = run->next;

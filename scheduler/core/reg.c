@@ -1,5 +1,6 @@
 #include "scheduler/core/reg.h"
 
+#include "proto/base/assert.h"
 #include "scheduler/core/mutant.h"
 
 static uint32_t n_parts(const struct sched_cfg *cfg)
@@ -48,6 +49,7 @@ static struct sched_reg_row *touch(
         return row;
     }
     uint32_t i = r->free, part = sched_key_part(key, e->cfg->pbits);
+    REQUIRE(r->rows != NULL);
     row = &r->rows[i];
     r->free = row->next;
     r->n++;

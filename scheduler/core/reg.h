@@ -66,4 +66,4 @@ void sched_reg_store_parts(
     const struct sched_reg *r, struct sched_env *e, uint32_t first, uint32_t n);
 
 /* Loads a stored row after a restart. */
-void sched_reg_restore(struct sched_reg *r, struct sched_env *e, const struct sched_row *row);
+void sched_reg_restore(struct sched_reg *r, struct sched_env *e, const struct sched_row *s);

@@ -108,6 +108,7 @@ static uint64_t seat(const struct sched_route *r, const struct sched_group *g, u
             }
         }
     }
+    REQUIRE(k > 0);
     return order[n % k];
 }
 

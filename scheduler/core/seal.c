@@ -67,7 +67,7 @@ void sched_seal_info(uint8_t out[SCHED_SEAL_INFO_BYTES],
 {
     static const char label[] = "warren gossip 1";
     _Static_assert(sizeof label - 1 == 15, "SCHED_SEAL_INFO_BYTES counts it");
-    memcpy(out, label, 15);
+    memcpy(out, label, sizeof label - 1);
     memcpy(out + 15, cluster, SCHED_SEAL_CLUSTER_BYTES);
     put(out + 15 + SCHED_SEAL_CLUSTER_BYTES, sender, 8);
     put(out + 15 + SCHED_SEAL_CLUSTER_BYTES + 8, boot, 4);
@@ -95,12 +95,12 @@ int sched_seal_ring_install(
     if (at >= 0) {
         return memcmp(r->slots[at].key, key, SCHED_SEAL_KEY_BYTES) == 0 ? 0 : BASE_EEXISTS;
     }
-    for (uint8_t i = 0; i < SCHED_SEAL_KEYS; i++) {
+    for (int i = 0; i < SCHED_SEAL_KEYS; i++) {
         if (!r->slots[i].used) {
             r->slots[i].used = true;
             r->slots[i].id = id;
             memcpy(r->slots[i].key, key, SCHED_SEAL_KEY_BYTES);
-            r->primary = r->n++ == 0 ? i : r->primary;
+            r->primary = r->n++ == 0 ? (uint8_t)i : r->primary;
             return 0;
         }
     }

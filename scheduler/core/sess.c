@@ -1,5 +1,6 @@
 #include "scheduler/core/sess.h"
 
+#include "proto/base/assert.h"
 #include "scheduler/core/mutant.h"
 
 enum { END_REPORTS = 8, END_EVERY_MS = 300, SCAN = 64, NONE = 0xffffffff };
@@ -36,6 +37,7 @@ struct sched_sess_row *sched_sess_find(const struct sched_sess *s, struct sched_
 static struct sched_sess_row *reserved(
     const struct sched_sess *s, uint64_t resv, struct sched_key key)
 {
+    REQUIRE(s->rows != NULL);
     uint32_t i = sched_map_get(&s->by_resv, resv, 0);
     return i != SCHED_MAP_NONE && sched_key_eq(s->rows[i].key, key) ? &s->rows[i] : NULL;
 }

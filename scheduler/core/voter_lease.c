@@ -1,3 +1,4 @@
+#include "proto/base/assert.h"
 #include "scheduler/core/mutant.h"
 #include "scheduler/core/voter_int.h"
 
@@ -13,6 +14,7 @@ struct sched_voter_peer *sched_voter_peer_add(struct sched_voter *v, uint64_t no
     if (p != NULL) {
         return p;
     }
+    REQUIRE(v->peers != NULL);
     uint32_t i = v->n_peers;
     if (i == v->cfg->members_max) {
         for (i = 0; i < v->n_peers && (v->peers[i].inc != 0 || v->peers[i].join_inc != 0); i++) {

@@ -1,5 +1,6 @@
 #include "scheduler/wire/wire.h"
 
+#include "proto/base/assert.h"
 #include "proto/base/err.h"
 
 /* A walk over a message in either direction. When bad, nothing more is read or written. */
@@ -146,6 +147,7 @@ static void view(struct walk *w, const struct sched_view **v, bool optional)
         view_body(w, &w->room->view);
         *v = &w->room->view;
     } else {
+        REQUIRE(*v != NULL);
         copy = **v; /* the walk writes back what it read: into the copy's header only */
         view_body(w, &copy);
     }

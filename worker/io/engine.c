@@ -505,7 +505,7 @@ static void on_spare(struct ev_loop *loop, ev_timer *w, int revents)
             LOG_WARN(e->config.log, "no spare QEMU pool=%s why=\"%s\"", p->name, err.text);
             p->spare_ns = base_clock_mono_ns() + SPARE_AGAIN_MS * BASE_NS_PER_MS;
         }
-    } else if (p->missed_ns > e->pools[oldest->pool].missed_ns) {
+    } else if (oldest != NULL && p->missed_ns > e->pools[oldest->pool].missed_ns) {
         worker_vm_kill(oldest);
     } else {
         ev_timer_stop(loop, w);
@@ -633,7 +633,7 @@ static int make_places(struct worker_engine *e, struct base_error *err)
 {
     uint32_t n = e->config.slots_max + e->config.spares_max;
     e->vms = calloc(n, sizeof *e->vms);
-    e->at = calloc(e->config.slots_max, sizeof(*e->at));
+    e->at = calloc(e->config.slots_max, sizeof(struct worker_vm *));
     e->rested = calloc(n, sizeof *e->rested);
     e->news = calloc(n, sizeof *e->news);
     e->queued = calloc(n, sizeof *e->queued);
