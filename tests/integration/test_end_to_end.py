@@ -644,11 +644,23 @@ class Crashes(Base):
             self.client.call("GET", "/session", identifier=s).json["etag"], etag)
         self.assert_works()
 
+    def test_a_supervisor_is_killed(self):
+        """Its QEMU dies with it, and the worker removes what both left behind."""
+        s = self.session()
+        self.run_ok(s, "kept = 1")
+        before = cluster.supervisors()
+        victim, folder = next((p, f) for p, f in before.items() if p in cluster.machines())
+        os.kill(victim, signal.SIGKILL)
+        wait_for("its folder is gone or another one's", lambda: cluster.supervisors().get(
+            victim) is None and (not os.path.exists(folder) or
+                                 folder in cluster.supervisors().values()))
+        wait_for("answers again", lambda: self.client.execute(s, "1").status in (200, 202))
+        self.assert_works()
+
     def test_a_spare_qemu_is_killed(self):
         _, victim = wait_for("a spare", lambda: next(iter(cluster.spares().items()), None))
         os.kill(victim, signal.SIGKILL)
         wait_for("it is gone", lambda: victim not in cluster.spares().values())
-        self.assert_works()
         wait_for("another one", lambda: set(cluster.spares().values()) - {victim}, timeout_s=120)
 
     def machine_of(self, s):

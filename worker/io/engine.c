@@ -79,8 +79,50 @@ static void take(struct worker_engine *e, const struct worker_vm *vm)
     memmove(e->rested + i, e->rested + i + 1, (e->rested_n - i) * sizeof *e->rested);
 }
 
+/* The supervisor buries QEMU and folder by itself. A folder that nobody listens in was left by one
+ * that was killed too. */
+static void reap(struct worker_engine *e, const char *name)
+{
+    static const char *const files[] = {
+        "ctl.sock", "bulk.sock", "qmp.sock", "sup.sock", "record", "qemu.log"};
+    char dir[96];
+    if (snprintf(dir, sizeof dir, "%s/vm/%s", e->config.run_dir, name) >= (int)sizeof dir) {
+        return;
+    }
+    if (worker_qemu_end(dir)) {
+        LOG_WARN(e->config.log, "ended a microVM that belongs to no session folder=%s", name);
+        return;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        char path[128];
+        (void)snprintf(path, sizeof path, "%s/%s", dir, files[i]);
+        (void)unlink(path);
+    }
+    (void)rmdir(dir);
+}
+
+/* When its supervisor was killed, nobody has removed the folder; then the place is of no use. */
+static void reap_place(struct worker_engine *e, const struct worker_vm *vm)
+{
+    char dir[96], name[16];
+    worker_vm_dir(&e->config, vm->place, dir);
+    (void)snprintf(name, sizeof name, "%u", vm->place);
+    if (access(dir, F_OK) == 0) {
+        reap(e, name);
+    }
+}
+
+/* A start that failed left it FREE: others come first, and what is in its way goes. */
+static void put_back(struct worker_engine *e, const struct worker_vm *vm)
+{
+    take(e, vm);
+    e->rested[e->rested_n++] = vm->place;
+    reap_place(e, vm);
+}
+
 static void release(struct worker_engine *e, struct worker_vm *vm)
 {
+    reap_place(e, vm);
     if (vm->slot != WORKER_VM_NO_SLOT) {
         e->at[vm->slot] = NULL;
     }
@@ -320,8 +362,7 @@ static struct worker_vm *choose(struct worker_engine *e, const struct worker_vm_
             return &e->vms[i];
         }
     }
-    REQUIRE(e->rested_n > 0); /* there are more places than slots and spares */
-    return &e->vms[e->rested[0]];
+    return e->rested_n > 0 ? &e->vms[e->rested[0]] : NULL;
 }
 
 int worker_engine_vm_start(
@@ -339,6 +380,9 @@ int worker_engine_vm_start(
         p->missed_ns = base_clock_mono_ns();
     }
     struct worker_vm *vm = choose(e, start);
+    if (vm == NULL) {
+        return base_fail(err, BASE_EFULL, "every place is held by a QEMU that is ending");
+    }
     bool free_before = vm->state == WORKER_VM_FREE;
     struct worker_vm_parts parts = parts_of(e, p);
     int rc = worker_vm_spawn(vm, start, &parts, err);
@@ -349,6 +393,8 @@ int worker_engine_vm_start(
         e->at[start->slot] = vm;
     } else if (vm->state != WORKER_VM_FREE) {
         worker_vm_kill(vm);
+    } else {
+        put_back(e, vm);
     }
     spare_soon(e);
     return rc;
@@ -392,28 +438,6 @@ int worker_engine_vm_adopt(
     return BASE_ENOTFOUND;
 }
 
-/* The supervisor buries QEMU and folder by itself. A folder that nobody listens in was left by one
- * that was killed too. */
-static void reap(struct worker_engine *e, const char *name)
-{
-    static const char *const files[] = {
-        "ctl.sock", "bulk.sock", "qmp.sock", "sup.sock", "record", "qemu.log"};
-    char dir[96];
-    if (snprintf(dir, sizeof dir, "%s/vm/%s", e->config.run_dir, name) >= (int)sizeof dir) {
-        return;
-    }
-    if (worker_qemu_end(dir)) {
-        LOG_WARN(e->config.log, "ended a microVM that belongs to no session folder=%s", name);
-        return;
-    }
-    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
-        char path[128];
-        (void)snprintf(path, sizeof path, "%s/%s", dir, files[i]);
-        (void)unlink(path);
-    }
-    (void)rmdir(dir);
-}
-
 static void reap_folders(struct worker_engine *e, bool templates)
 {
     char path[128];
@@ -449,35 +473,56 @@ static bool starting(const struct worker_vm *vm)
            (vm->state == WORKER_VM_SPARE && ev_is_active(&vm->deadline));
 }
 
-/* The pool without a spare that missed last, when no pool that missed later has none. */
-static struct pool *spare_wanted(
-    struct worker_engine *e, struct worker_vm **ret_oldest, uint32_t *ret_n)
+struct spare_need {
+    struct pool *pool;        /* without a spare, missed last; NULL: none */
+    struct worker_vm *oldest; /* spare of the pool that has not missed for longest; NULL: none */
+    uint32_t n;               /* processes without a slot, ending ones too: they hold places */
+    bool later;               /* a pool waits until it may try again */
+};
+
+static struct spare_need spare_need(struct worker_engine *e)
 {
+    struct spare_need need = {0};
     bool has[PROTO_POOLS_MAX] = {0};
-    *ret_oldest = NULL;
-    *ret_n = 0;
     for (uint32_t i = 0; i < e->places_n; i++) {
         struct worker_vm *vm = &e->vms[i];
+        need.n += vm->state != WORKER_VM_FREE && vm->slot == WORKER_VM_NO_SLOT;
         if (vm->state != WORKER_VM_SPARE) {
             continue;
         }
         has[vm->pool] = true;
-        ++*ret_n;
-        if (*ret_oldest == NULL ||
-            e->pools[vm->pool].missed_ns < e->pools[(*ret_oldest)->pool].missed_ns) {
-            *ret_oldest = vm;
+        if (need.oldest == NULL ||
+            e->pools[vm->pool].missed_ns < e->pools[need.oldest->pool].missed_ns) {
+            need.oldest = vm;
         }
     }
-    struct pool *best = NULL;
     uint64_t now = base_clock_mono_ns();
     for (uint32_t i = 0; i < e->pools_n; i++) {
         struct pool *p = &e->pools[i];
-        if (!has[i] && worker_template_ready(p->template) && p->spare_ns <= now &&
-            (best == NULL || p->missed_ns > best->missed_ns)) {
-            best = p;
+        if (has[i] || !worker_template_ready(p->template)) {
+            continue;
+        }
+        if (p->spare_ns > now) {
+            need.later = true;
+        } else if (need.pool == NULL || p->missed_ns > need.pool->missed_ns) {
+            need.pool = p;
         }
     }
-    return best;
+    return need;
+}
+
+static void start_spare(struct worker_engine *e, struct pool *p)
+{
+    struct worker_vm *vm = &e->vms[e->rested[0]];
+    struct worker_vm_parts parts = parts_of(e, p);
+    struct base_error err;
+    if (worker_vm_spare(vm, p->number, &parts, &err) == 0) {
+        take(e, vm);
+        return;
+    }
+    LOG_WARN(e->config.log, "no spare QEMU pool=%s why=\"%s\"", p->name, err.text);
+    put_back(e, vm);
+    p->spare_ns = base_clock_mono_ns() + SPARE_AGAIN_MS * BASE_NS_PER_MS;
 }
 
 /* One more spare, or none for now. While microVMs start it looks again later. */
@@ -490,24 +535,14 @@ static void on_spare(struct ev_loop *loop, ev_timer *w, int revents)
             return;
         }
     }
-    struct worker_vm *oldest;
-    uint32_t n;
-    struct pool *p = spare_wanted(e, &oldest, &n);
-    if (p == NULL || !e->reaped || e->rested_n == 0) {
-        ev_timer_stop(loop, w);
-    } else if (n < e->config.spares_max) {
-        struct worker_vm *vm = &e->vms[e->rested[0]];
-        struct worker_vm_parts parts = parts_of(e, p);
-        struct base_error err;
-        if (worker_vm_spare(vm, p->number, &parts, &err) == 0) {
-            take(e, vm);
-        } else {
-            LOG_WARN(e->config.log, "no spare QEMU pool=%s why=\"%s\"", p->name, err.text);
-            p->spare_ns = base_clock_mono_ns() + SPARE_AGAIN_MS * BASE_NS_PER_MS;
-        }
-    } else if (oldest != NULL && p->missed_ns > e->pools[oldest->pool].missed_ns) {
-        worker_vm_kill(oldest);
-    } else {
+    struct spare_need need = spare_need(e);
+    bool more = need.pool != NULL && e->reaped && e->rested_n > 0;
+    if (more && need.n < e->config.spares_max) {
+        start_spare(e, need.pool);
+    } else if (more && need.oldest != NULL &&
+               need.pool->missed_ns > e->pools[need.oldest->pool].missed_ns) {
+        worker_vm_kill(need.oldest);
+    } else if (!need.later) {
         ev_timer_stop(loop, w);
     }
 }
@@ -520,49 +555,34 @@ int worker_engine_open(struct worker_engine *e, uint32_t slot, const Warren__Gue
                                        : BASE_ECLOSED;
 }
 
-static void call(struct worker_engine *e, uint32_t slot, const Warren__GuestCall *c)
-{
-    struct worker_vm *vm = vm_at(e, slot);
-    if (vm->state == WORKER_VM_LIVE) {
-        (void)worker_link_call(&vm->link, c, NULL, NULL);
-    }
-}
-
-static ProtobufCBinaryData exec_id(const uint8_t id[16])
-{
-    return (ProtobufCBinaryData){PROTO_EXEC_ID_BYTES, (uint8_t *)(uintptr_t)id};
-}
-
 void worker_engine_event_ack(
     struct worker_engine *e, uint32_t slot, const uint8_t id[16], uint64_t seq)
 {
-    Warren__GuestEventAck ack = WARREN__GUEST_EVENT_ACK__INIT;
-    ack.id = exec_id(id);
-    ack.seq = seq;
-    Warren__GuestCall c = WARREN__GUEST_CALL__INIT;
-    c.what_case = WARREN__GUEST_CALL__WHAT_EVENT_ACK;
-    c.event_ack = &ack;
-    call(e, slot, &c);
+    struct worker_vm *vm = vm_at(e, slot);
+    if (vm->state == WORKER_VM_LIVE) {
+        worker_link_event_ack(&vm->link, id, seq);
+    }
 }
 
 void worker_engine_forget(struct worker_engine *e, uint32_t slot, const uint8_t id[16])
 {
-    Warren__GuestForget forget = WARREN__GUEST_FORGET__INIT;
-    forget.id = exec_id(id);
-    Warren__GuestCall c = WARREN__GUEST_CALL__INIT;
-    c.what_case = WARREN__GUEST_CALL__WHAT_FORGET;
-    c.forget = &forget;
-    call(e, slot, &c);
+    struct worker_vm *vm = vm_at(e, slot);
+    if (vm->state == WORKER_VM_LIVE) {
+        worker_link_forget(&vm->link, id);
+    }
 }
 
 void worker_engine_interrupt(struct worker_engine *e, uint32_t slot, const uint8_t id[16])
 {
+    struct worker_vm *vm = vm_at(e, slot);
     Warren__GuestInterrupt interrupt = WARREN__GUEST_INTERRUPT__INIT;
-    interrupt.id = exec_id(id);
+    interrupt.id = (ProtobufCBinaryData){PROTO_EXEC_ID_BYTES, (uint8_t *)(uintptr_t)id};
     Warren__GuestCall c = WARREN__GUEST_CALL__INIT;
     c.what_case = WARREN__GUEST_CALL__WHAT_INTERRUPT;
     c.interrupt = &interrupt;
-    call(e, slot, &c);
+    if (vm->state == WORKER_VM_LIVE) {
+        (void)worker_link_call(&vm->link, &c, NULL, NULL);
+    }
 }
 
 /* --- life ----------------------------------------------------------------------------------- */
@@ -629,9 +649,31 @@ static int open_image(struct worker_engine *e, struct base_error *err)
     return 0;
 }
 
+/* How many places the folders of a worker before us take, which may have had more slots. */
+static uint32_t places_seen(const struct worker_engine *e)
+{
+    enum { PLACES_MAX = 1 << 17 };
+    char path[128];
+    uint32_t n = 0;
+    (void)snprintf(path, sizeof path, "%s/vm", e->config.run_dir);
+    DIR *d = opendir(path);
+    for (const struct dirent *x = d == NULL ? NULL : readdir(d); x != NULL; x = readdir(d)) {
+        char *end;
+        unsigned long place = strtoul(x->d_name, &end, 10);
+        if (end != x->d_name && *end == '\0' && place >= n && place < PLACES_MAX) {
+            n = (uint32_t)place + 1;
+        }
+    }
+    if (d != NULL) {
+        (void)closedir(d);
+    }
+    return n;
+}
+
 static int make_places(struct worker_engine *e, struct base_error *err)
 {
     uint32_t n = e->config.slots_max + e->config.spares_max;
+    n = n > places_seen(e) ? n : places_seen(e);
     e->vms = calloc(n, sizeof *e->vms);
     e->at = calloc(e->config.slots_max, sizeof(struct worker_vm *));
     e->rested = calloc(n, sizeof *e->rested);
@@ -654,8 +696,8 @@ static int make_places(struct worker_engine *e, struct base_error *err)
 
 static int set_up(struct worker_engine *e, struct base_error *err)
 {
-    int rc = make_places(e, err);
-    rc = rc != 0 ? rc : make_folders(e, err);
+    int rc = make_folders(e, err);
+    rc = rc != 0 ? rc : make_places(e, err);
     rc = rc != 0 ? rc : open_image(e, err);
     rc = rc != 0 ? rc : open_lease(e, err);
     rc = rc != 0 ? rc : choose_accel(e, err);

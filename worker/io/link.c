@@ -522,3 +522,29 @@ void worker_stream_reset(struct worker_stream *s)
     unlink_stream(s);
     sweep(l);
 }
+
+static ProtobufCBinaryData exec_id(const uint8_t id[16])
+{
+    return (ProtobufCBinaryData){PROTO_EXEC_ID_BYTES, (uint8_t *)(uintptr_t)id};
+}
+
+void worker_link_event_ack(struct worker_link *l, const uint8_t id[16], uint64_t seq)
+{
+    Warren__GuestEventAck ack = WARREN__GUEST_EVENT_ACK__INIT;
+    ack.id = exec_id(id);
+    ack.seq = seq;
+    Warren__GuestCall c = WARREN__GUEST_CALL__INIT;
+    c.what_case = WARREN__GUEST_CALL__WHAT_EVENT_ACK;
+    c.event_ack = &ack;
+    (void)worker_link_call(l, &c, NULL, NULL);
+}
+
+void worker_link_forget(struct worker_link *l, const uint8_t id[16])
+{
+    Warren__GuestForget forget = WARREN__GUEST_FORGET__INIT;
+    forget.id = exec_id(id);
+    Warren__GuestCall c = WARREN__GUEST_CALL__INIT;
+    c.what_case = WARREN__GUEST_CALL__WHAT_FORGET;
+    c.forget = &forget;
+    (void)worker_link_call(l, &c, NULL, NULL);
+}

@@ -66,3 +66,7 @@ int worker_link_open(struct worker_link *l, const Warren__GuestOpen *open,
 /* fn may be NULL for calls that have no reply. BASE_EFULL when too many wait. */
 int worker_link_call(
     struct worker_link *l, const Warren__GuestCall *call, worker_link_reply_fn *fn, void *user);
+
+/* The host has stored the events of an execution up to seq; it will not ask for any of it again. */
+void worker_link_event_ack(struct worker_link *l, const uint8_t exec_id[16], uint64_t seq);
+void worker_link_forget(struct worker_link *l, const uint8_t exec_id[16]);

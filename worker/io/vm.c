@@ -85,11 +85,25 @@ static void command(struct worker_vm *vm, const char *text, worker_qmp_reply_fn 
     }
 }
 
+static int seed(struct worker_vm *vm, Warren__SeedStage stage, const char *hostname);
+
+static void start_seed(struct worker_vm *vm)
+{
+    enter(vm, WORKER_VM_SEEDING);
+    if (seed(vm, WARREN__SEED_STAGE__SEED_RESTORED, vm->rehearsed ? "rehearsal" : "warren") != 0) {
+        fail(vm, "the agent takes no seed");
+    }
+}
+
 static void on_stopped(void *user, const struct worker_qmp_reply *reply)
 {
     struct worker_vm *vm = user;
     if (reply->error != NULL) {
         fail(vm, reply->error);
+    } else if (vm->state == WORKER_VM_STOPPING && !vm->rehearsed) {
+        vm->rehearsed = true;
+        command(vm, "{\"execute\":\"cont\"}", on_command);
+        start_seed(vm);
     } else if (vm->state == WORKER_VM_STOPPING) {
         vm->stopped = true;
         become_ready(vm);
@@ -175,10 +189,7 @@ static void on_attached(void *user, const Warren__GuestHello *hello)
         /* Its claim comes at once and seeds it; until then the agent runs nothing of a user. */
         become_ready(vm);
     } else {
-        enter(vm, WORKER_VM_SEEDING);
-        if (seed(vm, WARREN__SEED_STAGE__SEED_RESTORED, "warren") != 0) {
-            fail(vm, "the agent takes no seed");
-        }
+        start_seed(vm);
     }
 }
 
@@ -291,7 +302,7 @@ static void become(struct worker_vm *vm, const uint8_t vm_id[16], const Warren__
 {
     memcpy(vm->vm_id, vm_id, sizeof vm->vm_id);
     memcpy(vm->kernels, kernels, sizeof vm->kernels);
-    vm->urgent = vm->adopted = vm->claimed = vm->stopped = false;
+    vm->urgent = vm->adopted = vm->claimed = vm->stopped = vm->rehearsed = false;
     vm->warm = (struct worker_warm){.guest_dir = vm->config->guest_dir};
 }
 
@@ -407,7 +418,7 @@ int worker_vm_adopt(struct worker_vm *vm, const struct worker_vm_adopt *a)
     become(vm, a->vm_id, a->kernels);
     vm->news = 0;
     vm->why[0] = '\0';
-    vm->adopted = true;
+    vm->adopted = vm->rehearsed = true;
     vm->claimed = a->claimed;
     enter(vm, WORKER_VM_RESTORING);
     give_time(vm, ADOPT_MS_MAX);

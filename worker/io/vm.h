@@ -18,6 +18,9 @@
  *    |              `---------------------------------------------> READY            v
  *    `-- gone -- DYING <-- failure or kill, from every state                       LIVE
  *
+ * The way from SEEDING to STOPPING is gone twice: the second time is the rehearsal of a claim,
+ * which goes on after a stop and seeds, so that a claim finds all of its own way translated.
+ *
  * An adopted one that was claimed goes RESTORING -> LIVE, one that was not RESTORING -> STOPPING.
  *
  * FREE -> SPARE starts QEMU without a guest, ahead of need; spawn() then goes SPARE -> RESTORING.
@@ -59,7 +62,7 @@ struct worker_vm {
     enum worker_vm_state state;
     uint8_t vm_id[16];
     Warren__Kernel kernels[4];
-    bool urgent, adopted, claimed, stopped, qemu_alive;
+    bool urgent, adopted, claimed, stopped, rehearsed, qemu_alive;
     unsigned news;
     uint64_t since_ns; /* when the state was entered */
     struct worker_qemu qemu;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "proto/base/cleanup.h"
+#include "proto/base/container.h"
 #include "proto/base/rand.h"
 #include "proto/ids.h"
 
@@ -15,7 +16,8 @@ enum {
     CELL_BYTES_MAX = 64 << 10,
     CELL_TIMEOUT_MS = 200 * 1000,
     ROUNDS_TEMPLATE = 12,
-    ROUNDS_CLONE = 4,
+    ROUNDS_CLONE = 2,
+    REST_MS = 20, /* long enough that the guest's kernel stops its tick */
 };
 
 static void next(struct worker_warm *w);
@@ -38,6 +40,7 @@ static void on_event(void *user, const Warren__GuestEvent *e, const uint8_t *raw
         (void)snprintf(w->text, sizeof w->text, "%s: %.*s", e->error_name, (int)len,
             tail == NULL ? "" : (const char *)tail);
     } else if (e->kind == WARREN__EVENT_KIND__EVENT_DONE && e->done != NULL) {
+        w->seq = e->seq;
         w->ok = e->done->status == WARREN__DONE_STATUS__DONE_OK;
         if (!w->ok && w->text[0] == '\0') {
             (void)snprintf(
@@ -52,7 +55,13 @@ static void on_closed(void *user, int code, const char *text)
     w->stream = NULL;
     if (code == 0 && w->ok) {
         w->round++;
-        next(w);
+        if (w->template) {
+            next(w);
+            return;
+        }
+        worker_link_event_ack(w->link, w->exec_id, w->seq);
+        worker_link_forget(w->link, w->exec_id);
+        ev_timer_start(w->link->loop, &w->rest);
         return;
     }
     w->finished = true;
@@ -93,11 +102,10 @@ static int run(struct worker_warm *w, Warren__Kernel kernel)
     if (rc != 0) {
         return rc;
     }
-    uint8_t id[PROTO_EXEC_ID_BYTES];
-    base_rand_bytes(id, sizeof id);
+    base_rand_bytes(w->exec_id, sizeof w->exec_id);
     Warren__GuestExec exec = WARREN__GUEST_EXEC__INIT;
-    exec.id.data = id;
-    exec.id.len = sizeof id;
+    exec.id.data = w->exec_id;
+    exec.id.len = sizeof w->exec_id;
     exec.kernel = kernel;
     exec.timeout_ms = CELL_TIMEOUT_MS;
     exec.stdout_max = exec.stderr_max = 4096;
@@ -143,6 +151,13 @@ static void next(struct worker_warm *w)
     w->done(w->user, 0, "");
 }
 
+static void on_rested(struct ev_loop *loop, ev_timer *t, int revents)
+{
+    (void)loop;
+    (void)revents;
+    next(CONTAINER_OF(t, struct worker_warm, rest));
+}
+
 void worker_warm_start(struct worker_warm *w, struct worker_link *link,
     const Warren__Kernel kernels[4], bool template, worker_warm_done_fn *done, void *user)
 {
@@ -150,11 +165,15 @@ void worker_warm_start(struct worker_warm *w, struct worker_link *link,
     *w = (struct worker_warm){
         .guest_dir = dir, .link = link, .template = template, .done = done, .user = user};
     memcpy(w->kernels, kernels, sizeof w->kernels);
+    ev_timer_init(&w->rest, on_rested, REST_MS / 1e3, 0.);
     next(w);
 }
 
 void worker_warm_cancel(struct worker_warm *w)
 {
+    if (w->link != NULL) {
+        ev_timer_stop(w->link->loop, &w->rest);
+    }
     if (w->stream != NULL) {
         worker_stream_reset(w->stream);
         w->stream = NULL;

@@ -1,4 +1,5 @@
 #pragma once
+#include <ev.h>
 #include <stdbool.h>
 
 #include "worker/io/link.h"
@@ -7,7 +8,8 @@
  * from the session. In a template: its own cell once (imports, a table, a plot), then the ready
  * cell often enough that Python's specialising interpreter has settled on it, which is then in
  * every clone's memory. In a clone: the ready cell, which touches the pages and has the code
- * translated. */
+ * translated, with all that goes on around a session's execution: the events are acknowledged, the
+ * execution forgotten, and the guest falls idle before the next. */
 typedef void worker_warm_done_fn(void *user, int code, const char *text);
 
 struct worker_warm {
@@ -18,6 +20,9 @@ struct worker_warm {
     int round; /* cell of that kernel */
     bool template;
     struct worker_stream *stream;
+    uint8_t exec_id[16];
+    uint64_t seq;  /* of its last event */
+    ev_timer rest; /* until the next cell */
     worker_warm_done_fn *done;
     void *user;
     bool finished, ok;
