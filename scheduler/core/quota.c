@@ -286,7 +286,8 @@ static void propose(struct sched_quota_keep *k, const struct sched_quota_env *e)
     }
     form_value(k, e);
     k->phase = SCHED_QUOTA_ACCEPTS;
-    k->votes = accept(k, e, k->ballot, &k->val) ? (uint8_t)(1u << e->index) : 0;
+    uint8_t own = (uint8_t)(1U << e->index);
+    k->votes = accept(k, e, k->ballot, &k->val) ? own : 0;
     to_others(k, e);
     finish(k, e);
 }
