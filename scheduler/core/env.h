@@ -27,7 +27,7 @@ struct sched_cfg {
     uint32_t n_quotas;     /* pools with a maximum; the sessions of a worker are of pool 0 */
     struct {
         uint32_t max;   /* sessions in the whole cluster */
-        uint32_t chunk; /* permits that a host asks for and keeps more than it uses */
+        uint32_t chunk; /* a host asks for and keeps this many, or a quarter, more than it uses */
     } quotas[SCHED_QUOTAS_MAX];
 };
 

@@ -50,8 +50,8 @@ bool sched_quota_tick(struct sched_quota *q, struct sched_env *e, uint32_t used,
         q->due_ns = e->now_ns + SCHED_MS(ASK_MS);
         return true;
     }
-    uint32_t chunk = e->cfg->quotas[0].chunk;
-    bool idle = q->limit > 0 && (used == 0 || used + chunk < q->limit);
+    uint32_t least = e->cfg->quotas[0].chunk, more = used / 4 > least ? used / 4 : least;
+    bool idle = q->limit > 0 && (used == 0 || used + more < q->limit);
     if (q->waiting) {
         q->voter++;
         ask(q, e);
@@ -60,14 +60,14 @@ bool sched_quota_tick(struct sched_quota *q, struct sched_env *e, uint32_t used,
     if (used > q->limit) { /* after a restart: hold what is in use */
         want(q, e, used);
     } else if (missed) {
-        want(q, e, used + chunk);
+        want(q, e, used + more);
         return true;
     } else if (!idle) {
         q->idle_ns = 0;
     } else if (q->idle_ns == 0) {
         q->idle_ns = e->now_ns;
     } else if (e->now_ns - q->idle_ns > SCHED_MS(IDLE_MS)) {
-        want(q, e, used == 0 ? 0 : used + chunk);
+        want(q, e, used == 0 ? 0 : used + more);
     }
     return false;
 }

@@ -300,6 +300,26 @@ TEST(a_voter_refuses_to_drop_a_running_lease_and_then_lets_it_run_out)
     CHECK(said(&p.fx, SCHED_MSG_VACKED) != NULL);
 }
 
+TEST(a_voter_remembers_as_many_nodes_as_a_view_has_and_gives_up_those_that_left)
+{
+    struct sched_mem mem = fresh_memory();
+    static struct poll p;
+    poll_init(&p, &mem, 3);
+    for (uint64_t node = 20; node < 25; node++) {
+        renew(&p, 10, node, 1); /* with the three members: all there is room for */
+        CHECK(said(&p.fx, SCHED_MSG_NOGRANT) != NULL);
+    }
+    renew(&p, 20, 30, 1);
+    CHECK_EQ(p.fx.n, 0); /* they all ask to be admitted */
+    for (uint64_t now = 500; now < 5000; now += 500) {
+        tell(&p, now, NULL);
+    }
+    renew(&p, 5000, 30, 1); /* whoever asked that long ago is forgotten */
+    CHECK(said(&p.fx, SCHED_MSG_NOGRANT) != NULL);
+    CHECK_EQ(p.v.n_peers, 8);
+    CHECK(sched_voter_holds(&p.v, (struct sched_host){10, 1}, SCHED_MS(5000)));
+}
+
 TEST(a_relinquished_lease_ends_at_once)
 {
     struct sched_mem mem = fresh_memory();

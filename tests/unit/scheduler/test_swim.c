@@ -700,3 +700,11 @@ TEST(versions_are_negotiated_and_peers_without_a_common_one_not_taken_in)
     CHECK_EQ(sched_swim_stats(r->s)->bad, bad + 2);
     rig_free(r);
 }
+
+TEST(every_state_of_a_peer_has_a_name)
+{
+    static const char *const names[] = {"none", "alive", "suspect", "dead", "left", "unknown"};
+    for (int i = 0; i <= SCHED_PEER_STATES; i++) {
+        CHECK_STR(sched_peer_state_str((enum sched_peer_state)i), names[i]);
+    }
+}
