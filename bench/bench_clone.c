@@ -245,7 +245,7 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "usage: bench_clone IMAGE_DIR [CLONES]\n");
         return 2;
     }
-    b.clones = argc > 2 ? atoi(argv[2]) : 10;
+    b.clones = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 10;
     b.clones = b.clones > 0 && b.clones <= CLONES_MAX / RUNS ? b.clones : 10;
     char self[512], supervisor[600], guest[600], run[64], templates[64];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
@@ -261,6 +261,7 @@ int main(int argc, char **argv)
     ev_init(&b.settled, on_settled);
     b.settled.data = &b;
     (void)signal(SIGPIPE, SIG_IGN);
+    const char *spares = getenv("SPARES");
     struct worker_engine_config c = {
         .loop = b.loop,
         .log = &b.log,
@@ -272,7 +273,7 @@ int main(int argc, char **argv)
         .qemu = "/usr/bin/qemu-system-x86_64",
         .uid_base = 260000,
         .slots_max = 4,
-        .spares_max = getenv("SPARES") == NULL ? 1 : (uint32_t)atoi(getenv("SPARES")),
+        .spares_max = spares == NULL ? 1 : (uint32_t)strtoul(spares, NULL, 10),
         .freeze_ms = 10000,
         .kill_ms = 5000,
     };

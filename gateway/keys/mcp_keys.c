@@ -91,11 +91,13 @@ static int path_of(
 
 static bool parse_slot(const char *line, const char *word, struct slot *s)
 {
-    char salt[2 * SALT + 1], hash[2 * HASH + 1], name[16];
-    long long until = 0;
-    return line != NULL && sscanf(line, "%15s %32s %64s %lld", name, salt, hash, &until) == 4 &&
-           strcmp(name, word) == 0 && base_text_unhex(salt, s->salt, SALT) &&
-           base_text_unhex(hash, s->hash, HASH) && (s->until_s = until, true);
+    char salt[2 * SALT + 1], hash[2 * HASH + 1], name[16], until[21], *end;
+    if (line == NULL || sscanf(line, "%15s %32s %64s %20s", name, salt, hash, until) != 4) {
+        return false;
+    }
+    s->until_s = strtoll(until, &end, 10);
+    return *end == '\0' && strcmp(name, word) == 0 && base_text_unhex(salt, s->salt, SALT) &&
+           base_text_unhex(hash, s->hash, HASH);
 }
 
 static bool parse(char *text, struct entry *e)

@@ -16,7 +16,7 @@ uint8_t *base_buf_room(struct base_buf *b, size_t n)
     if (b->cap - b->len >= n && b->p != NULL) {
         return b->p + b->len;
     }
-    if (b->off > 0) {
+    if (b->off > 0 && b->p != NULL) {
         memmove(b->p, b->p + b->off, b->len - b->off);
         b->len -= b->off;
         b->off = 0;

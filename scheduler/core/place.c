@@ -192,6 +192,7 @@ static void pick_add(const struct sched_place *t, struct pick *k, const struct c
 static struct cand cand_of(const struct sched_place *t, const struct pick *k, uint32_t slot)
 {
     const struct sched_place_slot *s = &t->slots[slot];
+    REQUIRE(s->weight > 0);
     return (struct cand){.score = sched_place_neglog2_q32(draw(k, s)) / s->weight,
         .id = s->id,
         .slot = (uint16_t)slot,

@@ -16,9 +16,11 @@ static struct ev_loop *loop;
 static struct gw_server *server;
 static size_t unconsumed_max; /* of all slow sinks so far */
 
+enum { ECHO, SINK, BIG, EVENTS, STATS };
+
 struct probe {
     struct gw_exchange *x;
-    enum { ECHO, SINK, BIG, EVENTS, STATS } kind;
+    int kind;
     struct base_buf body;
     uint64_t total, left;
     size_t unconsumed;

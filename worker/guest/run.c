@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "proto/base/assert.h"
 #include "proto/base/clock.h"
 #include "proto/base/container.h"
 #include "proto/base/err.h"
@@ -436,6 +437,7 @@ static void on_submit(void *owner, struct agent_exec *e)
 {
     struct agent_runner *r = owner;
     struct agent_kernel *k = agent_runner_kernel(r, e->kernel);
+    REQUIRE(k != NULL); /* exec.c has checked it */
     k += e->fresh ? AGENT_RUNNER_KERNELS / 2 : 0;
     struct agent_exec **at = &k->queue;
     while (*at != NULL) {

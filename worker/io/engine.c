@@ -674,6 +674,7 @@ static int make_places(struct worker_engine *e, struct base_error *err)
 {
     uint32_t n = e->config.slots_max + e->config.spares_max;
     n = n > places_seen(e) ? n : places_seen(e);
+    REQUIRE(n > 0);
     e->vms = calloc(n, sizeof *e->vms);
     e->at = calloc(e->config.slots_max, sizeof(struct worker_vm *));
     e->rested = calloc(n, sizeof *e->rested);

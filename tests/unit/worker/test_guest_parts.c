@@ -49,8 +49,8 @@ TEST(nonsense_of_an_interpreter_is_refused)
         "done 0 ok\n", "done 0 ok 0\n", "done 0 fine 0 1\n", "done 0 ok 0 -1\n",
         "done 0 ok 5000000000 1\n", "done 0 ok 0 1 more\n", "ready 0 more\n", "started 0 x\n",
         "ready  0\n", " ready 0\n",
-        "x23456789012345678901234567890123456789012345678901234567890123456789012345678901234567890"
-        "12345678901234567890"};
+        ("x2345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
+         "012345678901234567890")};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct agent_kernel_msg m;
         CHECK_EQ(parse(bad[i], &m), BASE_EBADMSG);
