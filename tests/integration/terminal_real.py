@@ -8,6 +8,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import warren_cluster as wc  # noqa: E402
+from gateway_system import memory_counts  # noqa: E402
 from npm_packages import NPM, Packages  # noqa: E402
 
 
@@ -22,7 +23,7 @@ def main():
     cluster = wc.Cluster([shell], templates=os.environ.get("WARREN_TEST_TEMPLATES"))
     try:
         cluster.start()
-        pids = [str(cluster.daemon(name)) for name in ("gateway", "worker")]
+        pids = [str(cluster.daemon(name)) for name in ("gateway", "worker") if memory_counts(wc.BIN / f"warren-{name}")]
         with packages.scripts(NPM / "terminal.mjs") as folder:
             done = subprocess.run([packages.node, "terminal.mjs", f"{cluster.url}/pools/shell", cluster.token(), *pids],
                                   cwd=folder, env={**os.environ, "NODE_EXTRA_CA_CERTS": cluster.ca_file}, timeout=500)

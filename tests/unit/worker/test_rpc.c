@@ -252,6 +252,24 @@ TEST(a_terminal_is_a_stream_both_ways_until_its_shell_ends)
     rig_deinit(&r);
 }
 
+TEST(a_terminal_that_is_silent_for_the_cooldown_ends)
+{
+    memset(&r, 0, sizeof r);
+    r.cooldown_ms = 1000;
+    rig_init(&r);
+    Warren__Request q = WARREN__REQUEST__INIT;
+    Warren__Terminal t = WARREN__TERMINAL__INIT;
+    q.op_case = WARREN__REQUEST__OP_TERMINAL;
+    q.terminal = &t;
+    uint64_t c = rig_send(&r, PROTO_NET_BULK, "alice", &q);
+    warren__reply__free_unpacked(rig_reply(&r, c, PROTO_ENVELOPE_HEAD), NULL);
+    Warren__Reply *end = rig_reply(&r, c, PROTO_ENVELOPE_END);
+    CHECK_EQ(end->status, WARREN__STATUS__STATUS_TIMEOUT);
+    CHECK(end->session != NULL); /* it did not end before */
+    warren__reply__free_unpacked(end, NULL);
+    rig_deinit(&r);
+}
+
 /* --- sessions and pools -------------------------------------------------------------------- */
 
 static uint64_t session_op(Warren__Request__OpCase op, const char *name, uint64_t generation)
