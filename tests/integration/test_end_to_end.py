@@ -186,6 +186,27 @@ class Files(Base):
         self.assertEqual(self.run_ok(s, code)["executionResult"].strip("'"),
                          hashlib.sha256(data).hexdigest())
 
+    def test_128_mb_go_in_and_out_while_no_process_grows(self):
+        """The bounds are those that the READMEs of gateway and worker state."""
+        s, data = self.session(), os.urandom(1 << 20) * 128
+        agent = "next(x for x in open('/proc/1/status') if x.startswith('VmHWM')).split()[1]"
+        before_agent = int(self.run_ok(s, agent)["executionResult"].strip("'"))
+        pids = {name: cluster.daemon(name) for name in ("gateway", "worker")}
+        for pid in pids.values():
+            pathlib.Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak starts anew
+        before = {name: leaks.kib(pid, "VmRSS") for name, pid in pids.items()}
+        self.assertEqual(self.client.upload(s, "big.bin", data).status, 200)
+        code = "import hashlib; hashlib.file_digest(open('/mnt/data/big.bin','rb'), 'md5').hexdigest()"
+        self.assertEqual(self.run_ok(s, code)["executionResult"].strip("'"),
+                         hashlib.md5(data).hexdigest())
+        a = self.client.call("GET", "/files/big.bin/content", identifier=s)
+        self.assertEqual((a.status, a.body == data), (200, True), a.status)
+        grown = {name: leaks.kib(pid, "VmHWM") - before[name] for name, pid in pids.items()}
+        grown["agent"] = int(self.run_ok(s, agent)["executionResult"].strip("'")) - before_agent
+        print(f"  128 MB in and out: grown by {grown} KiB", file=sys.stderr)
+        for name, kib in grown.items():
+            self.assertLess(kib, 8 << 10, name)
+
     def test_listing_of_an_unknown_session_is_empty(self):
         a = self.client.call("GET", "/files", identifier=self.session())
         self.assertEqual((a.status, a.json["value"]), (200, []))

@@ -16,6 +16,14 @@ def read(path, default=b""):
         return default
 
 
+def kib(pid, field):
+    """A size of /proc/PID/status in KiB: VmRSS, VmHWM (its peak) and so on; 0 when it is gone."""
+    for line in read(f"/proc/{pid}/status").decode().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1])
+    return 0
+
+
 def links(folder):
     try:
         for name in os.listdir(folder):
