@@ -15,5 +15,9 @@ void gw_exec_begin(
     struct gw_task *t, const void *json, size_t n, const struct gw_exec_watch *watch);
 void gw_exec_gone(struct gw_task *t);
 
-/* Stops the code in the microVM, if it runs. What then comes of the execution is told as ever. */
-void gw_exec_stop(struct gw_task *t);
+/* Stops the code in the microVM, if it runs. What then comes of the execution is told as ever, or,
+ * when true is returned, not at all: the worker had not said that it has begun. */
+bool gw_exec_stop(struct gw_task *t);
+
+/* Ends an execution that was stopped so early as one that was canceled. */
+void gw_exec_canceled(struct gw_task *t);

@@ -493,14 +493,14 @@ static void stop_failed(void *owner, enum gw_call_failure why)
     (void)why;
 }
 
-void gw_exec_stop(struct gw_task *t)
+static void send_cancel(struct gw_task *t)
 {
     static const struct gw_call_ops ops = {.end = stop_end, .failed = stop_failed};
     struct exec *s = t->state;
     struct cancel c;
     struct gw_call *call = NULL;
     int home = gw_calls_home(gw_api_calls(t->api), t->route.pool, &t->route.id);
-    if (s == NULL || t->call == NULL || home < 0) {
+    if (home < 0) {
         return;
     }
     fill_cancel(t, &c);
@@ -513,6 +513,38 @@ void gw_exec_stop(struct gw_task *t)
         .request = &c.r,
         .ops = &ops};
     (void)gw_call_start(gw_api_calls(t->api), &opt, &call);
+}
+
+bool gw_exec_stop(struct gw_task *t)
+{
+    struct exec *s = t->state;
+    if (s == NULL || t->call == NULL) {
+        return false;
+    }
+    bool early = !s->headed;
+    if (early) {
+        /* It may wait for a microVM, and the worker does not know its id yet. The worker hears of
+         * this first: then it has begun, and the cancel finds it, or it never will. */
+        gw_call_cancel(t->call);
+        t->call = NULL;
+    }
+    send_cancel(t);
+    return early;
+}
+
+void gw_exec_canceled(struct gw_task *t)
+{
+    struct exec *s = t->state;
+    struct gw_event done = {.seq = s->outcome.last_seq + 1,
+        .kind = GW_EVENT_DONE,
+        .error_name = "",
+        .error_value = "",
+        .done = GW_DONE_INTERRUPTED};
+    if (gw_outcome_add(&s->outcome, &done) < 0) {
+        gw_task_out_of_memory(t);
+    } else {
+        answer(t);
+    }
 }
 
 static void cancel_start(struct gw_task *t)

@@ -251,8 +251,9 @@ static void cancel(struct gw_mcp *p)
     struct gw_mcp *other = *gw_api_mcp_running(p->t->api);
     for (; other != NULL && p->session[0] != '\0'; other = other->next) {
         if (strcmp(other->session, p->session) == 0 && other->m.id.n == p->m.id.n &&
-            memcmp(other->m.id.p, p->m.id.p, p->m.id.n) == 0) {
-            gw_exec_stop(other->t);
+            memcmp(other->m.id.p, p->m.id.p, p->m.id.n) == 0 && !other->settled &&
+            gw_exec_stop(other->t)) {
+            gw_exec_canceled(other->t);
         }
     }
 }
@@ -377,7 +378,7 @@ static void leaving(struct gw_task *t)
 {
     struct gw_mcp *p = t->mcp;
     if (p != NULL && p->runs && !p->settled) {
-        gw_exec_stop(t);
+        (void)gw_exec_stop(t);
     }
 }
 

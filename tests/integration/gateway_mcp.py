@@ -3,7 +3,10 @@
 import concurrent.futures
 import json
 import pathlib
+import re
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -281,18 +284,59 @@ def test_much_output_does_not_stall(s):
 def test_cancellation_stops_the_code(s):
     session = ask(s, "initialize").headers["mcp-session-id"]
     other = ask(s, "initialize").headers["mcp-session-id"]
-    c, r = open_stream(s, "print('up')\nsleep 600000\nprint('late')", new_id(), headers={"Mcp-Session-Id": session})
+    env = new_id()
+    c, r = open_stream(s, "print('up')\nsleep 600000\nprint('late')", env, headers={"Mcp-Session-Id": session})
     stream = messages(r)
     eq(next(stream)["params"]["message"], "up")
     cancel = lambda session, ident: ask(s, "notifications/cancelled", {"requestId": ident}, ident=None,
                                         headers={"Mcp-Session-Id": session}).status
     eq((cancel(other, 7), cancel(session, 8), cancel(session, "7")), (202, 202, 202))  # none of these is it
+    eq(s.request("GET", f"/pools/python/session?{V}&identifier={env}").status, 200)  # the worker has read what came before
+    told = s.workers[0].process.stdout  # a line for each execution that it was to stop
+    eq(select.select([told], [], [], 0)[0], [])
     eq(cancel(session, 7), 202)
     last = [m for m in stream if "id" in m][0]["result"]
     eq((last["isError"], last["structuredContent"]["status"]), (True, "Canceled"))
+    eq(told.readline(), "cancelled running\n")
     c.close()
     eq(ask(s, "ping", headers={"Mcp-Session-Id": "0" * 48}).status, 404)
     eq(ask(s, "ping", headers={"Mcp-Session-Id": session}).status, 200)
+
+
+def held_call(bin_dir, withdraw):
+    """A call whose microVM is not there yet is withdrawn; then it comes, and none but the next code runs in it."""
+    s, env = System(bin_dir, worker_args=("--hold",)), new_id()
+    worker = s.workers[0].process
+    try:
+        session = {"Mcp-Session-Id": ask(s, "initialize").headers["mcp-session-id"]}
+        c, r = open_stream(s, "print('late')", env, headers=session)
+        eq(worker.stdout.readline(), "holding\n")
+        withdraw(s, c, r, session)
+        eq(s.request("GET", f"/pools/python/session?{V}&identifier={env}").status, 404)  # the worker has heard of it
+        worker.send_signal(signal.SIGUSR1)
+        eq(call(s, PY, {"environmentId": env, "pythonCode": "runs"})["structuredContent"]["executionResult"], 1)
+    finally:
+        eq(s.stop(), [0, 0])
+
+
+def test_cancellation_while_there_is_no_microvm_yet(bin_dir):
+    def cancel(s, c, r, session):
+        eq(ask(s, "notifications/cancelled", {"requestId": 7}, ident=None, headers=session).status, 202)
+        last = list(messages(r))[-1]["result"]
+        eq((last["isError"], last["structuredContent"]["status"]), (True, "Canceled"))
+        c.close()
+
+    held_call(bin_dir, cancel)
+
+
+def test_a_connection_closed_while_there_is_no_microvm_yet(bin_dir):
+    def close(s, c, r, session):
+        r.close()
+        c.close()
+        while not re.search("op=mcp pool=python session=[0-9a-f]{16}", s.log()):  # of the one call so far
+            ask(s, "ping", headers=session)
+
+    held_call(bin_dir, close)
 
 
 def test_a_closed_connection_stops_the_code(bin_dir):

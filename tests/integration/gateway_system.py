@@ -37,7 +37,7 @@ class Worker:
         self.system, self.name, self.endpoints, self.process = system, name, None, None
 
     def start(self):
-        args = [self.system.bin / "echo_worker"]
+        args = [self.system.bin / "echo_worker", *self.system.worker_args]
         for pool in self.system.pools:
             args += ["--pool", pool]
         if self.system.secure:
@@ -64,7 +64,8 @@ class Worker:
 class System:
     """secure: TLS, CURVE and tokens, with keys made by `warren keys` and `warren token`."""
 
-    def __init__(self, bin_dir, workers=1, secure=False, more=(), pools=POOLS):
+    def __init__(self, bin_dir, workers=1, secure=False, more=(), pools=POOLS, worker_args=()):
+        self.worker_args = worker_args
         self.bin, self.secure, self.more, self.pools = pathlib.Path(bin_dir), secure, more, pools
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="warren-test-gw-"))
         if secure:

@@ -10,9 +10,10 @@
 #include "proto/base/rand.h"
 #include "proto/net/curve.h"
 
-/* usage: echo_worker [--ctl E] [--bulk E] [--key FILE --clients FILE] --pool
+/* usage: echo_worker [--ctl E] [--bulk E] [--key FILE --clients FILE] [--hold] --pool
  * NAME:TYPE:MAX[:mcp|:extended]
- * ... Prints the two endpoints on one line when it listens. SIGTERM ends it. */
+ * ... Prints the two endpoints on one line when it listens. SIGTERM ends it. --hold: executions
+ * that need a new session wait for SIGUSR1, "holding" is printed for each. */
 
 static const char manifest[] =
     "{\"python_version\":\"3.11.2\",\"node_version\":\"18.19.0\",\"ipython_version\":\"8.5.0\","
@@ -229,7 +230,7 @@ static void get_or_delete(
 
 /* ---- messages ---- */
 
-static void operate(struct echo_exchange *x, const Warren__Request *r)
+static void operate(struct echo_exchange *x, Warren__Request *r)
 {
     struct echo_pool *pool = r->key == NULL ? NULL : find_pool(x->echo, r->key->pool);
     x->op = r->op_case;
@@ -246,6 +247,11 @@ static void operate(struct echo_exchange *x, const Warren__Request *r)
         echo_exec_attach(x, r->exec_attach);
     } else if (r->op_case == WARREN__REQUEST__OP_EXEC_CANCEL) {
         echo_exec_cancel(x, r->exec_cancel);
+    } else if (x->echo->hold && r->op_case == WARREN__REQUEST__OP_EXEC &&
+               *find_session(x->echo, pool, &r->key->identifier) == NULL) {
+        x->held = r;
+        (void)printf("holding\n");
+        (void)fflush(stdout);
     } else {
         struct echo_session *s = take_session(x, pool, r);
         if (s != NULL && r->op_case == WARREN__REQUEST__OP_EXEC) {
@@ -264,6 +270,7 @@ static void sweep(struct echo *e)
             *p = x->next;
             ev_timer_stop(e->loop, &x->timer);
             base_buf_deinit(&x->data);
+            warren__request__free_unpacked(x->held, NULL);
             free(x);
         } else {
             p = &x->next;
@@ -287,7 +294,9 @@ static void on_request(
     x->next = e->exchanges;
     e->exchanges = x;
     operate(x, r);
-    warren__request__free_unpacked(r, NULL);
+    if (x->held == NULL) {
+        warren__request__free_unpacked(r, NULL);
+    }
 }
 
 static void on_credit(struct echo_exchange *x, uint32_t n)
@@ -357,6 +366,20 @@ static void on_term(struct ev_loop *loop, ev_signal *w, int revents)
     ev_break(loop, EVBREAK_ALL);
 }
 
+static void on_release(struct ev_loop *loop, ev_signal *w, int revents)
+{
+    (void)loop;
+    (void)revents;
+    struct echo *e = w->data;
+    e->hold = false;
+    for (struct echo_exchange *x = e->exchanges; x != NULL; x = x->next) {
+        if (x->held != NULL && !x->dead) {
+            operate(x, x->held);
+        }
+    }
+    sweep(e);
+}
+
 static void listen_on(
     struct echo *e, const char *const endpoints[2], const struct proto_net_key *key)
 {
@@ -382,7 +405,7 @@ int main(int argc, char **argv)
     static const struct option options[] = {{"ctl", required_argument, NULL, 'c'},
         {"bulk", required_argument, NULL, 'b'}, {"key", required_argument, NULL, 'k'},
         {"clients", required_argument, NULL, 'l'}, {"pool", required_argument, NULL, 'p'},
-        {NULL, 0, NULL, 0}};
+        {"hold", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     struct echo e = {.loop = ev_default_loop(EVBACKEND_EPOLL)};
     const char *endpoints[2] = {"tcp://127.0.0.1:*", "tcp://127.0.0.1:*"};
     const char *key_file = NULL, *clients = NULL;
@@ -396,6 +419,8 @@ int main(int argc, char **argv)
             clients = optarg;
         } else if (o == 'p') {
             add_pool(&e, optarg);
+        } else if (o == 'h') {
+            e.hold = true;
         } else {
             return 2;
         }
@@ -407,9 +432,12 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "%s\n", err.text);
         return 1;
     }
-    ev_signal term;
+    ev_signal term, release;
     ev_signal_init(&term, on_term, SIGTERM);
     ev_signal_start(e.loop, &term);
+    ev_signal_init(&release, on_release, SIGUSR1);
+    release.data = &e;
+    ev_signal_start(e.loop, &release);
     listen_on(&e, endpoints, key_file == NULL ? NULL : &key); /* tells that it is up */
     ev_run(e.loop, 0);
     while (e.sessions != NULL) {

@@ -58,6 +58,7 @@ struct echo_exchange {
     uint64_t corr;
     Warren__Request__OpCase op;
     bool dead;
+    Warren__Request *held; /* waits for a new session */
     /* executions */
     struct echo_exec *exec;
     unsigned next_event;
@@ -83,6 +84,7 @@ struct echo {
     struct echo_exec *execs[ECHO_EXEC_LISTS]; /* by the first bytes of the id, which is a hash */
     struct echo_exchange *exchanges;
     uint64_t generation, runs;
+    bool hold; /* new sessions are not made yet */
 };
 
 /* ---- echo_worker.c ---- */
