@@ -1,6 +1,5 @@
 #include "worker/io/engine.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -18,6 +17,7 @@
 #include "proto/base/container.h"
 #include "proto/limits.h"
 #include "worker/io/kvm_probe.h"
+#include "worker/io/places.h"
 #include "worker/io/template.h"
 #include "worker/io/vm.h"
 #include "worker/jail/lease.h"
@@ -53,83 +53,13 @@ struct worker_engine {
     struct ev_prepare post; /* never started: fed, see link.c */
     struct pool pools[PROTO_POOLS_MAX];
     uint32_t pools_n;
-    uint32_t places_n;     /* slots_max + spares_max */
-    struct worker_vm *vms; /* by place */
-    struct worker_vm none; /* what a slot without one has; FREE for ever */
-    struct worker_vm **at; /* by slot */
-    uint32_t *rested;      /* free places; the longest free one comes first */
-    uint32_t rested_n;
+    struct worker_places places;
     uint32_t *news; /* places with news, in order */
     uint32_t news_n;
     bool *queued; /* by place */
     ev_timer spare;
     bool reaped; /* no stranger holds a place any more */
 };
-
-/* --- places ---------------------------------------------------------------------------------- */
-
-static void take(struct worker_engine *e, const struct worker_vm *vm)
-{
-    uint32_t i = 0;
-    while (i < e->rested_n && e->rested[i] != vm->place) {
-        i++;
-    }
-    REQUIRE(i < e->rested_n);
-    e->rested_n--;
-    memmove(e->rested + i, e->rested + i + 1, (e->rested_n - i) * sizeof *e->rested);
-}
-
-/* The supervisor buries QEMU and folder by itself. A folder that nobody listens in was left by one
- * that was killed too. */
-static void reap(struct worker_engine *e, const char *name)
-{
-    static const char *const files[] = {
-        "ctl.sock", "bulk.sock", "qmp.sock", "sup.sock", "record", "qemu.log"};
-    char dir[96];
-    if (snprintf(dir, sizeof dir, "%s/vm/%s", e->config.run_dir, name) >= (int)sizeof dir) {
-        return;
-    }
-    if (worker_qemu_end(dir)) {
-        LOG_WARN(e->config.log, "ended a microVM that belongs to no session folder=%s", name);
-        return;
-    }
-    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
-        char path[128];
-        (void)snprintf(path, sizeof path, "%s/%s", dir, files[i]);
-        (void)unlink(path);
-    }
-    (void)rmdir(dir);
-}
-
-/* When its supervisor was killed, nobody has removed the folder; then the place is of no use. */
-static void reap_place(struct worker_engine *e, const struct worker_vm *vm)
-{
-    char dir[96], name[16];
-    worker_vm_dir(&e->config, vm->place, dir);
-    (void)snprintf(name, sizeof name, "%u", vm->place);
-    if (access(dir, F_OK) == 0) {
-        reap(e, name);
-    }
-}
-
-/* A start that failed left it FREE: others come first, and what is in its way goes. */
-static void put_back(struct worker_engine *e, const struct worker_vm *vm)
-{
-    take(e, vm);
-    e->rested[e->rested_n++] = vm->place;
-    reap_place(e, vm);
-}
-
-static void release(struct worker_engine *e, struct worker_vm *vm)
-{
-    reap_place(e, vm);
-    if (vm->slot != WORKER_VM_NO_SLOT) {
-        e->at[vm->slot] = NULL;
-    }
-    vm->state = WORKER_VM_FREE;
-    vm->slot = WORKER_VM_NO_SLOT;
-    e->rested[e->rested_n++] = vm->place;
-}
 
 static void spare_soon(struct worker_engine *e)
 {
@@ -179,7 +109,7 @@ static void deliver(struct worker_engine *e, struct worker_vm *vm)
         deliver_dead(e, vm);
     }
     if (news & WORKER_VM_NEWS_GONE) {
-        release(e, vm);
+        worker_places_release(&e->places, vm);
         if (slot != WORKER_VM_NO_SLOT) {
             e->events.vm_gone(e->events.user, slot);
         }
@@ -199,7 +129,7 @@ static void on_post(struct ev_loop *loop, ev_prepare *w, int revents)
         e->news_n--;
         memmove(e->news, e->news + 1, e->news_n * sizeof *e->news);
         e->queued[place] = false;
-        deliver(e, &e->vms[place]);
+        deliver(e, &e->places.vms[place]);
     }
 }
 
@@ -255,9 +185,9 @@ static void on_retry(struct ev_loop *loop, ev_timer *w, int revents)
 /* They hold the memory and the device state of the template they were started for. */
 static void end_spares(struct worker_engine *e, uint32_t pool)
 {
-    for (uint32_t i = 0; i < e->places_n; i++) {
-        if (e->vms[i].state == WORKER_VM_SPARE && e->vms[i].pool == pool) {
-            worker_vm_kill(&e->vms[i]);
+    for (uint32_t i = 0; i < e->places.n; i++) {
+        if (e->places.vms[i].state == WORKER_VM_SPARE && e->places.vms[i].pool == pool) {
+            worker_vm_kill(&e->places.vms[i]);
         }
     }
 }
@@ -326,7 +256,7 @@ int worker_engine_pool_add(struct worker_engine *e, const struct worker_engine_p
         .cpu = e->cpu,
         .qemu_version = e->qemu_version,
         .tsc_khz = e->tsc_khz,
-        .uid = e->config.uid_base + e->places_n + p->number,
+        .uid = e->config.uid_base + e->places.n + p->number,
         .lease_fd = e->lease_fd,
         .root_fd = e->root_fd,
         .number = p->number,
@@ -346,7 +276,7 @@ int worker_engine_pool_add(struct worker_engine *e, const struct worker_engine_p
 static struct worker_vm *vm_at(struct worker_engine *e, uint32_t slot)
 {
     REQUIRE(slot < e->config.slots_max);
-    return e->at[slot] != NULL ? e->at[slot] : &e->none;
+    return e->places.at[slot] != NULL ? e->places.at[slot] : &e->places.none;
 }
 
 static struct worker_vm_parts parts_of(const struct worker_engine *e, const struct pool *p)
@@ -357,12 +287,12 @@ static struct worker_vm_parts parts_of(const struct worker_engine *e, const stru
 /* A spare of the pool, when somebody waits; otherwise the place that has rested longest. */
 static struct worker_vm *choose(struct worker_engine *e, const struct worker_vm_start *start)
 {
-    for (uint32_t i = 0; start->urgent && i < e->places_n; i++) {
-        if (e->vms[i].state == WORKER_VM_SPARE && e->vms[i].pool == start->pool) {
-            return &e->vms[i];
+    for (uint32_t i = 0; start->urgent && i < e->places.n; i++) {
+        if (e->places.vms[i].state == WORKER_VM_SPARE && e->places.vms[i].pool == start->pool) {
+            return &e->places.vms[i];
         }
     }
-    return e->rested_n > 0 ? &e->vms[e->rested[0]] : NULL;
+    return worker_places_first(&e->places);
 }
 
 int worker_engine_vm_start(
@@ -373,7 +303,7 @@ int worker_engine_vm_start(
     if (!worker_template_ready(p->template)) {
         return base_fail(err, BASE_ESTATE, "pool '%s' has no template yet", p->name);
     }
-    if (e->at[start->slot] != NULL) {
+    if (e->places.at[start->slot] != NULL) {
         return base_fail(err, BASE_ESTATE, "slot %u is in use", start->slot);
     }
     if (start->urgent) {
@@ -387,14 +317,14 @@ int worker_engine_vm_start(
     struct worker_vm_parts parts = parts_of(e, p);
     int rc = worker_vm_spawn(vm, start, &parts, err);
     if (free_before && vm->state != WORKER_VM_FREE) {
-        take(e, vm);
+        worker_places_take(&e->places, vm);
     }
     if (rc == 0) {
-        e->at[start->slot] = vm;
+        e->places.at[start->slot] = vm;
     } else if (vm->state != WORKER_VM_FREE) {
         worker_vm_kill(vm);
     } else {
-        put_back(e, vm);
+        worker_places_put_back(&e->places, vm);
     }
     spare_soon(e);
     return rc;
@@ -413,24 +343,24 @@ void worker_engine_vm_kill(struct worker_engine *e, uint32_t slot)
 int32_t worker_engine_vm_pid(const struct worker_engine *e, uint32_t slot)
 {
     REQUIRE(slot < e->config.slots_max);
-    return e->at[slot] == NULL ? 0 : e->at[slot]->qemu.qemu_pid;
+    return e->places.at[slot] == NULL ? 0 : e->places.at[slot]->qemu.qemu_pid;
 }
 
 int worker_engine_vm_adopt(
     struct worker_engine *e, uint32_t slot, uint32_t pool, const uint8_t vm_id[16], bool claimed)
 {
     REQUIRE(pool < e->pools_n);
-    REQUIRE(slot < e->config.slots_max && e->at[slot] == NULL);
+    REQUIRE(slot < e->config.slots_max && e->places.at[slot] == NULL);
     struct worker_vm_adopt a = {
         .slot = slot, .pool = pool, .claimed = claimed, .kernels = e->pools[pool].spec.kernels};
     memcpy(a.vm_id, vm_id, sizeof a.vm_id);
-    for (uint32_t i = 0; i < e->places_n; i++) {
-        struct worker_vm *vm = &e->vms[i];
+    for (uint32_t i = 0; i < e->places.n; i++) {
+        struct worker_vm *vm = &e->places.vms[i];
         if (vm->state == WORKER_VM_FREE && memcmp(vm->vm_id, vm_id, sizeof a.vm_id) == 0) {
             int rc = worker_vm_adopt(vm, &a);
             if (rc == 0) {
-                take(e, vm);
-                e->at[slot] = vm;
+                worker_places_take(&e->places, vm);
+                e->places.at[slot] = vm;
             }
             return rc;
         }
@@ -438,29 +368,9 @@ int worker_engine_vm_adopt(
     return BASE_ENOTFOUND;
 }
 
-static void reap_folders(struct worker_engine *e, bool templates)
-{
-    char path[128];
-    (void)snprintf(path, sizeof path, "%s/vm", e->config.run_dir);
-    DIR *d = opendir(path);
-    for (const struct dirent *x = d == NULL ? NULL : readdir(d); x != NULL; x = readdir(d)) {
-        char *end;
-        unsigned long place = strtoul(x->d_name, &end, 10);
-        bool ours = end != x->d_name && *end == '\0' && place < e->places_n &&
-                    e->vms[place].state != WORKER_VM_FREE;
-        bool template = x->d_name[0] == 't';
-        if (x->d_name[0] != '.' && !ours && template == templates) {
-            reap(e, x->d_name);
-        }
-    }
-    if (d != NULL) {
-        (void)closedir(d);
-    }
-}
-
 void worker_engine_reap_strangers(struct worker_engine *e)
 {
-    reap_folders(e, false);
+    worker_places_reap(&e->places, false);
     e->reaped = true;
     spare_soon(e);
 }
@@ -484,8 +394,8 @@ static struct spare_need spare_need(struct worker_engine *e)
 {
     struct spare_need need = {0};
     bool has[PROTO_POOLS_MAX] = {0};
-    for (uint32_t i = 0; i < e->places_n; i++) {
-        struct worker_vm *vm = &e->vms[i];
+    for (uint32_t i = 0; i < e->places.n; i++) {
+        struct worker_vm *vm = &e->places.vms[i];
         need.n += vm->state != WORKER_VM_FREE && vm->slot == WORKER_VM_NO_SLOT;
         if (vm->state != WORKER_VM_SPARE) {
             continue;
@@ -513,15 +423,15 @@ static struct spare_need spare_need(struct worker_engine *e)
 
 static void start_spare(struct worker_engine *e, struct pool *p)
 {
-    struct worker_vm *vm = &e->vms[e->rested[0]];
+    struct worker_vm *vm = worker_places_first(&e->places);
     struct worker_vm_parts parts = parts_of(e, p);
     struct base_error err;
     if (worker_vm_spare(vm, p->number, &parts, &err) == 0) {
-        take(e, vm);
+        worker_places_take(&e->places, vm);
         return;
     }
     LOG_WARN(e->config.log, "no spare QEMU pool=%s why=\"%s\"", p->name, err.text);
-    put_back(e, vm);
+    worker_places_put_back(&e->places, vm);
     p->spare_ns = base_clock_mono_ns() + SPARE_AGAIN_MS * BASE_NS_PER_MS;
 }
 
@@ -530,13 +440,13 @@ static void on_spare(struct ev_loop *loop, ev_timer *w, int revents)
 {
     (void)revents;
     struct worker_engine *e = CONTAINER_OF(w, struct worker_engine, spare);
-    for (uint32_t i = 0; i < e->places_n; i++) {
-        if (starting(&e->vms[i])) {
+    for (uint32_t i = 0; i < e->places.n; i++) {
+        if (starting(&e->places.vms[i])) {
             return;
         }
     }
     struct spare_need need = spare_need(e);
-    bool more = need.pool != NULL && e->reaped && e->rested_n > 0;
+    bool more = need.pool != NULL && e->reaped && e->places.rested_n > 0;
     if (more && need.n < e->config.spares_max) {
         start_spare(e, need.pool);
     } else if (more && need.oldest != NULL &&
@@ -649,56 +559,19 @@ static int open_image(struct worker_engine *e, struct base_error *err)
     return 0;
 }
 
-/* How many places the folders of a worker before us take, which may have had more slots. */
-static uint32_t places_seen(const struct worker_engine *e)
+static int make_news(struct worker_engine *e, struct base_error *err)
 {
-    enum { PLACES_MAX = 1 << 17 };
-    char path[128];
-    uint32_t n = 0;
-    (void)snprintf(path, sizeof path, "%s/vm", e->config.run_dir);
-    DIR *d = opendir(path);
-    for (const struct dirent *x = d == NULL ? NULL : readdir(d); x != NULL; x = readdir(d)) {
-        char *end;
-        unsigned long place = strtoul(x->d_name, &end, 10);
-        if (end != x->d_name && *end == '\0' && place >= n && place < PLACES_MAX) {
-            n = (uint32_t)place + 1;
-        }
-    }
-    if (d != NULL) {
-        (void)closedir(d);
-    }
-    return n;
-}
-
-static int make_places(struct worker_engine *e, struct base_error *err)
-{
-    uint32_t n = e->config.slots_max + e->config.spares_max;
-    n = n > places_seen(e) ? n : places_seen(e);
-    REQUIRE(n > 0);
-    e->vms = calloc(n, sizeof *e->vms);
-    e->at = calloc(e->config.slots_max, sizeof(struct worker_vm *));
-    e->rested = calloc(n, sizeof *e->rested);
-    e->news = calloc(n, sizeof *e->news);
-    e->queued = calloc(n, sizeof *e->queued);
-    if (e->vms == NULL || e->at == NULL || e->rested == NULL || e->news == NULL ||
-        e->queued == NULL) {
-        return base_fail(err, BASE_ENOMEM, "%u slots", e->config.slots_max);
-    }
-    e->places_n = n;
-    struct worker_vm_owner owner = {e, on_news};
-    worker_vm_init(&e->none, &e->config, 0, &owner);
-    for (uint32_t i = 0; i < n; i++) {
-        worker_vm_init(&e->vms[i], &e->config, i, &owner);
-        worker_vm_recall(&e->vms[i]);
-        e->rested[e->rested_n++] = i;
-    }
-    return 0;
+    e->news = calloc(e->places.n, sizeof *e->news);
+    e->queued = calloc(e->places.n, sizeof *e->queued);
+    return e->news == NULL || e->queued == NULL ? base_fail(err, BASE_ENOMEM, "engine") : 0;
 }
 
 static int set_up(struct worker_engine *e, struct base_error *err)
 {
+    struct worker_vm_owner owner = {e, on_news};
     int rc = make_folders(e, err);
-    rc = rc != 0 ? rc : make_places(e, err);
+    rc = rc != 0 ? rc : worker_places_init(&e->places, &e->config, &owner, err);
+    rc = rc != 0 ? rc : make_news(e, err);
     rc = rc != 0 ? rc : open_image(e, err);
     rc = rc != 0 ? rc : open_lease(e, err);
     rc = rc != 0 ? rc : choose_accel(e, err);
@@ -706,7 +579,7 @@ static int set_up(struct worker_engine *e, struct base_error *err)
              ? rc
              : worker_qemu_version(e->config.qemu, e->qemu_version, sizeof e->qemu_version, err);
     if (rc == 0) {
-        reap_folders(e, true); /* builds that a worker before us did not finish */
+        worker_places_reap(&e->places, true); /* builds that a worker before us did not finish */
     }
     e->tsc_khz = measure_tsc();
     read_cpu(e->cpu, sizeof e->cpu);
@@ -754,8 +627,8 @@ void worker_engine_destroy(struct worker_engine *e)
         ev_timer_stop(loop, &e->pools[i].retry);
         worker_template_destroy(e->pools[i].template);
     }
-    for (uint32_t i = 0; i < e->places_n; i++) {
-        struct worker_vm *vm = &e->vms[i];
+    for (uint32_t i = 0; i < e->places.n; i++) {
+        struct worker_vm *vm = &e->places.vms[i];
         ev_timer_stop(loop, &vm->deadline);
         worker_vm_disconnect(vm);
         worker_qemu_deinit(&vm->qemu);
@@ -771,9 +644,7 @@ void worker_engine_destroy(struct worker_engine *e)
     }
     base_closep(&e->lease_fd);
     base_closep(&e->root_fd);
-    free(e->vms);
-    free(e->at);
-    free(e->rested);
+    worker_places_deinit(&e->places);
     free(e->news);
     free(e->queued);
     free(e);
