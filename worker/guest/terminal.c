@@ -36,6 +36,7 @@ static void kill_all(const struct agent_terminal *x)
 {
     if (x->pid > 0) {
         (void)kill(-x->pid, SIGKILL);
+        (void)kill(x->pid, SIGKILL); /* before its setsid() there is no such group */
     }
     agent_cgroup_kill(x->name);
 }

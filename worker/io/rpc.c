@@ -8,7 +8,12 @@
 #include "proto/base/hash.h"
 #include "worker/io/rpc_state.h"
 
-enum { EXCHANGES_DEFAULT = 8192, END_GRACE_S = 10, DEADLINE_MS_DEFAULT = 3600000 };
+enum {
+    EXCHANGES_DEFAULT = 8192,
+    END_GRACE_S = 10,
+    DEADLINE_MS_DEFAULT = 3600000,
+    PEERS_MS_DEFAULT = 10000
+};
 static const uint64_t request_bytes_default = UINT64_C(256) << 20;
 
 /* --- exchanges ----------------------------------------------------------------------------- */
@@ -188,6 +193,23 @@ static void on_writable(struct worker_rpc *r, enum proto_net_class class)
     while ((l = worker_list_first(&now)) != NULL) {
         worker_list_remove(l);
         rpc_flush(CONTAINER_OF(l, struct rpc_exchange, blocked));
+    }
+}
+
+/* A terminal may be quiet for as long as its session lives; that its gateway is gone shows only
+ * when something is sent. A gateway takes a pong at any time. */
+static void on_peers(struct ev_loop *loop, struct ev_timer *w, int events)
+{
+    (void)loop;
+    (void)events;
+    struct worker_rpc *r = CONTAINER_OF(w, struct worker_rpc, peers);
+    struct proto_envelope env = {.type = PROTO_ENVELOPE_PONG};
+    for (struct worker_list *l = r->exchanges.next, *next; l != &r->exchanges; l = next) {
+        struct rpc_exchange *x = CONTAINER_OF(l, struct rpc_exchange, link);
+        next = l->next;
+        if (x->op == WARREN__REQUEST__OP_TERMINAL && worker_list_empty(&x->blocked)) {
+            (void)rpc_send(x, &env, NULL, 0);
+        }
     }
 }
 
@@ -499,6 +521,9 @@ int worker_rpc_create(
     worker_list_init(&r->requests);
     ev_prepare_init(&r->reaper, on_prepare);
     ev_prepare_start(config->loop, &r->reaper);
+    double peers_s = (config->peers_ms != 0 ? config->peers_ms : PEERS_MS_DEFAULT) / 1e3;
+    ev_timer_init(&r->peers, on_peers, peers_s, peers_s);
+    ev_timer_start(config->loop, &r->peers);
     int rc =
         proto_net_create(&r->net, config->loop, config->key != NULL ? config->clients : NULL, err);
     rc = rc != 0 ? rc : bind_both(r, err);
@@ -525,6 +550,7 @@ void worker_rpc_destroy(struct worker_rpc *r)
         CONTAINER_OF(l, struct rpc_request, link)->rpc = NULL;
     }
     ev_prepare_stop(r->config.loop, &r->reaper);
+    ev_timer_stop(r->config.loop, &r->peers);
     proto_net_destroy(r->net);
     free(r);
 }

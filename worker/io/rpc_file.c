@@ -104,8 +104,8 @@ static void on_closed(void *user, int code, const char *text)
     if (x->dead || x->end_due) {
         return;
     }
-    if (code == BASE_EFULL && x->op == WARREN__REQUEST__OP_TERMINAL) {
-        rpc_end(x, WARREN__STATUS__STATUS_FULL, "TerminalsFull", text);
+    if (code == BASE_EFULL && x->op == WARREN__REQUEST__OP_TERMINAL && !x->started) {
+        rpc_end(x, WARREN__STATUS__STATUS_FULL, "TerminalsFull", "too many terminals are open");
     } else if (code != 0) {
         rpc_end_error(x, code, text);
     } else if (x->more != NULL) {
@@ -121,7 +121,7 @@ static void on_closed(void *user, int code, const char *text)
 /* A terminal ends when nothing moves for as long as its session lives without one. */
 static void touch(struct rpc_exchange *x)
 {
-    if (x->op == WARREN__REQUEST__OP_TERMINAL) {
+    if (x->timer.repeat > 0.) { /* of a terminal that has begun; before, its deadline counts */
         ev_timer_again(x->rpc->config.loop, &x->timer);
     }
 }

@@ -83,6 +83,7 @@ struct worker_rpc {
     struct worker_list exchanges, dead, requests;
     struct rpc_exchange *buckets[RPC_BUCKETS];
     struct ev_prepare reaper;
+    struct ev_timer peers;
     struct worker_rpc_stats stats;
 };
 

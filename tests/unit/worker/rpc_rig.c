@@ -51,7 +51,8 @@ void rig_start(struct rig *r)
         .bulk = "tcp://127.0.0.1:*",
         .view = 1,
         .request_bytes_max = 64 << 20,
-        .deadline_ms_max = r->deadline_ms_max};
+        .deadline_ms_max = r->deadline_ms_max,
+        .peers_ms = r->peers_ms};
     CHECK_EQ(worker_rpc_create(&rc, &r->rpc, NULL), 0);
     CHECK_EQ(proto_net_create(&r->net, r->loop, NULL, NULL), 0);
     static const struct proto_net_ops ops = {.on_message = on_message, .on_state = on_state};

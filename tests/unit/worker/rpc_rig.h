@@ -32,6 +32,7 @@ struct rig {
     uint32_t cooldown_ms;
     uint64_t retention_ms;
     uint32_t deadline_ms_max;
+    uint32_t peers_ms;
     uint32_t view;
     bool crashed;
     uint32_t deadline_ms; /* of requests sent from now on; 0: none */

@@ -252,21 +252,54 @@ TEST(a_terminal_is_a_stream_both_ways_until_its_shell_ends)
     rig_deinit(&r);
 }
 
+static uint64_t terminal(void)
+{
+    Warren__Request q = WARREN__REQUEST__INIT;
+    Warren__Terminal t = WARREN__TERMINAL__INIT;
+    q.op_case = WARREN__REQUEST__OP_TERMINAL;
+    q.terminal = &t;
+    return rig_send(&r, PROTO_NET_BULK, "alice", &q);
+}
+
 TEST(a_terminal_that_is_silent_for_the_cooldown_ends)
 {
     memset(&r, 0, sizeof r);
     r.cooldown_ms = 1000;
     rig_init(&r);
-    Warren__Request q = WARREN__REQUEST__INIT;
-    Warren__Terminal t = WARREN__TERMINAL__INIT;
-    q.op_case = WARREN__REQUEST__OP_TERMINAL;
-    q.terminal = &t;
-    uint64_t c = rig_send(&r, PROTO_NET_BULK, "alice", &q);
+    uint64_t c = terminal();
     warren__reply__free_unpacked(rig_reply(&r, c, PROTO_ENVELOPE_HEAD), NULL);
     Warren__Reply *end = rig_reply(&r, c, PROTO_ENVELOPE_END);
     CHECK_EQ(end->status, WARREN__STATUS__STATUS_TIMEOUT);
     CHECK(end->session != NULL); /* it did not end before */
     warren__reply__free_unpacked(end, NULL);
+    rig_deinit(&r);
+}
+
+TEST(a_quiet_terminal_ends_with_its_gateway)
+{
+    memset(&r, 0, sizeof r);
+    r.peers_ms = 20;
+    rig_init(&r);
+    uint64_t c = terminal();
+    warren__reply__free_unpacked(rig_reply(&r, c, PROTO_ENVELOPE_HEAD), NULL);
+    RIG_UNTIL(&r, rig_count(&r, c, PROTO_ENVELOPE_PONG) >= 2);
+    struct worker_rpc_stats s;
+    worker_rpc_stats(r.rpc, &s);
+    CHECK_EQ(s.exchanges, 1);
+    proto_net_close(r.sockets[PROTO_NET_BULK]);
+    RIG_UNTIL(&r, (worker_rpc_stats(r.rpc, &s), s.exchanges == 0));
+    rig_deinit(&r);
+}
+
+TEST(a_terminal_that_waits_for_its_session_keeps_its_deadline)
+{
+    setup();
+    fake_world_hold_starts(r.world, true);
+    r.deadline_ms = 50;
+    uint64_t c = terminal();
+    r.deadline_ms = 0;
+    chunk(c, 0, "ls", 2, false);
+    CHECK_EQ(rig_status(&r, c), WARREN__STATUS__STATUS_TIMEOUT);
     rig_deinit(&r);
 }
 
