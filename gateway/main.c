@@ -172,7 +172,8 @@ static int start_server(struct gateway *g, struct base_error *err)
         .tenant_per_s = c->tenant_per_s,
         .tenant_burst = c->tenant_burst,
         .pool_per_s = c->pool_per_s,
-        .pool_burst = c->pool_burst};
+        .pool_burst = c->pool_burst,
+        .terminal_ping_s = c->terminal_ping_s};
     memcpy(api.cluster_key, c->key, sizeof api.cluster_key);
     int rc = gw_api_create(&g->api, &api, err);
     if (rc == 0 && c->tls_cert != NULL) {

@@ -20,7 +20,8 @@ target_link_libraries(http_probe PRIVATE gateway_http warren_flags)
 set_target_properties(http_probe PROPERTIES C_CLANG_TIDY "")
 
 add_executable(echo_worker ${CMAKE_SOURCE_DIR}/tests/lib/echo_worker.c
-  ${CMAKE_SOURCE_DIR}/tests/lib/echo_exec.c ${CMAKE_SOURCE_DIR}/tests/lib/echo_files.c)
+  ${CMAKE_SOURCE_DIR}/tests/lib/echo_exec.c ${CMAKE_SOURCE_DIR}/tests/lib/echo_files.c
+  ${CMAKE_SOURCE_DIR}/tests/lib/echo_terminal.c)
 target_include_directories(echo_worker PRIVATE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR}/gen)
 target_link_libraries(echo_worker PRIVATE proto_net proto_messages warren_flags)
 set_target_properties(echo_worker PROPERTIES C_CLANG_TIDY "")
@@ -38,6 +39,7 @@ endfunction()
 warren_gateway_script(gateway_smuggling)
 warren_gateway_script(gateway_http)
 warren_gateway_script(gateway_api)
+warren_gateway_script(gateway_terminal)
 warren_gateway_script(gateway_mcp)
 warren_gateway_script(gateway_oidc)
 warren_gateway_script(test_clients)

@@ -484,6 +484,14 @@ static void on_drain(void *owner)
     }
 }
 
+static void on_stopping(void *owner)
+{
+    struct gw_task *t = owner;
+    if (t->ops != NULL && t->ops->stopping != NULL) {
+        t->ops->stopping(t);
+    }
+}
+
 static void on_gone(void *owner)
 {
     struct gw_task *t = owner;
@@ -630,7 +638,10 @@ static int ask_who(struct gw_task *t, const struct gw_target *target, struct gw_
         int64_t now_s = (int64_t)(base_clock_real_ns() / BASE_NS_PER_S);
         return gw_mcp_admit(t, now_s, f) ? 0 : GW_AUTH_REFUSED;
     }
-    return t->api->opt.auth == NULL ? 0 : authenticate(t, f, &t->wait);
+    if (t->api->opt.auth == NULL) { /* what any page could send; a token it has not */
+        return gw_mcp_place_check(t, f) ? 0 : GW_AUTH_REFUSED;
+    }
+    return authenticate(t, f, &t->wait);
 }
 
 static void begin(struct gw_task *t, const struct gw_request *r)
@@ -669,7 +680,7 @@ static void begin(struct gw_task *t, const struct gw_request *r)
 
 void gw_api_request(void *owner, struct gw_exchange *x)
 {
-    static const struct gw_exchange_ops ops = {on_body, on_end, on_drain, on_gone};
+    static const struct gw_exchange_ops ops = {on_body, on_end, on_drain, on_stopping, on_gone};
     struct gw_api *api = owner;
     struct gw_task *t = calloc(1, sizeof *t);
     if (t == NULL) {

@@ -25,6 +25,7 @@ struct gw_api_options {
     uint8_t cluster_key[16];
     uint32_t tenant_per_s, tenant_burst; /* requests; 0: no limit */
     uint32_t pool_per_s, pool_burst;
+    unsigned terminal_ping_s;
 };
 
 struct gw_api_stats {

@@ -460,6 +460,7 @@ int gw_auth_check(struct gw_auth *a, const struct gw_request *r, int64_t now_s,
     if (wrong != NULL) {
         return refuse(fault, wrong);
     }
+    who->until_s = exp + SKEW_S;
     memcpy(e->digest, digest, sizeof digest);
     e->exp = exp;
     e->who = *who;

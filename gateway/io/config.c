@@ -92,6 +92,7 @@ static const cyaml_schema_field_t fields[] = {TEXT("name", 0, struct gw_config, 
     CYAML_FIELD_UINT("pool_burst", OPTIONAL, struct gw_config, pool_burst),
     CYAML_FIELD_UINT("memory_mib", OPTIONAL, struct gw_config, memory_mib),
     CYAML_FIELD_UINT("drain_s", OPTIONAL, struct gw_config, drain_s),
+    CYAML_FIELD_UINT("terminal_ping_s", OPTIONAL, struct gw_config, terminal_ping_s),
     CYAML_FIELD_SEQUENCE(
         "workers", CYAML_FLAG_POINTER, struct gw_config, workers, &worker_value, 1, WORKERS_MAX),
     CYAML_FIELD_END};
@@ -291,6 +292,7 @@ static int complete(struct gw_config *c, struct base_error *err)
     }
     c->local = is_loopback(c->listen);
     c->drain_s = c->drain_s == 0 ? 30 : c->drain_s;
+    c->terminal_ping_s = c->terminal_ping_s == 0 ? 30 : c->terminal_ping_s;
     c->tenant_burst = c->tenant_burst == 0 ? 2 * c->tenant_per_s : c->tenant_burst;
     c->pool_burst = c->pool_burst == 0 ? 2 * c->pool_per_s : c->pool_burst;
     return read_key(c, err);

@@ -54,8 +54,9 @@ struct gw_config {
     unsigned connections_per_address;
     unsigned tenant_per_s, tenant_burst; /* requests; 0: no limit */
     unsigned pool_per_s, pool_burst;
-    unsigned memory_mib; /* of requests' bodies and of answers; 0: 512 */
-    unsigned drain_s;    /* how long a stop waits for running requests; 0: 30 */
+    unsigned memory_mib;      /* of requests' bodies and of answers; 0: 512 */
+    unsigned drain_s;         /* how long a stop waits for running requests; 0: 30 */
+    unsigned terminal_ping_s; /* between pings to a terminal's client; 0: 30 */
     struct gw_config_worker *workers;
     unsigned workers_count;
     uint8_t key[16];   /* from cluster_key */

@@ -20,6 +20,8 @@ struct gw_exchange_ops {
     void (*body)(void *owner, const uint8_t *data, size_t n);
     void (*end)(void *owner); /* the request is complete */
     void (*drain)(void *owner);
+    /* The server is being stopped: what does not end by itself is to end now. */
+    void (*stopping)(void *owner);
     void (*gone)(void *owner); /* the answer is out, or the client went away before */
 };
 

@@ -11,6 +11,9 @@
  * but a wrong one is refused. */
 bool gw_mcp_admit(struct gw_task *t, int64_t now_s, struct gw_fault *f);
 
+/* False, with a 403: the request comes from a page, or by a name of the gateway, that may not. */
+bool gw_mcp_place_check(const struct gw_task *t, struct gw_fault *f);
+
 /* OPTIONS: what a browser asks before it lets a page of another origin call. */
 void gw_mcp_preflight(struct gw_task *t);
 

@@ -23,6 +23,18 @@
 
 /* ---- who may ---- */
 
+bool gw_mcp_place_check(const struct gw_task *t, struct gw_fault *f)
+{
+    const struct gw_request *r = gw_exchange_request(t->x);
+    bool good =
+        gw_mcp_place_ok(&gw_api_opt(t->api)->mcp_places, r->host, gw_http_field(r, "origin"));
+    if (!good) {
+        GW_FAULT(f, 403, "Forbidden",
+            "Pages of this origin, or this name of the gateway, are not allowed.");
+    }
+    return good;
+}
+
 bool gw_mcp_admit(struct gw_task *t, int64_t now_s, struct gw_fault *f)
 {
     const struct gw_api_options *opt = gw_api_opt(t->api);
@@ -30,9 +42,7 @@ bool gw_mcp_admit(struct gw_task *t, int64_t now_s, struct gw_fault *f)
     const char *key = gw_http_field(r, "x-ms-apikey");
     bool open = opt->auth == NULL && key == NULL;
     const char *origin = gw_http_field(r, "origin");
-    if (!gw_mcp_place_ok(&opt->mcp_places, r->host, origin)) {
-        GW_FAULT(f, 403, "Forbidden",
-            "Pages of this origin, or this name of the gateway, are not allowed.");
+    if (!gw_mcp_place_check(t, f)) {
         return false;
     }
     if (origin != NULL) { /* a page may read the answer */

@@ -5,6 +5,7 @@
 
 #include "gateway/io/task.h"
 #include "gateway/io/ws.h"
+#include "proto/base/clock.h"
 #include "proto/base/container.h"
 #include "proto/terminal.h"
 
@@ -20,17 +21,17 @@ enum {
     SILENT_MAX = 2, /* pings without any answer */
 };
 
-#define PING_S 30.
-
 struct terminal {
     struct gw_task *t;
     struct gw_ws *ws;      /* NULL before the worker's go */
     struct base_buf raw;   /* of the client, not parsed yet; within the exchange's window */
     struct base_buf typed; /* records for the worker */
-    size_t pending;        /* bytes that the client has not taken */
-    uint32_t held;         /* chunks to give back when it has */
+    uint32_t held;         /* chunks to give back when the client has taken what waits for it */
     ev_timer ping;
-    int silent;
+    int silent;    /* pings since the client's last bytes */
+    bool blocked;  /* the client does not take what was written; until drain */
+    bool expires;  /* with its token, before LIFE_MS */
+    bool stopping; /* the gateway is */
     bool pumping, ended;
 };
 
@@ -40,6 +41,8 @@ static void finish(struct terminal *s)
         s->ended = true;
         ev_timer_stop(gw_api_loop(s->t->api), &s->ping);
         gw_exchange_end(s->t->x);
+        gw_call_cancel(s->t->call);
+        s->t->call = NULL;
     }
 }
 
@@ -48,7 +51,19 @@ static void finish(struct terminal *s)
 static void on_send(void *owner, const uint8_t *data, size_t n)
 {
     struct terminal *s = owner;
-    s->pending = gw_exchange_write(s->t->x, data, n);
+    size_t pending = gw_exchange_write(s->t->x, data, n);
+    s->blocked = s->blocked || pending >= GW_EXCHANGE_OUT_HIGH;
+    if (pending == 0 && n > 0) { /* dropped: the exchange was given up */
+        finish(s);
+    }
+}
+
+static void end_with(struct terminal *s, enum gw_ws_close code, const char *reason)
+{
+    if (!s->ended) {
+        gw_ws_close(s->ws, code, reason);
+        finish(s);
+    }
 }
 
 static void out_of_memory(struct terminal *s)
@@ -107,8 +122,7 @@ static void on_text(void *owner, const char *text, size_t n)
 static bool parse_some(struct terminal *s)
 {
     size_t n = base_buf_size(&s->raw);
-    if (n == 0 || base_buf_size(&s->typed) >= TYPED_BYTES_MAX ||
-        s->pending >= GW_EXCHANGE_OUT_HIGH) {
+    if (n == 0 || base_buf_size(&s->typed) >= TYPED_BYTES_MAX || s->blocked) {
         return false;
     }
     n = n < PARSE_BYTES ? n : PARSE_BYTES;
@@ -152,9 +166,15 @@ static void on_ping(struct ev_loop *loop, ev_timer *w, int revents)
     (void)loop;
     (void)revents;
     struct terminal *s = CONTAINER_OF(w, struct terminal, ping);
-    if (s->silent++ == SILENT_MAX) {
-        gw_exchange_abort(s->t->x);
-    } else if (s->pending == 0) {
+    if (s->blocked) {
+        return; /* the connection's own limit of a minute counts */
+    }
+    if (base_buf_size(&s->raw) == 0) { /* else the answer may be behind what waits for the guest */
+        s->silent++;
+    }
+    if (s->silent > SILENT_MAX) {
+        end_with(s, GW_WS_AWAY, "pings were not answered");
+    } else {
         gw_ws_ping(s->ws);
     }
 }
@@ -169,6 +189,7 @@ static void on_body(struct gw_task *t, const uint8_t *data, size_t n)
     s->silent = 0;
     if (base_buf_add(&s->raw, data, n) < 0) {
         gw_exchange_abort(t->x);
+        finish(s);
         return;
     }
     pump(s);
@@ -180,12 +201,22 @@ static void on_drain(struct gw_task *t)
     if (s == NULL) {
         return;
     }
-    s->pending = 0;
+    s->blocked = false;
     if (s->held > 0 && t->call != NULL) {
         gw_call_chunk_done(t->call, s->held);
     }
     s->held = 0;
     pump(s);
+}
+
+static void on_stopping(struct gw_task *t)
+{
+    struct terminal *s = t->state;
+    if (s != NULL && s->ws != NULL) {
+        end_with(s, GW_WS_AWAY, "the gateway is being stopped");
+    } else if (s != NULL) {
+        s->stopping = true;
+    }
 }
 
 /* ---- the worker's side ---- */
@@ -199,10 +230,14 @@ static void on_head(void *owner, const Warren__Reply *r)
     s->ws = gw_ws_create(&ops, s);
     if (s->ws == NULL) {
         gw_task_out_of_memory(t);
+        finish(s);
         return;
     }
     gw_task_upgrade(t, "websocket");
     ev_timer_start(gw_api_loop(t->api), &s->ping);
+    if (s->stopping) {
+        on_stopping(t);
+    }
     pump(s);
 }
 
@@ -211,12 +246,12 @@ static void on_chunk(void *owner, const uint8_t *data, size_t n, bool fin)
     struct gw_task *t = owner;
     struct terminal *s = t->state;
     (void)fin; /* END follows */
-    if (n > 0 && !s->ended) {
+    if (n > 0) {
         gw_ws_binary(s->ws, data, n);
     }
-    if (s->pending >= GW_EXCHANGE_OUT_HIGH) {
+    if (s->blocked) {
         s->held++;
-    } else {
+    } else if (t->call != NULL) {
         gw_call_chunk_done(t->call, 1);
     }
 }
@@ -225,14 +260,6 @@ static void on_writable(void *owner)
 {
     struct gw_task *t = owner;
     pump(t->state);
-}
-
-static void end_with(struct terminal *s, enum gw_ws_close code, const char *reason)
-{
-    if (!s->ended) {
-        gw_ws_close(s->ws, code, reason);
-        finish(s);
-    }
 }
 
 static void on_end(void *owner, const Warren__Reply *r)
@@ -266,6 +293,8 @@ static void on_failed(void *owner, enum gw_call_failure why)
     t->call = NULL;
     if (s->ws == NULL) {
         gw_task_failure(t, why);
+    } else if (why == GW_CALL_TIMEOUT && s->expires) {
+        end_with(s, GW_WS_POLICY, "the token has expired");
     } else if (why == GW_CALL_TIMEOUT) {
         end_with(s, GW_WS_AWAY, "a terminal lives for a day");
     } else {
@@ -290,13 +319,24 @@ static bool shake_hands(struct gw_task *t)
         struct gw_fault f;
         GW_FAULT(
             &f, 426, "UpgradeRequired", "A terminal is a WebSocket of version 13, over HTTP/1.1.");
-        gw_fields_add(&t->fields, "upgrade", "websocket");
+        if (!r->http2) { /* which forbids the field */
+            gw_fields_add(&t->fields, "upgrade", "websocket");
+        }
         gw_fields_add(&t->fields, "sec-websocket-version", "13");
         gw_task_fail(t, &f);
         return false;
     }
     gw_fields_add(&t->fields, "sec-websocket-accept", "%s", accept);
     return true;
+}
+
+/* A day, or what is left of the token. */
+static uint32_t life_ms(struct terminal *s)
+{
+    int64_t now_ms = (int64_t)(base_clock_real_ns() / BASE_NS_PER_MS);
+    int64_t left_ms = s->t->who.until_s * 1000 - now_ms;
+    s->expires = s->t->who.until_s != 0 && left_ms < LIFE_MS;
+    return !s->expires ? LIFE_MS : left_ms > 0 ? (uint32_t)left_ms : 1;
 }
 
 static void start(struct gw_task *t)
@@ -316,7 +356,8 @@ static void start(struct gw_task *t)
     }
     s->t = t;
     t->state = s;
-    ev_timer_init(&s->ping, on_ping, PING_S, PING_S);
+    unsigned ping_s = gw_api_opt(t->api)->terminal_ping_s;
+    ev_timer_init(&s->ping, on_ping, ping_s, ping_s);
     Warren__Request r;
     Warren__Key key;
     Warren__Terminal q = WARREN__TERMINAL__INIT;
@@ -326,7 +367,7 @@ static void start(struct gw_task *t)
     q.columns = t->route.columns;
     q.rows = t->route.rows;
     struct gw_call_options opt = {
-        .kind = GW_CALL_WRITE, .bulk = true, .deadline_ms = LIFE_MS, .ops = &ops};
+        .kind = GW_CALL_WRITE, .bulk = true, .deadline_ms = life_ms(s), .ops = &ops};
     (void)gw_task_call(t, &r, &opt);
 }
 
@@ -343,4 +384,4 @@ static void gone(struct gw_task *t)
 }
 
 const struct gw_task_ops gw_op_terminal = {
-    .start = start, .body = on_body, .drain = on_drain, .gone = gone};
+    .start = start, .body = on_body, .drain = on_drain, .stopping = on_stopping, .gone = gone};

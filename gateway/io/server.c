@@ -355,6 +355,11 @@ void gw_server_drain(struct gw_server *s, unsigned limit_s, void (*done)(void *o
     s->drain_limit_s = s->now_s + limit_s;
     stop_listening(s);
     for (struct gw_conn *c = s->all; c != NULL; c = c->next) {
+        for (struct gw_exchange *x = c->exchanges; x != NULL; x = x->next) {
+            if (x->ops->stopping != NULL && !x->aborted && !x->response_done) {
+                x->ops->stopping(x->owner);
+            }
+        }
         gw_conn_tick(c);
         gw_server_mark(c);
     }

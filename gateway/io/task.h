@@ -36,8 +36,9 @@ struct gw_task_ops {
     /* NULL: the body is collected, up to body_max. */
     void (*body)(struct gw_task *t, const uint8_t *data, size_t n);
     void (*drain)(struct gw_task *t);
-    void (*leaving)(struct gw_task *t); /* before its call is given up */
-    void (*gone)(struct gw_task *t);    /* frees t->state */
+    void (*stopping)(struct gw_task *t); /* see struct gw_exchange_ops */
+    void (*leaving)(struct gw_task *t);  /* before its call is given up */
+    void (*gone)(struct gw_task *t);     /* frees t->state */
     size_t body_max;
 };
 

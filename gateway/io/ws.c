@@ -5,6 +5,8 @@
 #include <string.h>
 #include <wslay/wslay.h>
 
+#include "proto/base/text.h"
+
 enum { MESSAGE_BYTES_MAX = 1 << 20, KEY_BYTES = 16, SHA1_BYTES = 20, REASON_MAX = 120 };
 
 struct gw_ws {
@@ -157,6 +159,9 @@ void gw_ws_ping(struct gw_ws *ws)
 void gw_ws_close(struct gw_ws *ws, enum gw_ws_close code, const char *reason)
 {
     size_t n = strnlen(reason, REASON_MAX);
+    while (n > 0 && !base_text_utf8(reason, n)) { /* not inside of a character */
+        n--;
+    }
     (void)wslay_event_queue_close(ws->ctx, (uint16_t)code, (const uint8_t *)reason, n);
     (void)wslay_event_send(ws->ctx);
 }

@@ -15,6 +15,7 @@ enum gw_ws_close { /* RFC 6455, section 7.4.1 */
     GW_WS_AWAY = 1001,
     GW_WS_UNSUPPORTED = 1003,
     GW_WS_INVALID = 1007,
+    GW_WS_POLICY = 1008,
     GW_WS_TOO_BIG = 1009,
     GW_WS_FAILED = 1011,
 };
@@ -36,6 +37,7 @@ void gw_ws_input(struct gw_ws *ws, const uint8_t *data, size_t n);
 void gw_ws_binary(struct gw_ws *ws, const uint8_t *data, size_t n);
 void gw_ws_text(struct gw_ws *ws, const char *text);
 void gw_ws_ping(struct gw_ws *ws);
+/* reason: UTF-8, cut where it is too long. */
 void gw_ws_close(struct gw_ws *ws, enum gw_ws_close code, const char *reason);
 
 /* A close was sent (ours, an answer, or for a broken rule): the connection is to be ended. */

@@ -127,7 +127,11 @@ void gw_wire_fault(const Warren__Reply *r, struct gw_fault *f)
         not_found(code, f);
         break;
     case WARREN__STATUS__STATUS_FULL:
-        GW_FAULT(f, 429, "SessionPoolFull", "All sessions of the pool are in use.");
+        if (strcmp(code, "TerminalsFull") == 0) {
+            GW_FAULT(f, 429, "TerminalsFull", "The session has as many terminals as it may have.");
+        } else {
+            GW_FAULT(f, 429, "SessionPoolFull", "All sessions of the pool are in use.");
+        }
         break;
     case WARREN__STATUS__STATUS_LOST:
         GW_FAULT(f, 410, "SessionLost", "The session is gone: %s", text);

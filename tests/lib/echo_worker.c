@@ -256,6 +256,8 @@ static void operate(struct echo_exchange *x, Warren__Request *r)
         struct echo_session *s = take_session(x, pool, r);
         if (s != NULL && r->op_case == WARREN__REQUEST__OP_EXEC) {
             echo_exec_run(x, s, r->exec);
+        } else if (s != NULL && r->op_case == WARREN__REQUEST__OP_TERMINAL) {
+            echo_terminal_start(x, s, r->terminal);
         } else if (s != NULL) {
             echo_files_request(x, s, r);
         }
@@ -271,6 +273,7 @@ static void sweep(struct echo *e)
             ev_timer_stop(e->loop, &x->timer);
             base_buf_deinit(&x->data);
             warren__request__free_unpacked(x->held, NULL);
+            base_buf_deinit(&x->typed);
             free(x);
         } else {
             p = &x->next;
@@ -307,6 +310,9 @@ static void on_credit(struct echo_exchange *x, uint32_t n)
     } else if (x->op == WARREN__REQUEST__OP_FILE_GET) {
         x->credit += n;
         echo_files_flush(x);
+    } else if (x->op == WARREN__REQUEST__OP_TERMINAL) {
+        x->credit += n;
+        echo_terminal_flush(x);
     }
 }
 
@@ -324,6 +330,8 @@ static void on_any(struct echo *e, enum proto_net_class class, const struct prot
         }
         if (m->env.type == PROTO_ENVELOPE_CREDIT) {
             on_credit(x, m->env.seq);
+        } else if (m->env.type == PROTO_ENVELOPE_CHUNK && x->op == WARREN__REQUEST__OP_TERMINAL) {
+            echo_terminal_chunk(x, m);
         } else if (m->env.type == PROTO_ENVELOPE_CHUNK) {
             echo_files_chunk(x, m);
         } else if (m->env.type == PROTO_ENVELOPE_RESET) {

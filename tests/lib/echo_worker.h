@@ -71,6 +71,12 @@ struct echo_exchange {
     uint64_t size_max;
     uint32_t credit, seq;
     bool fin_sent;
+    /* terminals: data is for the screen */
+    struct base_buf typed;
+    uint32_t seq_out;
+    bool deaf;
+    char line[32];
+    size_t line_n;
     ev_timer timer; /* of a slow upload: gives credit later */
 };
 
@@ -108,3 +114,9 @@ void echo_files_request(struct echo_exchange *x, struct echo_session *s, const W
 void echo_files_chunk(struct echo_exchange *x, const struct proto_net_message *m);
 void echo_files_flush(struct echo_exchange *x);
 void echo_files_clear(struct echo_session *s);
+
+/* ---- echo_terminal.c ---- */
+void echo_terminal_start(
+    struct echo_exchange *x, struct echo_session *s, const Warren__Terminal *q);
+void echo_terminal_chunk(struct echo_exchange *x, const struct proto_net_message *m);
+void echo_terminal_flush(struct echo_exchange *x);

@@ -161,7 +161,7 @@ static void on_gone(void *owner)
 static void on_request(void *owner, struct gw_exchange *x)
 {
     (void)owner;
-    static const struct gw_exchange_ops ops = {on_body, on_end, on_drain, on_gone};
+    static const struct gw_exchange_ops ops = {on_body, on_end, on_drain, NULL, on_gone};
     const struct gw_request *r = gw_exchange_request(x);
     static const char *const paths[] = {"/echo", "/sink", "/big", "/events", "/stats"};
     for (int i = 0; i < 5; i++) {

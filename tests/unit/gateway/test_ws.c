@@ -142,6 +142,20 @@ TEST(what_breaks_the_rules_is_closed_with_its_code)
     teardown();
 }
 
+TEST(a_reason_is_cut_between_characters)
+{
+    char reason[200], want[4 + 119];
+    memset(reason, 'x', sizeof reason);
+    memcpy(reason + 119, "\xc3\xbc", 2); /* the limit of 120 bytes is inside of it */
+    reason[sizeof reason - 1] = '\0';
+    setup();
+    gw_ws_close(ws, GW_WS_POLICY, reason);
+    memset(want, 'x', sizeof want);
+    memcpy(want, "\x88\x79\x03\xf0", 4);
+    check_sent(want, 4 + 119);
+    teardown();
+}
+
 TEST(the_handshake_is_that_of_the_rfc)
 {
     char accept[GW_WS_ACCEPT_MAX];
