@@ -1,5 +1,6 @@
 #include <ev.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -267,8 +268,20 @@ static const char *parse_options(int argc, char **argv, struct gateway *g)
     return optind == argc ? config : NULL;
 }
 
+enum { HEAP_PAD = 1 << 20, HEAP_SLACK = 8 << 20 };
+
+/* A request's memory comes and goes: without this the heap's end moves and its small parts are
+ * joined for every one, 6 % of the processor's time. */
+static void settle_heap(void)
+{
+    (void)mallopt(M_MXFAST, 0);
+    (void)mallopt(M_TOP_PAD, HEAP_PAD);
+    (void)mallopt(M_TRIM_THRESHOLD, HEAP_SLACK);
+}
+
 int main(int argc, char **argv)
 {
+    settle_heap();
     struct gateway g = {.ready_fd = -1};
     struct base_error err = {0};
     const char *config = parse_options(argc, argv, &g);
