@@ -404,8 +404,27 @@ static const struct gw_task_ops *const operations[] = {
     [GW_OP_MCP_ROTATE] = &gw_op_mcp_rotate,
 };
 
+/* Text of others as one word of a log line, cut. */
+enum { WORD_CHARS = 64 };
+struct word {
+    char text[3 * WORD_CHARS + 1];
+};
+
+static const char *word(const char *text, struct word *w)
+{
+    size_t n = 0;
+    for (const char *p = text == NULL ? "" : text; *p != '\0' && p < text + WORD_CHARS; p++) {
+        unsigned char c = (unsigned char)*p;
+        bool plain = c > ' ' && c < 0x7f && strchr("=%\"", c) == NULL;
+        n += (size_t)snprintf(w->text + n, sizeof w->text - n, plain ? "%c" : "%%%02X", c);
+    }
+    w->text[n] = '\0';
+    return n == 0 ? "-" : w->text;
+}
+
 static void audit(const struct gw_task *t)
 {
+    struct word issuer, subject, tenant;
     uint64_t hash = 0;
     char session[17] = "-";
     if (t->route.id.len > 0) { /* the identifier itself is a secret */
@@ -414,13 +433,12 @@ static void audit(const struct gw_task *t)
         (void)snprintf(session, sizeof session, "%016llx", (unsigned long long)hash);
     }
     LOG_INFO(t->api->opt.log,
-        "request op=%s pool=%s session=%s sub=%s tenant=%s status=%d code=%s us=%llu "
+        "request op=%s pool=%s session=%s iss=%s sub=%s tenant=%s status=%d code=%s us=%llu "
         "trace=%s%s",
         gw_route_op_name(t->route.op), t->route.pool[0] == '\0' ? "-" : t->route.pool, session,
-        t->who.subject[0] == '\0' ? "-" : t->who.subject,
-        t->who.tenant[0] == '\0' ? "-" : t->who.tenant, t->status, t->code,
-        (unsigned long long)((base_clock_mono_ns() - t->begun_ns) / 1000), t->trace,
-        t->answered ? "" : " client-gone");
+        word(t->who.issuer, &issuer), word(t->who.subject, &subject), word(t->who.tenant, &tenant),
+        t->status, t->code, (unsigned long long)((base_clock_mono_ns() - t->begun_ns) / 1000),
+        t->trace, t->answered ? "" : " client-gone");
 }
 
 /* What comes while the task waits for its issuer's keys is not consumed: a window at most. */
@@ -544,6 +562,18 @@ static void answer_options(struct gw_task *t, enum gw_route_fault fault)
     gw_exchange_end(t->x);
 }
 
+/* One issuer's word about tenants binds nobody else. */
+static uint64_t tenant_key(const struct gw_task *t)
+{
+    const uint8_t *key = t->api->opt.cluster_key;
+    char both[sizeof(uint64_t) + sizeof t->who.tenant];
+    uint64_t issuer = base_hash_sip24(key, t->who.issuer, strlen(t->who.issuer));
+    size_t n = strlen(t->who.tenant);
+    memcpy(both, &issuer, sizeof issuer);
+    memcpy(both + sizeof issuer, t->who.tenant, n);
+    return base_hash_sip24(key, both, sizeof issuer + n);
+}
+
 /* True when the request may go on. */
 static bool within_rates(struct gw_task *t)
 {
@@ -551,9 +581,8 @@ static bool within_rates(struct gw_task *t)
     const uint8_t *key = api->opt.cluster_key;
     uint64_t now = base_clock_mono_ns(), wait = 0;
     const char *whose = "tenant";
-    if (t->who.tenant[0] != '\0') {
-        wait = gw_rate_take(
-            &api->tenants, base_hash_sip24(key, t->who.tenant, strlen(t->who.tenant)), now);
+    if (t->who.issuer != NULL) {
+        wait = gw_rate_take(&api->tenants, tenant_key(t), now);
     }
     if (wait == 0) {
         whose = "pool";

@@ -398,7 +398,11 @@ static bool take_principal(const struct gw_auth *a, const json_t *claims, struct
     const char *sub = json_string_value(json_object_get(claims, "sub"));
     const char *tenant = json_string_value(json_object_get(claims, "tenant"));
     const json_t *roles = json_object_get(claims, "roles");
+    const char *iss = json_string_value(json_object_get(claims, "iss"));
     memset(who, 0, sizeof *who);
+    for (unsigned i = 0; i < a->sources_n && who->issuer == NULL; i++) {
+        who->issuer = strcmp(a->sources[i].issuer, iss) == 0 ? a->sources[i].issuer : NULL;
+    }
     cut(who->subject, sub == NULL ? "" : sub);
     cut(who->tenant, tenant != NULL ? tenant : who->subject);
     who->roles = gw_auth_role(json_string_value(roles));

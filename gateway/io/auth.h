@@ -30,10 +30,11 @@ struct gw_auth_grant {
 
 /* Who asks, and what for they may. */
 struct gw_principal {
-    char subject[65]; /* of the token, cut; "" in insecure mode */
-    char tenant[65];  /* who pays; the subject when the token names none */
-    int64_t until_s;  /* its token is good until then, skew included; 0: for ever */
-    unsigned roles;   /* of enum gw_role, on all the pools below */
+    const char *issuer; /* of the token, it speaks for subject and tenant; NULL: no token */
+    char subject[65];   /* of the token, cut; "" in insecure mode */
+    char tenant[65];    /* who pays; the subject when the token names none */
+    int64_t until_s;    /* its token is good until then, skew included; 0: for ever */
+    unsigned roles;     /* of enum gw_role, on all the pools below */
     bool all_pools;
     int pools_n;
     int grants_n;

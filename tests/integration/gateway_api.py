@@ -464,7 +464,8 @@ def test_identifiers_spread_over_workers_and_lists_are_joined(bin_dir):
 # ---- rates ----
 
 def test_a_tenant_that_is_too_fast_waits_and_others_do_not(bin_dir):
-    s = System(bin_dir, secure=True, more=("tenant_per_s: 1", "tenant_burst: 6"))
+    s = System(bin_dir, secure=True, more=("tenant_per_s: 1", "tenant_burst: 6", "issuers:",
+                                           "  - {issuer: other, jwks: DIR/token.jwks}"))
     try:
         ask = lambda token: s.request("GET", f"/pools/python/session?{V}&identifier=abcd",
                                       headers={"authorization": "Bearer " + token})
@@ -475,6 +476,9 @@ def test_a_tenant_that_is_too_fast_waits_and_others_do_not(bin_dir):
         assert len(limited) > 10 and limited[0].code == "TooManyRequests", got
         assert int(limited[0].headers["retry-after"]) >= 1
         eq(ask(slow).status, 404)
+        eq(ask(s.token(tenant="fast", iss="other")).status, 404)  # of another issuer, it is another tenant
+        nobody = s.token(sub=None)
+        assert 429 in [ask(nobody).status for _ in range(40)]
     finally:
         codes = s.stop()
     eq(codes, [0, 0])
@@ -501,8 +505,10 @@ def test_tokens(secure):
     eq((a.status, a.headers["www-authenticate"]), (401, "Bearer"))
     eq(s.request("GET", "/pools/nope/nothing").status, 401)
     eq(s.request("GET", "/healthz").status, 200)
+    eq(run(sub='x tenant=admin status=200 "', tenant="a%\n").status, 200)
     log = s.log()
-    assert "sub=tester" in log and s.token()[:40] not in log
+    assert "iss=warren sub=x%20tenant%3Dadmin%20status%3D200%20%22 tenant=a%25%0A status=200" in log
+    assert "iss=warren sub=tester tenant=tester status=200" in log and s.token()[:40] not in log
 
 
 def main():

@@ -105,7 +105,7 @@ class System:
             (self.dir / "token.jwks").write_text(json.dumps({"keys": [self.jwk()]}))
         else:
             lines += ["insecure: true"]
-        lines += [*self.more, "workers:"]
+        lines += [*(m.replace("DIR", str(self.dir)) for m in self.more), "workers:"]
         for i, w in enumerate(self.workers):
             lines += [f"  - {{id: {i + 1}, name: {w.name}, ctl: \"{w.endpoints[0]}\", bulk: \"{w.endpoints[1]}\", "
                       + (f"public_key: \"{self.public[w.name]}\", " if self.secure else "") + "weight: 1, zone: 0}"]
@@ -126,6 +126,7 @@ class System:
         now = int(time.time())
         body = {"iss": "warren", "aud": "https://dynamicsessions.io", "sub": "tester", "iat": now, "exp": now + 600,
                 "roles": ["Session Executor"], **claims}
+        body = {k: v for k, v in body.items() if v is not None}
         text = b64(json.dumps({"alg": "ES256", "kid": "t1"}).encode()) + "." + b64(json.dumps(body).encode())
         der = subprocess.run(["openssl", "dgst", "-sha256", "-sign", self.dir / "token.pem"], input=text.encode(),
                              check=True, capture_output=True).stdout

@@ -271,6 +271,7 @@ TEST(an_issuer_speaks_only_for_itself)
     "{\"iss\":\"else\",\"sub\":\"me\",\"aud\":\"https://acasessions.io\",\"exp\":1800000600}"
     struct gw_auth *a = setup();
     CHECK_EQ(check(a, sign(other, "ES256", "ec", NULL, ELSE)), 0);
+    CHECK_STR(who.issuer, "else");
     CHECK_EQ(check(a, sign(ec, "ES256", "ec", NULL, ELSE)), -1); /* of the first issuer */
     CHECK_EQ(check(a, sign(other, "ES256", "ec", NULL, CLAIMS(""))), -1);
     CHECK_EQ(fault.status, 401);
