@@ -314,8 +314,9 @@ static int read_resource(const struct reading *r, struct gw_mcp_message *m, stru
 {
     m->args = r->params;
     m->tool = GW_MCP_RESOURCE;
-    return gw_mcp_resource_find(m) ? GW_MCP_CALL
-                                   : answered(gw_mcp_resource_error(m, "Resource not found", to));
+    return gw_mcp_resource_find(m)
+               ? GW_MCP_CALL
+               : answered(gw_mcp_resource_error(m, true, "Resource not found", to));
 }
 
 static int notification(const struct reading *r, struct gw_mcp_message *m)

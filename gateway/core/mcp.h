@@ -37,7 +37,7 @@ enum gw_mcp_verdict {
     GW_MCP_FIXTURE,  /* the answer was written, to come behind progress (mcp_fixtures.h) */
 };
 
-enum { GW_MCP_ID_MAX = 128, GW_MCP_DEPTH_MAX = 32 }; /* of ids and progress tokens, as text */
+enum { GW_MCP_ID_MAX = 128 }; /* of ids and progress tokens, as text */
 
 /* Header fields of the request; NULL when they are missing. And what its pool offers. */
 struct gw_mcp_head {
@@ -76,7 +76,8 @@ int gw_mcp_tool_error(const struct gw_mcp_message *m, const char *text, struct b
 /* What GW_MCP_UPLOAD writes: 0, BASE_ENOMEM, or BASE_EBADMSG when the argument cannot be decoded.
  */
 int gw_mcp_upload_data(const struct gw_mcp_message *m, struct base_buf *to);
-int gw_mcp_uploaded(const struct gw_mcp_message *m, uint64_t size, struct base_buf *to);
+int gw_mcp_uploaded(
+    const struct gw_mcp_message *m, uint64_t size, bool restarted, struct base_buf *to);
 
 /* GW_MCP_DOWNLOAD and GW_MCP_RESOURCE. */
 int gw_mcp_downloaded(
@@ -84,7 +85,10 @@ int gw_mcp_downloaded(
 int gw_mcp_listed(const struct gw_mcp_message *m, const struct gw_file *files, size_t n,
     bool truncated, struct base_buf *to);
 int gw_mcp_stopped(const struct gw_mcp_message *m, struct base_buf *to);
-int gw_mcp_resource_error(const struct gw_mcp_message *m, const char *text, struct base_buf *to);
+
+/* missing: there is no such resource, and asking again will not help. */
+int gw_mcp_resource_error(
+    const struct gw_mcp_message *m, bool missing, const char *text, struct base_buf *to);
 
 /* A JSON-RPC error. */
 int gw_mcp_error(const struct gw_mcp_message *m, int code, const char *text, struct base_buf *to);

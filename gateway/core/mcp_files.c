@@ -5,12 +5,17 @@
 #include "gateway/core/mcp_tools.h"
 #include "gateway/core/target.h"
 #include "proto/base/clock.h"
+#include "proto/base/container.h"
 #include "proto/base/err.h"
 #include "proto/base/text.h"
 
 /* Files of environments: as results of tools, and as resources. */
 
-enum { LINKS_MAX = 64 }; /* of one listing; its object has all files */
+enum {
+    FILES_MAX = 1000, /* of one listing ... */
+    LISTING_BYTES_MAX = 1 << 20,
+    LINKS_MAX = 64, /* ... and of these */
+};
 
 /* ---- addresses ---- */
 
@@ -154,14 +159,16 @@ int gw_mcp_upload_data(const struct gw_mcp_message *m, struct base_buf *to)
     return 0;
 }
 
-int gw_mcp_uploaded(const struct gw_mcp_message *m, uint64_t size, struct base_buf *to)
+int gw_mcp_uploaded(
+    const struct gw_mcp_message *m, uint64_t size, bool restarted, struct base_buf *to)
 {
     struct base_buf object = {0};
     struct gw_mcp_out in = {&object, 0};
     gw_mcp_raw(&in, "{");
     facts(&in, m, m->path.text, size);
-    gw_mcp_raw(&in, "}");
+    gw_mcp_raw(&in, restarted ? ",\"environmentRestarted\":true}" : "}");
     struct gw_mcp_out o = result(m, &in, to);
+    gw_mcp_note(&o, restarted ? GW_MCP_RESTARTED : "");
     gw_mcp_raw(&o, "]}}");
     base_buf_deinit(&object);
     return o.rc;
@@ -202,6 +209,26 @@ static int resource(
     return o.rc;
 }
 
+/* By its first bytes, whatever its name says: a model's host rejects the whole message for an image
+ * that is none. */
+static bool is_image(const char *type, const struct base_buf *data)
+{
+    static const struct {
+        const char *type, *start;
+        size_t n;
+    } known[] = {{"image/png", "\x89PNG\r\n\x1a\n", 8}, {"image/jpeg", "\xff\xd8\xff", 3},
+        {"image/gif", "GIF87a", 6}, {"image/gif", "GIF89a", 6}, {"image/webp", "RIFF", 4}};
+    const uint8_t *p = base_buf_data(data);
+    size_t size = base_buf_size(data);
+    for (size_t i = 0; i < ARRAY_LEN(known); i++) {
+        if (strcmp(type, known[i].type) == 0 && size >= 12 &&
+            memcmp(p, known[i].start, known[i].n) == 0) {
+            return known[i].start[0] != 'R' || memcmp(p + 8, "WEBP", 4) == 0;
+        }
+    }
+    return false;
+}
+
 int gw_mcp_downloaded(
     const struct gw_mcp_message *m, const struct base_buf *data, struct base_buf *to)
 {
@@ -216,7 +243,7 @@ int gw_mcp_downloaded(
     facts(&in, m, m->path.text, base_buf_size(data));
     gw_mcp_raw(&in, "}");
     struct gw_mcp_out o = result(m, &in, to);
-    if (strncmp(type, "image/", 6) == 0 && strcmp(type, "image/svg+xml") != 0) {
+    if (is_image(type, data)) {
         gw_mcp_raw(&o, ",{\"type\":\"image\",\"mimeType\":\"");
         gw_mcp_raw(&o, type);
         gw_mcp_raw(&o, "\",\"data\":");
@@ -283,18 +310,22 @@ int gw_mcp_listed(const struct gw_mcp_message *m, const struct gw_file *files, s
     struct base_buf object = {0};
     struct gw_mcp_out in = {&object, 0};
     const char *comma = "";
+    size_t end = n < FILES_MAX ? n : FILES_MAX;
     gw_mcp_raw(&in, "{\"files\":[");
-    for (size_t i = 0; i < n; i++) {
-        if (place(&files[i], path)) {
+    for (size_t i = 0; i < end; i++) {
+        if (base_buf_size(&object) > LISTING_BYTES_MAX) {
+            end = i;
+        } else if (place(&files[i], path)) {
             gw_mcp_raw(&in, comma);
             entry(&in, m, &files[i], path);
             comma = ",";
         }
     }
+    truncated = truncated || end < n;
     gw_mcp_raw(&in, truncated ? "],\"truncated\":true}" : "],\"truncated\":false}");
     struct gw_mcp_out o = result(m, &in, to);
     int links = 0;
-    for (size_t i = 0; i < n && m->links && links < LINKS_MAX; i++) {
+    for (size_t i = 0; i < end && m->links && links < LINKS_MAX; i++) {
         if (!files[i].is_directory && place(&files[i], path)) {
             link_to(&o, m, &files[i], path);
             links++;
@@ -318,8 +349,12 @@ int gw_mcp_stopped(const struct gw_mcp_message *m, struct base_buf *to)
     return o.rc;
 }
 
-int gw_mcp_resource_error(const struct gw_mcp_message *m, const char *text, struct base_buf *to)
+int gw_mcp_resource_error(
+    const struct gw_mcp_message *m, bool missing, const char *text, struct base_buf *to)
 {
+    if (!missing) {
+        return gw_mcp_error(m, -32603, text, to);
+    }
     struct gw_json_view uri = gw_json_member(m->args, "uri");
     struct gw_mcp_out o = gw_mcp_out_begin(m, to);
     gw_mcp_raw(&o, ",\"error\":{\"code\":-32602,\"message\":");

@@ -11,9 +11,17 @@
     "\"Which environment: the id from launchShell, or an identifier of your own. Variables and "   \
     "files in /mnt/data stay between calls until it has been idle for the pool's cooldown.\"}"
 
+#define RESTARTED                                                                                  \
+    "\"environmentRestarted\":{\"type\":\"boolean\",\"description\":\"The environment had ended "  \
+    "and "                                                                                         \
+    "was started anew: earlier variables and files are gone.\"}"
+
 #define OUTPUTS                                                                                    \
     "\"stdout\":{\"type\":\"string\"},\"stderr\":{\"type\":\"string\"},"                           \
     "\"status\":{\"type\":\"string\",\"enum\":[\"Succeeded\",\"Failed\",\"Canceled\"]},"           \
+    "\"truncated\":{\"type\":\"boolean\",\"description\":\"More was written to stdout or stderr "  \
+    "than is kept.\"},\"imagesDropped\":{\"type\":\"integer\",\"description\":\"How many images "  \
+    "the answer had no room for.\"}," RESTARTED ","                                                \
     "\"executionTimeInMilliseconds\":{\"type\":\"integer\"},\"kernelRestarted\":{\"type\":"        \
     "\"boolean\",\"description\":\"The interpreter had to be restarted: variables are gone, "      \
     "files "                                                                                       \
@@ -33,7 +41,7 @@ static const char tools[] =
     "execCommandAndArgs.\",\"inputSchema\":{\"type\":\"object\",\"properties\":{" ENVIRONMENT
     ",\"shellCommand\":{\"type\":\"string\",\"description\":\"A line for the shell.\"},"
     "\"execCommandAndArgs\":{\"type\":\"array\",\"items\":{\"type\":\"string\"},\"minItems\":1,"
-    "\"description\":\"A program and its arguments, without a shell.\"}},"
+    "\"maxItems\":256,\"description\":\"A program and its arguments, without a shell.\"}},"
     "\"required\":[\"environmentId\"]},"
     "\"outputSchema\":{\"type\":\"object\",\"properties\":{" OUTPUTS
     ",\"exitCode\":{\"type\":\"integer\"}},\"required\":[\"stdout\",\"stderr\",\"exitCode\","
@@ -72,7 +80,8 @@ static const char more_tools[] =
                              "\"string\",\"description\":\"The content in "
                              "base64.\"}},\"required\":[\"environmentId\","
                              "\"path\"]},\"outputSchema\":{\"type\":\"object\",\"properties\":"
-                             "{" FILE_OUTPUTS "},\"required\":[\"path\",\"sizeInBytes\","
+                             "{" FILE_OUTPUTS "," RESTARTED
+                             "},\"required\":[\"path\",\"sizeInBytes\","
                              "\"mimeType\",\"uri\"]},\"annotations\":{"
                              "\"readOnlyHint\":false,\"destructiveHint\":true,\"idempotentHint\":"
                              "true,"
@@ -190,9 +199,9 @@ static const char *check_argv(struct gw_json_view v)
         }
         n++;
     }
-    return n == 0 || n > PROTO_ARGV_MAX
-               ? "Input validation error: 'execCommandAndArgs' must be an array of strings."
-               : NULL;
+    return n == 0 || n > PROTO_ARGV_MAX ? "Input validation error: 'execCommandAndArgs' must be an "
+                                          "array of 1 to 256 strings."
+                                        : NULL;
 }
 
 static const char *check_shell(struct gw_mcp_message *m)
@@ -224,6 +233,15 @@ static const char *check_path(struct gw_mcp_message *m)
                 !m->path.absolute && (folder || m->path.text[0] != '\0');
     return good ? NULL
                 : "Input validation error: 'path' must be a path within /mnt/data, without '..'.";
+}
+
+static const char *check_list(struct gw_mcp_message *m)
+{
+    char kind = gw_json_kind(gw_json_member(m->args, "recursive"));
+    m->recursive = kind == 't';
+    return kind == '\0' || strchr("tfn", kind) != NULL
+               ? check_path(m)
+               : "Input validation error: 'recursive' must be true or false.";
 }
 
 static bool given(const struct gw_mcp_message *m, const char *name)
@@ -268,8 +286,7 @@ static const char *check_rest(struct gw_mcp_message *m)
         wrong = check_content(m);
         return wrong == NULL ? check_path(m) : wrong;
     case GW_MCP_LIST:
-        m->recursive = gw_json_kind(gw_json_member(m->args, "recursive")) == 't';
-        return check_path(m);
+        return check_list(m);
     case GW_MCP_DOWNLOAD:
         return check_path(m);
     case GW_MCP_LAUNCH:

@@ -86,6 +86,15 @@ void gw_mcp_both(struct gw_mcp_out *o, const struct base_buf *object)
     gw_mcp_raw(o, "}");
 }
 
+void gw_mcp_note(struct gw_mcp_out *o, const char *text)
+{
+    if (text[0] != '\0') {
+        gw_mcp_raw(o, ",{\"type\":\"text\",\"text\":");
+        gw_mcp_string(o, text, strlen(text));
+        gw_mcp_raw(o, "}");
+    }
+}
+
 int gw_mcp_launched(const struct gw_mcp_message *m, const char *environment, struct base_buf *to)
 {
     struct base_buf object = {0};
@@ -141,7 +150,14 @@ static void facts(struct gw_mcp_out *o, const struct gw_mcp_message *m, const st
     gw_mcp_raw(o, gw_render_status(c->done));
     gw_mcp_raw(o, "\",\"executionTimeInMilliseconds\":");
     gw_mcp_number(o, (long long)((c->duration_us + 999) / 1000));
-    gw_mcp_raw(o, c->kernel_restarted ? ",\"kernelRestarted\":true}" : "}");
+    gw_mcp_raw(o, c->kernel_restarted ? ",\"kernelRestarted\":true" : "");
+    gw_mcp_raw(o, c->environment_restarted ? ",\"environmentRestarted\":true" : "");
+    gw_mcp_raw(o, c->truncated ? ",\"truncated\":true" : "");
+    if (c->images_dropped > 0) {
+        gw_mcp_raw(o, ",\"imagesDropped\":");
+        gw_mcp_number(o, (long long)c->images_dropped);
+    }
+    gw_mcp_raw(o, "}");
 }
 
 int gw_mcp_outcome(const struct gw_mcp_message *m, const struct gw_outcome *c, struct base_buf *to)
@@ -155,6 +171,11 @@ int gw_mcp_outcome(const struct gw_mcp_message *m, const struct gw_outcome *c, s
     gw_mcp_result_begin(&o, m);
     gw_mcp_raw(&o, failed ? "\"isError\":true," : "\"isError\":false,");
     gw_mcp_both(&o, &object);
+    gw_mcp_note(&o, c->environment_restarted ? GW_MCP_RESTARTED : "");
+    gw_mcp_note(&o, c->truncated ? "The output was longer than what is kept of it." : "");
+    gw_mcp_note(&o, c->images_dropped > 0 ? "More images were shown than an answer takes; "
+                                            "imagesDropped of them are not in it."
+                                          : "");
     for (int i = 0; i < c->images_n; i++) {
         gw_mcp_raw(&o, ",{\"type\":\"image\",\"mimeType\":\"image/");
         gw_mcp_raw(&o, c->images[i].format);

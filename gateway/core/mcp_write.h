@@ -27,6 +27,11 @@ struct gw_mcp_out gw_mcp_out_begin(const struct gw_mcp_message *m, struct base_b
 /* ,"result":{ and what the era wants in every result, with a comma behind it. */
 void gw_mcp_result_begin(struct gw_mcp_out *o, const struct gw_mcp_message *m);
 
+/* A text block of its own behind others; "": none. */
+void gw_mcp_note(struct gw_mcp_out *o, const char *text);
+#define GW_MCP_RESTARTED                                                                           \
+    "The environment had ended and was started anew: earlier variables and files are gone."
+
 void gw_mcp_number(struct gw_mcp_out *o, long long n);
 void gw_mcp_base64(struct gw_mcp_out *o, const struct base_buf *data);
 

@@ -23,10 +23,12 @@ void gw_outcome_deinit(struct gw_outcome *o)
 }
 
 /* Cuts at max, and not inside a character. */
-static int add_text(struct base_buf *b, uint64_t max, const uint8_t *data, size_t n)
+static int add_text(
+    struct gw_outcome *o, struct base_buf *b, uint64_t max, const uint8_t *data, size_t n)
 {
     uint64_t room = max > base_buf_size(b) ? max - base_buf_size(b) : 0;
     if (n > room) {
+        o->truncated = true;
         n = (size_t)room;
         while (n > 0 && (data[n] & 0xc0) == 0x80) {
             n--;
@@ -62,6 +64,7 @@ static int keep_image(struct gw_outcome *o, const struct gw_mime *m, const char 
 {
     size_t all = m->n;
     if (m->n > GW_OUTCOME_BYTES_MAX) {
+        o->images_dropped++;
         return 0;
     }
     for (int i = 0; i < o->images_n; i++) {
@@ -70,6 +73,7 @@ static int keep_image(struct gw_outcome *o, const struct gw_mime *m, const char 
     while (
         o->images_n == GW_OUTCOME_IMAGES_MAX || (o->images_n > 0 && all > GW_OUTCOME_BYTES_MAX)) {
         struct gw_image *last = &o->images[--o->images_n];
+        o->images_dropped++;
         all -= base_buf_size(&last->bytes);
         base_buf_deinit(&last->bytes);
     }
@@ -134,7 +138,7 @@ static int add_error(struct gw_outcome *o, const struct gw_event *e)
     }
     memcpy(o->error_value, e->error_value, n);
     o->error_value[n] = '\0';
-    return add_text(&o->stderr_text, o->stderr_max, e->data, e->data_n);
+    return add_text(o, &o->stderr_text, o->stderr_max, e->data, e->data_n);
 }
 
 static int add_done(struct gw_outcome *o, const struct gw_event *e)
@@ -146,6 +150,8 @@ static int add_done(struct gw_outcome *o, const struct gw_event *e)
     o->exit_code = e->exit_code;
     o->duration_us = e->duration_us;
     o->kernel_restarted = e->kernel_restarted;
+    o->truncated = o->truncated || e->stdout_bytes > base_buf_size(&o->stdout_text) ||
+                   e->stderr_bytes > base_buf_size(&o->stderr_text);
     const char *note = notes[o->done];
     if (note[0] == '\0') {
         return 0;
@@ -165,9 +171,9 @@ int gw_outcome_add(struct gw_outcome *o, const struct gw_event *e)
     o->last_seq = e->seq;
     switch (e->kind) {
     case GW_EVENT_STDOUT:
-        return add_text(&o->stdout_text, o->stdout_max, e->data, e->data_n);
+        return add_text(o, &o->stdout_text, o->stdout_max, e->data, e->data_n);
     case GW_EVENT_STDERR:
-        return add_text(&o->stderr_text, o->stderr_max, e->data, e->data_n);
+        return add_text(o, &o->stderr_text, o->stderr_max, e->data, e->data_n);
     case GW_EVENT_DISPLAY:
         return add_image(o, e, &image);
     case GW_EVENT_RESULT:

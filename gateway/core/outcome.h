@@ -47,6 +47,7 @@ struct gw_event {
     enum gw_done done;
     int32_t exit_code;
     uint64_t duration_us;
+    uint64_t stdout_bytes, stderr_bytes; /* that were written, kept or not */
     bool kernel_restarted;
 };
 
@@ -74,6 +75,7 @@ struct gw_outcome {
     struct base_buf result;
     struct gw_image images[GW_OUTCOME_IMAGES_MAX]; /* in their order; too many: the last stays */
     int images_n;
+    unsigned images_dropped;
     char error_name[64];
     char error_value[256];
     uint64_t last_seq;
@@ -81,6 +83,8 @@ struct gw_outcome {
     int32_t exit_code;
     uint64_t duration_us;
     bool kernel_restarted;
+    bool truncated;             /* more was written than is in the texts */
+    bool environment_restarted; /* set by who knows: there was a session before, which is gone */
 };
 
 void gw_outcome_init(struct gw_outcome *o, uint64_t stdout_max, uint64_t stderr_max);

@@ -167,12 +167,23 @@ bool gw_task_hold(struct gw_task *t, size_t n)
     return true;
 }
 
+void gw_task_release(struct gw_task *t, size_t n)
+{
+    t->api->bodies -= n;
+    t->held -= n;
+}
+
 void gw_task_out_of_memory(struct gw_task *t)
 {
     struct gw_fault f;
     GW_FAULT(&f, 503, "ServiceUnavailable", "Out of memory.");
     f.retry_after_s = 1;
     gw_task_fail(t, &f);
+}
+
+bool gw_task_anew(const Warren__Session *s)
+{
+    return s != NULL && s->new_allocation && s->recreated != NULL && s->recreated[0] != '\0';
 }
 
 void gw_task_session(struct gw_task *t, const Warren__Session *s)
@@ -233,7 +244,7 @@ int gw_task_call(struct gw_task *t, const Warren__Request *r, const struct gw_ca
 void gw_task_failure(struct gw_task *t, enum gw_call_failure why)
 {
     struct gw_fault f;
-    bool runs = t->route.op == GW_OP_EXECUTE || t->route.op == GW_OP_MCP;
+    bool runs = t->route.op == GW_OP_EXECUTE || (t->mcp != NULL && t->mcp->runs);
     t->call = NULL;
     if (why == GW_CALL_UNREACHABLE) {
         GW_FAULT(&f, 503, "ServiceUnavailable", "The worker of this session is not connected.");

@@ -29,11 +29,13 @@ struct gw_mcp {
     struct gw_stream stream; /* begun when progress is wanted */
     unsigned long progress;
     bool runs, settled;
+    struct base_buf out; /* the answer, from sent on not written yet */
+    size_t sent;
     void (*gone)(struct gw_task *t); /* of the tool, frees t->state; NULL: there is none */
 };
 
-/* The message that ends the exchange. rc: of writing it. */
-void gw_mcp_settle(struct gw_mcp *p, int status, int rc, const struct base_buf *json);
+/* The message that ends the exchange. rc: of writing it. Takes the text. */
+void gw_mcp_settle(struct gw_mcp *p, int status, int rc, struct base_buf *json);
 
 /* Carries out a call that has to do with files, or with the end of the environment. Errors come by
  * t->failed. */

@@ -144,6 +144,9 @@ static void answer(struct gw_task *t)
     if (t->route.op == GW_OP_EXECUTE) {
         time_fields(t, s);
     }
+    if (s->outcome.truncated) {
+        gw_fields_add(&t->fields, "x-warren-truncated", "true");
+    }
     if (gw_render_execution(&s->view, &s->outcome, &body) < 0) {
         gw_task_out_of_memory(t);
     } else {
@@ -158,6 +161,8 @@ static void take_session(struct gw_task *t, const Warren__Reply *r)
 {
     struct exec *s = t->state;
     const Warren__Session *session = r->session;
+    s->outcome.truncated = s->outcome.truncated || r->truncated;
+    s->outcome.environment_restarted = s->outcome.environment_restarted || gw_task_anew(session);
     if (session == NULL || s->guid[0] != '\0' || t->answered) {
         return;
     }

@@ -108,6 +108,8 @@ static bool session_ok(const struct gw_task *t, const char *id)
 
 /* ---- answers ---- */
 
+static void on_fault(struct gw_task *t, const struct gw_fault *f);
+
 static bool wants_stream(const struct gw_mcp *p)
 {
     const char *accept = gw_http_field(gw_exchange_request(p->t->x), "accept");
@@ -115,28 +117,46 @@ static bool wants_stream(const struct gw_mcp *p)
                                    gw_http_list_has(accept, "*/*"));
 }
 
-void gw_mcp_settle(struct gw_mcp *p, int status, int rc, const struct base_buf *json)
+/* A long answer goes out as the client reads it: it is counted until it is gone. */
+static void push(struct gw_mcp *p)
+{
+    size_t size = base_buf_size(&p->out);
+    while (p->sent < size) {
+        size_t n = size - p->sent < GW_EXCHANGE_OUT_HIGH ? size - p->sent : GW_EXCHANGE_OUT_HIGH;
+        size_t pending = gw_exchange_write(p->t->x, base_buf_data(&p->out) + p->sent, n);
+        p->sent += n;
+        if (pending >= GW_EXCHANGE_OUT_HIGH && p->sent < size) {
+            return; /* drain() goes on */
+        }
+    }
+    gw_exchange_end(p->t->x);
+}
+
+void gw_mcp_settle(struct gw_mcp *p, int status, int rc, struct base_buf *json)
 {
     struct gw_task *t = p->t;
-    struct base_buf b = {0};
-    p->settled = true;
-    if (!p->stream.begun) {
-        t->failed = NULL;
-        if (rc < 0) {
-            gw_task_out_of_memory(t);
-        } else {
-            gw_task_answer(t, status, json);
-        }
+    size_t n = base_buf_size(json);
+    if (rc == 0 && n > GW_EXCHANGE_OUT_HIGH && !gw_task_hold(t, n)) {
+        t->failed = on_fault;
+        gw_task_out_of_memory(t);
         return;
     }
-    if (rc == 0 && gw_mcp_sse(base_buf_data(json), base_buf_size(json), &b) == 0) {
-        (void)gw_exchange_write(t->x, base_buf_data(&b), base_buf_size(&b));
-        gw_stream_end(&p->stream, NULL);
-    } else {
-        gw_stream_deinit(&p->stream);
-        gw_exchange_abort(t->x);
+    p->settled = true;
+    t->failed = NULL;
+    if (rc == 0 && p->stream.begun) {
+        rc = gw_mcp_sse(base_buf_data(json), n, &p->out);
+        gw_stream_deinit(&p->stream); /* no comment in between */
+    } else if (rc == 0) {
+        p->out = *json;
+        *json = (struct base_buf){0};
+        gw_fields_add(&t->fields, "content-type", "application/json; charset=utf-8");
+        gw_task_respond(t, status, (int64_t)n);
     }
-    base_buf_deinit(&b);
+    if (rc < 0) {
+        gw_task_out_of_memory(t);
+    } else {
+        push(p);
+    }
 }
 
 static void on_fault(struct gw_task *t, const struct gw_fault *f)
@@ -149,7 +169,8 @@ static void on_fault(struct gw_task *t, const struct gw_fault *f)
         size_t n = strlen(text);
         (void)snprintf(text + n, sizeof text - n, " Try again in %u s.", f->retry_after_s);
     }
-    int rc = p->m.tool == GW_MCP_RESOURCE ? gw_mcp_resource_error(&p->m, text, &b)
+    bool missing = f->status == 404 || f->status == 400;
+    int rc = p->m.tool == GW_MCP_RESOURCE ? gw_mcp_resource_error(&p->m, missing, text, &b)
                                           : gw_mcp_tool_error(&p->m, text, &b);
     gw_mcp_settle(p, 200, rc, &b);
     base_buf_deinit(&b);
@@ -300,7 +321,7 @@ static void accepted(struct gw_mcp *p)
     gw_exchange_end(p->t->x);
 }
 
-static void answer(struct gw_mcp *p, int verdict, const struct base_buf *json)
+static void answer(struct gw_mcp *p, int verdict, struct base_buf *json)
 {
     char session[GW_MCP_SESSION_CHARS + 1];
 #ifdef WARREN_MCP_FIXTURES
@@ -370,6 +391,7 @@ static void gone(struct gw_task *t)
         return;
     }
     gw_stream_deinit(&p->stream);
+    base_buf_deinit(&p->out);
     if (p->runs) {
         struct gw_mcp **all = gw_api_mcp_running(t->api);
         *(p->prev == NULL ? all : &p->prev->next) = p->next;
@@ -394,8 +416,11 @@ static void leaving(struct gw_task *t)
 
 static void drain(struct gw_task *t)
 {
-    if (t->mcp != NULL) {
-        gw_stream_drain(&t->mcp->stream);
+    struct gw_mcp *p = t->mcp;
+    if (p != NULL && p->sent < base_buf_size(&p->out)) {
+        push(p);
+    } else if (p != NULL) {
+        gw_stream_drain(&p->stream);
     }
 }
 

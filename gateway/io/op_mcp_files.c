@@ -9,15 +9,13 @@
 /* MCP tools that have to do with files, and stopEnvironment. A file is whole in memory here, as a
  * message is: what is larger goes over the REST API. */
 
-enum {
-    DEADLINE_MS = 60000,
-    FILE_BYTES_MAX = 8 << 20,
-    COPIES = 3, /* of a file in its answer: the bytes, and base64 of them in JSON that is sent */
-};
+enum { DEADLINE_MS = 60000, FILE_BYTES_MAX = 8 << 20 };
 
 struct transfer {
     struct base_buf data;
-    size_t at; /* of an upload: what is sent */
+    size_t at;        /* of an upload: what is sent */
+    bool anew;        /* of an upload: the session is new, an earlier one is gone */
+    bool headed, fin; /* of a download */
 };
 
 static void gone(struct gw_task *t)
@@ -34,6 +32,26 @@ static void on_failed(void *owner, enum gw_call_failure why)
     gw_task_failure(owner, why);
 }
 
+static void settle(struct gw_task *t, int rc, struct base_buf *json)
+{
+    gw_mcp_settle(t->mcp, 200, rc, json);
+    base_buf_deinit(json);
+}
+
+static void no_environment(struct gw_task *t)
+{
+    const struct gw_mcp_message *m = &t->mcp->m;
+    char text[sizeof m->environment + 150];
+    struct base_buf json = {0};
+    (void)snprintf(text, sizeof text,
+        "Environment not found: %s. It has ended, or nothing was done in it yet. Call launchShell "
+        "to create a new environment.",
+        m->environment);
+    int rc = m->tool == GW_MCP_RESOURCE ? gw_mcp_resource_error(m, true, text, &json)
+                                        : gw_mcp_tool_error(m, text, &json);
+    settle(t, rc, &json);
+}
+
 /* True when the reply is an error, which then is the answer. */
 static bool refused(struct gw_task *t, const Warren__Reply *r)
 {
@@ -43,7 +61,11 @@ static bool refused(struct gw_task *t, const Warren__Reply *r)
         return false;
     }
     gw_wire_fault(r, &f);
-    gw_task_fail(t, &f);
+    if (strcmp(f.code, "SessionWithIdentifierNotFound") == 0) {
+        no_environment(t);
+    } else {
+        gw_task_fail(t, &f);
+    }
     return true;
 }
 
@@ -52,12 +74,6 @@ static void reject(struct gw_task *t, const struct gw_fault *f)
     gw_call_cancel(t->call);
     t->call = NULL;
     gw_task_fail(t, f);
-}
-
-static void settle(struct gw_task *t, int rc, struct base_buf *json)
-{
-    gw_mcp_settle(t->mcp, 200, rc, json);
-    base_buf_deinit(json);
 }
 
 /* ---- upload ---- */
@@ -81,7 +97,8 @@ static void push(void *owner)
 
 static void on_go(void *owner, const Warren__Reply *r)
 {
-    (void)r;
+    struct gw_task *t = owner;
+    ((struct transfer *)t->state)->anew = gw_task_anew(r->session);
     push(owner);
 }
 
@@ -91,7 +108,8 @@ static void uploaded(void *owner, const Warren__Reply *r)
     struct transfer *f = t->state;
     struct base_buf json = {0};
     if (!refused(t, r)) {
-        int rc = gw_mcp_uploaded(&t->mcp->m, base_buf_size(&f->data), &json);
+        int rc = gw_mcp_uploaded(
+            &t->mcp->m, base_buf_size(&f->data), f->anew || gw_task_anew(r->session), &json);
         settle(t, rc, &json);
     }
 }
@@ -142,6 +160,7 @@ static void on_head(void *owner, const Warren__Reply *r)
 {
     struct gw_task *t = owner;
     struct gw_fault f;
+    ((struct transfer *)t->state)->headed = true;
     if (r->file == NULL || r->file->is_directory) {
         GW_FAULT(&f, 404, "FileNotFound", "The file does not exist.");
         reject(t, &f);
@@ -154,10 +173,10 @@ static void on_chunk(void *owner, const uint8_t *data, size_t n, bool fin)
 {
     struct gw_task *t = owner;
     struct transfer *f = t->state;
-    (void)fin;
+    f->fin = fin;
     if (base_buf_size(&f->data) + n > FILE_BYTES_MAX) { /* it grows while it is read */
         too_large(t, base_buf_size(&f->data) + n);
-    } else if (!gw_task_hold(t, COPIES * n) || base_buf_add(&f->data, data, n) < 0) {
+    } else if (!gw_task_hold(t, n) || base_buf_add(&f->data, data, n) < 0) {
         gw_call_cancel(t->call);
         t->call = NULL;
         gw_task_out_of_memory(t);
@@ -171,10 +190,19 @@ static void downloaded(void *owner, const Warren__Reply *r)
     struct gw_task *t = owner;
     struct transfer *f = t->state;
     struct base_buf json = {0};
-    if (!refused(t, r)) {
-        int rc = gw_mcp_downloaded(&t->mcp->m, &f->data, &json);
-        settle(t, rc, &json);
+    if (refused(t, r)) {
+        return;
     }
+    if (!f->headed || !f->fin) {
+        struct gw_fault fault;
+        GW_FAULT(&fault, 502, "FileIncomplete", "The worker did not send the whole file.");
+        gw_task_fail(t, &fault);
+        return;
+    }
+    int rc = gw_mcp_downloaded(&t->mcp->m, &f->data, &json);
+    gw_task_release(t, base_buf_size(&f->data));
+    base_buf_deinit(&f->data);
+    settle(t, rc, &json);
 }
 
 static void download(struct gw_task *t)
@@ -185,6 +213,7 @@ static void download(struct gw_task *t)
     Warren__Key key;
     Warren__FileGet q = WARREN__FILE_GET__INIT;
     gw_task_request(t, &r, &key);
+    r.no_allocate = true;
     r.op_case = WARREN__REQUEST__OP_FILE_GET;
     r.file_get = &q;
     q.path = t->mcp->m.path.text;
@@ -218,6 +247,7 @@ static void list(struct gw_task *t)
     Warren__Key key;
     Warren__FileList q = WARREN__FILE_LIST__INIT;
     gw_task_request(t, &r, &key);
+    r.no_allocate = true;
     r.op_case = WARREN__REQUEST__OP_FILE_LIST;
     r.file_list = &q;
     q.path = t->mcp->m.path.text;
@@ -231,20 +261,10 @@ static void stopped(void *owner, const Warren__Reply *r)
 {
     struct gw_task *t = owner;
     struct base_buf json = {0};
-    int rc = 0;
-    if (r->status == WARREN__STATUS__STATUS_NOT_FOUND) {
-        char text[sizeof t->mcp->m.environment + 100];
-        (void)snprintf(text, sizeof text,
-            "Environment not found: %s. Call launchShell to create a new environment.",
-            t->mcp->m.environment);
-        t->call = NULL;
-        rc = gw_mcp_tool_error(&t->mcp->m, text, &json);
-    } else if (refused(t, r)) {
-        return;
-    } else {
-        rc = gw_mcp_stopped(&t->mcp->m, &json);
+    if (!refused(t, r)) {
+        int rc = gw_mcp_stopped(&t->mcp->m, &json);
+        settle(t, rc, &json);
     }
-    settle(t, rc, &json);
 }
 
 static void stop(struct gw_task *t)

@@ -97,6 +97,10 @@ void gw_task_out_of_memory(struct gw_task *t);
 /* Counts n more bytes that are kept for the answer, until the task is gone. False when requests and
  * answers have as much memory as they may. */
 bool gw_task_hold(struct gw_task *t, size_t n);
+void gw_task_release(struct gw_task *t, size_t n);
+
+/* The request made the session, and one of its identifier was there before and is gone. */
+bool gw_task_anew(const Warren__Session *s);
 
 /* Session facts for the response's head. */
 void gw_task_session(struct gw_task *t, const Warren__Session *s);

@@ -163,6 +163,7 @@ static int write_file(
 
 /* ---- keys ---- */
 
+/* The pool's entry, or the one that is to make room for it once its file was read. */
 static struct entry *cached(struct gw_mcp_keys *k, const char *pool)
 {
     struct entry *oldest = &k->cache[0];
@@ -173,7 +174,6 @@ static struct entry *cached(struct gw_mcp_keys *k, const char *pool)
         }
         oldest = e->used < oldest->used ? e : oldest;
     }
-    *oldest = (struct entry){0};
     return oldest;
 }
 
@@ -186,7 +186,7 @@ static const struct entry *look(struct gw_mcp_keys *k, const char *pool)
     if (path_of(k, pool, ".mcp-key", path) < 0 || lstat(path, &st) != 0) {
         return NULL;
     }
-    bool same = e->pool[0] != '\0' && e->inode == st.st_ino &&
+    bool same = strcmp(e->pool, pool) == 0 && e->inode == st.st_ino &&
                 memcmp(&e->changed, &st.st_mtim, sizeof st.st_mtim) == 0;
     if (!same) {
         if (read_file(path, &fresh, NULL) < 0) {

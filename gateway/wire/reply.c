@@ -67,6 +67,8 @@ void gw_wire_event(const Warren__GuestEvent *e, struct gw_event *ret)
         ret->done = done_of(e->done->status);
         ret->exit_code = e->done->exit_code;
         ret->duration_us = e->done->duration_us;
+        ret->stdout_bytes = e->done->stdout_bytes;
+        ret->stderr_bytes = e->done->stderr_bytes;
         ret->kernel_restarted = e->done->kernel_restarted;
     }
 }

@@ -23,11 +23,11 @@ static void files(const struct gw_mcp_message *m, struct base_buf *b)
     if (m->tool == GW_MCP_UPLOAD && gw_mcp_upload_data(m, &data) < 0) {
         base_buf_clear(&data);
     }
-    must_be_json(b, gw_mcp_uploaded(m, 1, b));
+    must_be_json(b, gw_mcp_uploaded(m, 1, true, b));
     must_be_json(b, gw_mcp_downloaded(m, &data, b));
     must_be_json(b, gw_mcp_listed(m, &f, 1, false, b));
     must_be_json(b, gw_mcp_stopped(m, b));
-    must_be_json(b, gw_mcp_resource_error(m, "no", b));
+    must_be_json(b, gw_mcp_resource_error(m, true, "no", b));
     base_buf_deinit(&data);
 }
 

@@ -102,6 +102,9 @@ def test_shell(s):
     eq((r["structuredContent"]["stdout"], r["structuredContent"]["exitCode"]), ("hi\n", 0))
     r = call(s, SH, {"environmentId": i, "execCommandAndArgs": ["echo", "a", "b"]}, pool="shell")
     eq(r["structuredContent"]["stdout"], "a b\n")
+    for argv in ([], ["a"] * 257, ["a", 1], "a"):
+        r = call(s, SH, {"environmentId": i, "execCommandAndArgs": argv}, pool="shell")
+        assert r["isError"] and "array of 1 to 256 strings" in r["content"][0]["text"], r
     r = call(s, SH, {"environmentId": i, "shellCommand": "exit 3"}, pool="shell")
     eq((r["structuredContent"]["exitCode"], r["isError"]), (3, True))
     r = call(s, PY, {"environmentId": i, "pythonCode": "1"}, pool="shell")
@@ -178,25 +181,58 @@ def test_files(s):
     r = more(s, "uploadFile", i, path="/mnt/data/in/a.txt", text="h\u00e4 \U0001f600")
     eq(r["structuredContent"], {"path": "/mnt/data/in/a.txt", "sizeInBytes": 8, "mimeType": "text/plain",
                                 "uri": f"environment:///{i}/in/a.txt"})
-    more(s, "uploadFile", i, path="p.png", blob="iVBORw==")
+    more(s, "uploadFile", i, path="p.png", blob="iVBORw0KGgoAAAAN")
     more(s, "uploadFile", i, path="empty", text="")
     a = s.request("GET", f"/pools/more/files/a.txt/content?{V}&identifier={i}&path=in")  # the REST API sees it
     eq((a.status, a.body.decode()), (200, "h\u00e4 \U0001f600"))
     r = more(s, "listFiles", i, recursive=True)
     files = r["structuredContent"]["files"]
     eq(sorted((f["path"], f["sizeInBytes"]) for f in files if f["type"] == "file"),
-       [("/mnt/data/empty", 0), ("/mnt/data/in/a.txt", 8), ("/mnt/data/p.png", 4)])
+       [("/mnt/data/empty", 0), ("/mnt/data/in/a.txt", 8), ("/mnt/data/p.png", 12)])
     eq(json.loads(r["content"][0]["text"]), r["structuredContent"])
     eq(sorted(c["uri"] for c in r["content"][1:]), sorted(f["uri"] for f in files if f["type"] == "file"))
     r = more(s, "downloadFile", i, path="in/a.txt")
     eq(r["content"][1]["resource"], {"uri": f"environment:///{i}/in/a.txt", "mimeType": "text/plain", "text": "h\u00e4 \U0001f600"})
-    eq(more(s, "downloadFile", i, path="p.png")["content"][1], {"type": "image", "mimeType": "image/png", "data": "iVBORw=="})
+    eq(more(s, "downloadFile", i, path="p.png")["content"][1], {"type": "image", "mimeType": "image/png", "data": "iVBORw0KGgoAAAAN"})
     eq(more(s, "downloadFile", i, path="empty")["content"][1]["resource"]["text"], "")
     for path in ("nope", "in"):
         r = more(s, "downloadFile", i, path=path)
         assert r["isError"] and "FileNotFound" in r["content"][0]["text"], r
     assert more(s, "listFiles", i, path="nope")["isError"]
     assert more(s, "uploadFile", i, path="x", blob="?")["isError"]
+    for wrong in ("yes", 1, [], {}):
+        r = more(s, "listFiles", i, recursive=wrong)
+        assert r["isError"] and "Input validation error: 'recursive'" in r["content"][0]["text"], r
+    assert not more(s, "listFiles", i, recursive=None).get("isError", False)
+    more(s, "uploadFile", i, path="broken", text="x")  # the worker will not send it
+    r = more(s, "downloadFile", i, path="broken")
+    assert r["isError"] and "FileIncomplete" in r["content"][0]["text"], r
+
+
+def test_reading_makes_no_environment(s):
+    i = new_id()
+    for tool, args in (("listFiles", {}), ("downloadFile", {"path": "a"}), ("stopEnvironment", {})):
+        r = more(s, tool, i, **args)
+        assert r["isError"] and f"Environment not found: {i}." in r["content"][0]["text"], r
+    e = ask(s, "resources/read", {"uri": f"environment:///{i}/a"}, pool="more").json["error"]
+    eq((e["code"], "Environment not found" in e["message"], e["data"]), (-32602, True, {"uri": f"environment:///{i}/a"}))
+    eq(s.request("GET", f"/pools/more/session?{V}&identifier={i}").status, 404)
+
+
+def test_a_lost_upload_is_not_said_to_run_code(bin_dir):
+    s = System(bin_dir, worker_args=("--hold",))
+    try:
+        assert not call(s, "launchShell", {}).get("isError", False)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            upload = pool.submit(more, s, "uploadFile", new_id(), path="a", text="x")
+            eq(s.workers[0].process.stdout.readline(), "holding\n")
+            s.workers[0].process.kill()
+            r = upload.result()
+        assert r["isError"] and "was lost" in r["content"][0]["text"] and "code" not in r["content"][0]["text"], r
+        e = ask(s, "resources/read", {"uri": "environment:///abcd/a"}, pool="more").json["error"]
+        eq((e["code"], "data" in e), (-32603, False))  # nothing is known of the resource
+    finally:
+        eq(s.stop(), [0, -signal.SIGKILL])
 
 
 def test_files_of_many_chunks(s):
@@ -207,6 +243,8 @@ def test_files_of_many_chunks(s):
     eq(s.request("POST", f"/pools/more/files?{V}&identifier={i}", body, {"content-type": kind}).status, 200)
     r = more(s, "downloadFile", i, path="huge")
     assert r["isError"] and "FileTooLarge" in r["content"][0]["text"], r
+    e = ask(s, "resources/read", {"uri": f"environment:///{i}/huge"}, pool="more").json["error"]
+    eq((e["code"], "data" in e), (-32603, False))  # it is there
     r = more(s, "downloadFile", i, path="big")  # all is well after it
     eq(len(r["content"][1]["resource"]["text"]), len(data))
 
@@ -234,12 +272,46 @@ def test_an_environment_is_stopped(s):
     eq(s.request("GET", f"/pools/more/session?{V}&identifier={i}").status, 404)
     r = more(s, "stopEnvironment", i)
     assert r["isError"] and "Environment not found" in r["content"][0]["text"], r
-    eq(more(s, "listFiles", i)["structuredContent"]["files"], [])  # a new one
+    r = more(s, "uploadFile", i, path="b", text="x")  # a new one
+    eq(r["structuredContent"]["environmentRestarted"], True)
+    assert "started anew" in r["content"][1]["text"], r
+    eq([f["path"] for f in more(s, "listFiles", i)["structuredContent"]["files"]], ["/mnt/data/b"])
 
 
 def test_several_images(s):
     r = call(s, PY, {"environmentId": new_id(), "pythonCode": "png\npng"})
     eq([c["type"] for c in r["content"]], ["text", "image", "image"])
+
+
+def test_images_that_have_no_room_are_counted(s):
+    r = call(s, PY, {"environmentId": new_id(), "pythonCode": "png\n" * 20})
+    eq([c["type"] for c in r["content"]], ["text", "text"] + ["image"] * 16)
+    eq((r["structuredContent"]["imagesDropped"], "imagesDropped" in r["content"][1]["text"]), (4, True))
+
+
+def test_output_that_is_cut_is_told(s):
+    run = lambda n: call(s, PY, {"environmentId": new_id(), "pythonCode": f"big {n}"})
+    rest = lambda n: s.request("POST", f"/pools/python/executions?{V}&identifier={new_id()}",
+                               {"code": f"big {n}", "outputStreamsMaxLength": 1 << 20}).headers.get("x-warren-truncated")
+    r = run(2_000_000)
+    eq((len(r["structuredContent"]["stdout"]), r["structuredContent"]["truncated"], r["isError"]), (1 << 20, True, False))
+    assert "longer than what is kept" in r["content"][1]["text"], r["content"][1]
+    r = run(1 << 20)
+    eq((len(r["structuredContent"]["stdout"]), "truncated" in r["structuredContent"], len(r["content"])), (1 << 20, False, 1))
+    eq((rest(2_000_000), rest(1 << 20)), ("true", None))
+
+
+def test_a_new_environment_in_place_of_one_that_is_gone_is_told(s):
+    for stream in (False, True):
+        i = new_id()
+        run = lambda: list(messages(open_stream(s, "1+1", i)[1]))[-1]["result"] if stream else call(
+            s, PY, {"environmentId": i, "pythonCode": "1+1"})
+        assert "environmentRestarted" not in run()["structuredContent"]
+        eq(s.request("DELETE", f"/pools/python/session?{V}&identifier={i}").status, 204)
+        r = run()
+        eq((r["structuredContent"]["environmentRestarted"], r["isError"]), (True, False))
+        assert "started anew" in r["content"][1]["text"], r
+        assert "environmentRestarted" not in run()["structuredContent"]  # told once
 
 
 # ---- progress, cancellation ----
@@ -380,10 +452,10 @@ def test_many_clients_at_once(bin_dir):
 
 
 def test_answers_have_a_bound_in_memory(bin_dir):
-    s = System(bin_dir, more=("memory_mib: 3",))
+    s = System(bin_dir, more=("memory_mib: 4",))
     code = "big 1048576\nprint('up')\nsleep 600000"  # output is kept until the code has ended
     try:
-        running = [open_stream(s, code, new_id()) for _ in range(2)]
+        running = [open_stream(s, code, new_id()) for _ in range(3)]
         for _, r in running:
             next(m for m in messages(r) if "up" in m["params"]["message"])
         more_of_it = lambda: call(s, PY, {"environmentId": new_id(), "pythonCode": "big 1048576"})
@@ -400,6 +472,28 @@ def test_answers_have_a_bound_in_memory(bin_dir):
             assert time.monotonic() < deadline, "the memory did not come back"
         for _ in range(5):
             assert not more_of_it()["isError"]
+    finally:
+        eq(s.stop(), [0, 0])
+
+
+def test_answers_that_nobody_reads_have_a_bound(bin_dir):
+    """What waits for a client to read it is counted until it has: here six bytes of JSON for each of the file."""
+    s, i, size = System(bin_dir, more=("memory_mib: 64",)), new_id(), 7 << 20
+    try:
+        body, kind = form("file", "ones", bytes([1]) * size)
+        eq(s.request("POST", f"/pools/more/files?{V}&identifier={i}", body, {"content-type": kind}).status, 200)
+        lazy = s.connect()
+        lazy.request("POST", "/pools/more/mcp", json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+            "name": "downloadFile", "arguments": {"environmentId": i, "path": "ones"}}}))
+        answer = lazy.getresponse()
+        r = more(s, "downloadFile", i, path="ones")
+        assert r["isError"] and "ServiceUnavailable" in r["content"][0]["text"], r
+        eq(ask(s, "resources/read", {"uri": f"environment:///{i}/ones"}, pool="more").json["error"]["code"], -32603)
+        eq(call(s, PY, {"environmentId": new_id(), "pythonCode": "1+2"})["structuredContent"]["executionResult"], 3)
+        for n in range(3):
+            text = (json.loads(answer.read())["result"] if n == 0 else more(s, "downloadFile", i, path="ones"))["content"][1]["resource"]["text"]
+            eq(len(text), size)
+        lazy.close()
     finally:
         eq(s.stop(), [0, 0])
 

@@ -111,8 +111,20 @@ def test_an_environment_is_stopped(mcp, client):
     eq(mcp.call(PY, {"environmentId": env, "pythonCode": "x = 1"})["isError"], False)
     eq(mcp.call("stopEnvironment", {"environmentId": env})["structuredContent"]["stopped"], True)
     eq(client.call("GET", "/session", identifier=env).status, 404)
+    r = mcp.call("listFiles", {"environmentId": env})
+    assert r["isError"] and "Environment not found" in r["content"][0]["text"], r
     r = mcp.call(PY, {"environmentId": env, "pythonCode": "x"})
     assert r["isError"] and "NameError" in r["structuredContent"]["stderr"], r
+    eq(r["structuredContent"]["environmentRestarted"], True)
+    assert "environmentRestarted" not in mcp.call(PY, {"environmentId": env, "pythonCode": "1"})["structuredContent"]
+
+
+def test_output_that_is_cut_is_told(mcp, client):
+    run = lambda n: mcp.call(PY, {"environmentId": ENV, "pythonCode": f"print('\u00e4' * {n})"})["structuredContent"]
+    out = run(1_000_000)
+    eq((len(out["stdout"].encode()), out["truncated"], out["status"]), (1 << 20, True, "Succeeded"))
+    out = run(500_000)
+    eq((len(out["stdout"]), "truncated" in out), (500_001, False))
 
 
 def test_a_closed_connection_stops_the_code(mcp):

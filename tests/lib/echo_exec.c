@@ -35,6 +35,7 @@ static void text_event(struct echo_exec *e, Warren__EventKind kind, const char *
     ev.kind = kind;
     ev.data.data = (uint8_t *)(uintptr_t)text;
     ev.data.len = n;
+    e->stdout_bytes += kind == WARREN__EVENT_KIND__EVENT_STDOUT ? n : 0;
     add_event(e, &ev);
 }
 
@@ -78,6 +79,7 @@ static void finish(struct echo_exec *e)
     ev.done = &done;
     done.status = e->cancelled ? WARREN__DONE_STATUS__DONE_INTERRUPTED : e->status;
     done.exit_code = e->exit_code;
+    done.stdout_bytes = e->stdout_bytes;
     done.kernel_restarted = e->status == WARREN__DONE_STATUS__DONE_KERNEL_DIED;
     done.duration_us = (base_clock_mono_ns() - e->started_ns) / 1000;
     add_event(e, &ev);
@@ -88,7 +90,9 @@ static void print_big(struct echo_exec *e, uint64_t n)
 {
     static char block[16 << 10];
     memset(block, 'x', sizeof block);
-    n = n < e->stdout_max ? n : e->stdout_max; /* as the guest does: the rest is dropped */
+    uint64_t kept = n < e->stdout_max ? n : e->stdout_max;
+    e->stdout_bytes += n - kept; /* as the guest does: the rest is counted and dropped */
+    n = kept;
     while (n > 0) {
         size_t k = n < sizeof block ? (size_t)n : sizeof block;
         text_event(e, WARREN__EVENT_KIND__EVENT_STDOUT, block, k);

@@ -159,6 +159,10 @@ static void get(struct echo_exchange *x, struct echo_session *s, const Warren__F
         not_found(x);
         return;
     }
+    if (strcmp(q->path, "broken") == 0) { /* a worker that is: neither head nor content */
+        echo_end(x, WARREN__STATUS__STATUS_OK, "", "");
+        return;
+    }
     reply_file(x, PROTO_ENVELOPE_HEAD, q->path, f);
     uint64_t size = base_buf_size(&f->data), from = q->offset < size ? q->offset : size;
     uint64_t n = q->length == 0 || q->length > size - from ? size - from : q->length;

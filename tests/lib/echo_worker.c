@@ -7,12 +7,13 @@
 #include <string.h>
 
 #include "proto/base/clock.h"
+#include "proto/base/container.h"
 #include "proto/base/rand.h"
 #include "proto/net/curve.h"
 
 /* usage: echo_worker [--ctl E] [--bulk E] [--key FILE --clients FILE] [--hold] --pool
  * NAME:TYPE:MAX[:mcp|:extended]
- * ... Prints the two endpoints on one line when it listens. SIGTERM ends it. --hold: executions
+ * ... Prints the two endpoints on one line when it listens. SIGTERM ends it. --hold: requests
  * that need a new session wait for SIGUSR1, "holding" is printed for each. */
 
 static const char manifest[] =
@@ -58,6 +59,7 @@ void echo_fill_session(const struct echo_session *s, Warren__Session *ret)
     ret->last_access_ns = s->last_ns;
     ret->expires_ns = s->last_ns + 300 * BASE_NS_PER_S;
     ret->new_allocation = s->fresh;
+    ret->recreated = (char *)(uintptr_t)(s->recreated ? "deleted" : "");
     ret->allocation_us = s->fresh ? 1000 : 0;
     ret->vm_id.data = (uint8_t *)(uintptr_t)s->vm_id;
     ret->vm_id.len = sizeof s->vm_id;
@@ -93,6 +95,10 @@ static struct echo_session *make_session(
     if (s == NULL || proto_identifier_set(&s->id, id->data, id->len) != PROTO_IDENTIFIER_OK) {
         free(s);
         return NULL;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(e->ended); i++) {
+        s->recreated |=
+            e->ended[i].len == s->id.len && memcmp(e->ended[i].text, s->id.text, s->id.len) == 0;
     }
     s->pool = pool;
     s->generation = ++e->generation;
@@ -156,6 +162,7 @@ static void end_session(struct echo_exchange *x, struct echo_session **p)
     struct echo_session *s = *p;
     *p = s->next;
     s->pool->sessions--;
+    x->echo->ended[x->echo->ended_n++ % ARRAY_LEN(x->echo->ended)] = s->id;
     for (int i = 0; i < ECHO_EXEC_LISTS; i++) {
         end_executions(x, s, &x->echo->execs[i]);
     }
@@ -247,7 +254,7 @@ static void operate(struct echo_exchange *x, Warren__Request *r)
         echo_exec_attach(x, r->exec_attach);
     } else if (r->op_case == WARREN__REQUEST__OP_EXEC_CANCEL) {
         echo_exec_cancel(x, r->exec_cancel);
-    } else if (x->echo->hold && r->op_case == WARREN__REQUEST__OP_EXEC &&
+    } else if (x->echo->hold && !r->no_allocate &&
                *find_session(x->echo, pool, &r->key->identifier) == NULL) {
         x->held = r;
         (void)printf("holding\n");

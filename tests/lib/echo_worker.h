@@ -30,7 +30,8 @@ struct echo_session {
     struct proto_identifier id;
     uint64_t generation, created_ns, last_ns;
     uint8_t vm_id[16];
-    bool fresh; /* made by the request at hand */
+    bool fresh;     /* made by the request at hand */
+    bool recreated; /* there was one of this identifier */
     struct echo_file files[ECHO_FILES_MAX];
     int files_n;
 };
@@ -45,7 +46,7 @@ struct echo_exec {
     Warren__DoneStatus status;
     int exit_code;
     char *code, *at; /* at: the next line */
-    uint64_t stdout_max, started_ns;
+    uint64_t stdout_max, stdout_bytes, started_ns;
     ev_timer timer;
     struct echo *echo;
 };
@@ -90,6 +91,8 @@ struct echo {
     struct echo_exec *execs[ECHO_EXEC_LISTS]; /* by the first bytes of the id, which is a hash */
     struct echo_exchange *exchanges;
     uint64_t generation, runs;
+    struct proto_identifier ended[16]; /* of the last sessions that ended */
+    unsigned ended_n;
     bool hold; /* new sessions are not made yet */
 };
 

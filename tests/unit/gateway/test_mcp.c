@@ -256,6 +256,7 @@ TEST(every_image_of_an_outcome_is_a_block)
         add_image(&o, i, "image/gif", i == 39 ? "end" : "...", 3);
     }
     CHECK_EQ(o.images_n, GW_OUTCOME_IMAGES_MAX); /* the first stay, and the last */
+    CHECK_EQ(o.images_dropped, 39 - GW_OUTCOME_IMAGES_MAX);
     CHECK(memcmp(base_buf_data(&o.images[0].bytes), "one", 3) == 0);
     CHECK(memcmp(base_buf_data(&o.images[o.images_n - 1].bytes), "end", 3) == 0);
     gw_outcome_deinit(&o);
@@ -270,7 +271,7 @@ TEST(images_of_an_outcome_are_bounded_in_bytes)
     add_image(&o, 2, "image/png", large, GW_OUTCOME_BYTES_MAX - 2);
     CHECK(o.images_n == 1 && base_buf_size(&o.images[0].bytes) == GW_OUTCOME_BYTES_MAX - 2);
     add_image(&o, 3, "image/png", large, GW_OUTCOME_BYTES_MAX + 1);
-    CHECK_EQ(o.images_n, 1);
+    CHECK(o.images_n == 1 && o.images_dropped == 2);
     gw_outcome_deinit(&o);
 }
 
@@ -375,8 +376,14 @@ TEST(a_file_is_an_image_or_a_resource)
     CHECK(strstr(got, "\"path\":\"/mnt/data/a b/c.csv\"") != NULL);
     CHECK(strstr(downloaded("x.bin", "a\0b", 3), "\"blob\":\"YQBi\"") != NULL);
     CHECK(strstr(downloaded("x.bin", "\xff", 1), "\"blob\":\"/w==\"") != NULL);
-    got = downloaded("p.png", "PNG", 3);
-    CHECK(strstr(got, "{\"type\":\"image\",\"mimeType\":\"image/png\",\"data\":\"UE5H\"}") != NULL);
+    got = downloaded("p.png", "\x89PNG\r\n\x1a\n0123", 12);
+    CHECK(
+        strstr(got, "{\"type\":\"image\",\"mimeType\":\"image/png\",\"data\":\"iVBORw0K") != NULL);
+    CHECK(strstr(downloaded("p.webp", "RIFFxxxxWEBPVP8 ", 16), "\"type\":\"image\"") != NULL);
+    CHECK(strstr(downloaded("p.webp", "RIFFxxxxWAVEfmt ", 16), "\"type\":\"image\"") == NULL);
+    CHECK(strstr(downloaded("p.png", "GIF89a012345", 12), "\"type\":\"image\"") == NULL);
+    CHECK(strstr(downloaded("p.png", "PNG", 3), "\"text\":\"PNG\"") != NULL);
+    CHECK(strstr(downloaded("p.svg", "<svg/>       ", 12), "\"text\":\"<svg/>") != NULL);
     CHECK(strstr(downloaded("empty.txt", "", 0), "\"text\":\"\"") != NULL);
     extended = false;
 }
@@ -431,6 +438,33 @@ TEST(a_list_of_files_has_links_for_clients_that_know_them)
         CHECK(strstr(got, "{\"type\":\"directory\",\"path\":\"/mnt/data/sub\",") != NULL);
         CHECK(strstr(got, "\"path\":\"/mnt/data/sub/b.csv\",\"sizeInBytes\":7") != NULL);
         CHECK(strstr(got, "\"truncated\":true") != NULL);
+    }
+    extended = false;
+}
+
+TEST(a_list_of_files_has_a_bound)
+{
+    static struct gw_file files[2000];
+    static char name[1001];
+    memset(name, '\x01', sizeof name - 1); /* six characters in JSON, nine in an address */
+    extended = true;
+    for (int wide = 0; wide < 2; wide++) {
+        struct base_buf b = {0};
+        for (int i = 0; i < 2000; i++) {
+            files[i] = (struct gw_file){wide ? name : "a", "", false, 3, 0};
+        }
+        CHECK_EQ(legacy(CALL("listFiles", "{" E "}")), GW_MCP_CALL);
+        CHECK_EQ(gw_mcp_listed(&m, files, 2000, false, &b), 0);
+        CHECK(base_buf_size(&b) < 8U << 20 && base_buf_add(&b, "", 1) == 0);
+        int n = 0;
+        const char *at = (const char *)base_buf_data(&b);
+        while ((at = strstr(at, "{\"type\":\"file\"")) != NULL) {
+            n++;
+            at++;
+        }
+        CHECK(wide ? n > 50 && n < 1000 : n == 1000);
+        CHECK(strstr((const char *)base_buf_data(&b), "],\"truncated\":true}") != NULL);
+        base_buf_deinit(&b);
     }
     extended = false;
 }

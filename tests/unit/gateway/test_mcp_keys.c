@@ -1,6 +1,8 @@
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "gateway/keys/mcp_keys.h"
@@ -68,6 +70,26 @@ TEST(after_a_rotation_the_old_key_lives_five_minutes_and_is_then_void)
     CHECK(!gw_mcp_keys_check(k, "python", a, NOW)); /* two rotations: gone at once */
     CHECK(gw_mcp_keys_check(k, "python", b, NOW) && gw_mcp_keys_check(k, "python", c, NOW));
     gw_mcp_keys_destroy(elsewhere);
+    end(k);
+}
+
+TEST(pools_that_there_are_not_take_no_room)
+{
+    struct gw_mcp_keys *k = begin();
+    char a[65], name[16];
+    struct stat st;
+    CHECK_EQ(gw_mcp_keys_fetch(k, "python", false, NOW, a, NULL), 0);
+    CHECK(gw_mcp_keys_check(k, "python", a, NOW));
+    CHECK_EQ(stat(path, &st), 0); /* what is read from now on is damaged, and looks unchanged */
+    FILE *f = fopen(path, "r+");
+    CHECK(f != NULL && fputs("garbage", f) >= 0 && fclose(f) == 0);
+    struct timespec times[2] = {st.st_atim, st.st_mtim};
+    CHECK_EQ(utimensat(AT_FDCWD, path, times, 0), 0);
+    for (int i = 0; i < 1000; i++) {
+        (void)snprintf(name, sizeof name, "x%d", i);
+        CHECK(!gw_mcp_keys_check(k, name, a, NOW));
+    }
+    CHECK(gw_mcp_keys_check(k, "python", a, NOW));
     end(k);
 }
 
