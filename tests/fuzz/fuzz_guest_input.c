@@ -106,8 +106,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     for (int i = 0; i < 6; i++) {
         a.loop.again = true; /* do not wait */
         agent_loop_turn(&a.loop);
-        agent_port_turn(&a.ctl);
-        agent_port_turn(&a.bulk);
+        agent_port_read(&a.ctl);
+        agent_port_flush(&a.ctl);
+        agent_port_read(&a.bulk);
+        agent_port_flush(&a.bulk);
         (void)!read(fds[0], sink, sizeof sink);
         (void)!read(fds[1], sink, sizeof sink);
     }

@@ -259,8 +259,12 @@ void agent_run(struct agent *a)
         if (a->ctl_fd >= 0) {
             open_ports(a);
         }
-        agent_port_turn(&a->ctl);
-        agent_port_turn(&a->bulk);
+        agent_runner_cork(&a->runner);
+        agent_port_read(&a->ctl);
+        agent_port_read(&a->bulk);
+        agent_runner_uncork(&a->runner);
+        agent_port_flush(&a->ctl);
+        agent_port_flush(&a->bulk);
         agent_loop_turn(&a->loop);
     }
 }

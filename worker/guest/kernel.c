@@ -45,10 +45,15 @@ int agent_kernel_request(
 {
     int rc = base_buf_printf(&k->out_queue, "%s %zu %s\n", verb, n, args);
     rc = rc == 0 ? base_buf_add(&k->out_queue, body, n) : rc;
-    if (rc == 0) {
+    if (rc == 0 && !k->runner->corked) {
         flush_requests(k);
     }
     return rc;
+}
+
+void agent_kernel_flush(struct agent_kernel *k)
+{
+    flush_requests(k);
 }
 
 void agent_kernel_seed(struct agent_kernel *k)

@@ -82,9 +82,10 @@ void agent_kernel_kill(struct agent_kernel *k);
 /* SIGINT to its process group. */
 void agent_kernel_interrupt(const struct agent_kernel *k);
 
-/* Queues a request; args may be "". Returns 0 or BASE_ENOMEM. */
+/* Queues a request, sent at once unless the runner is corked; args may be "". 0 or BASE_ENOMEM. */
 int agent_kernel_request(
     struct agent_kernel *k, const char *verb, const char *args, const void *body, size_t n);
+void agent_kernel_flush(struct agent_kernel *k);
 /* Sends 64 fresh random bytes to reseed from. */
 void agent_kernel_seed(struct agent_kernel *k);
 

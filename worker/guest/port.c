@@ -136,7 +136,7 @@ static void parse(struct agent_port *p)
     }
 }
 
-static void read_some(struct agent_port *p)
+void agent_port_read(struct agent_port *p)
 {
     size_t got = 0;
     while (p->readable && p->fd >= 0) {
@@ -213,12 +213,6 @@ void agent_port_flush(struct agent_port *p)
             p->blocked = true;
         }
     }
-}
-
-void agent_port_turn(struct agent_port *p)
-{
-    read_some(p);
-    agent_port_flush(p);
 }
 
 static void ready(struct agent_watch *w, uint32_t events)

@@ -55,7 +55,8 @@ static inline size_t agent_port_queued(const struct agent_port *p)
     return base_buf_size(&p->tx);
 }
 
-/* Reads and handles a bounded part of what has come; then writes what can be written. Called once
- * per turn of the loop for each port. */
-void agent_port_turn(struct agent_port *p);
+/* Reads and handles a bounded part of what has come. Called once per turn of the loop. */
+void agent_port_read(struct agent_port *p);
+
+/* Writes what can be written. Called once per turn of the loop, too. */
 void agent_port_flush(struct agent_port *p);

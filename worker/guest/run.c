@@ -505,6 +505,19 @@ int agent_runner_init(struct agent_runner *r)
     return 0;
 }
 
+void agent_runner_cork(struct agent_runner *r)
+{
+    r->corked = true;
+}
+
+void agent_runner_uncork(struct agent_runner *r)
+{
+    r->corked = false;
+    for (int i = 0; i < AGENT_RUNNER_KERNELS; i++) {
+        agent_kernel_flush(&r->kernel[i]);
+    }
+}
+
 void agent_runner_deinit(struct agent_runner *r)
 {
     for (int i = 0; i < AGENT_RUNNER_KERNELS; i++) {

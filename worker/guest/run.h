@@ -18,6 +18,7 @@ struct agent_runner {
     void (*changed)(void *owner); /* a kernel became ready, was reseeded, or died */
     void *owner;
     int null_fd;
+    bool corked;
     uint64_t oom_kills; /* counted so far */
     struct agent_forks forks;
     struct agent_kernel kernel[AGENT_RUNNER_KERNELS];
@@ -26,6 +27,11 @@ struct agent_runner {
 /* loop, log, config, changed and owner are set already. 0 or -errno. */
 int agent_runner_init(struct agent_runner *r);
 void agent_runner_deinit(struct agent_runner *r);
+
+/* Between the two, requests wait: what one reading of the port asks of an interpreter, a seed and a
+ * cell, say, wakes it once. */
+void agent_runner_cork(struct agent_runner *r);
+void agent_runner_uncork(struct agent_runner *r);
 
 extern const struct agent_execs_ops agent_runner_execs; /* owner: a struct agent_runner */
 

@@ -73,7 +73,8 @@ static void turn(struct bench *b)
     for (int i = 0; i < 4; i++) {
         b->port.readable = true;
         b->port.blocked = false;
-        agent_port_turn(&b->port);
+        agent_port_read(&b->port);
+        agent_port_flush(&b->port);
         uint8_t *at = base_buf_room(&b->in, 1 << 20);
         ssize_t n = recv(b->host, at, 1 << 20, MSG_DONTWAIT);
         if (n > 0) {

@@ -779,7 +779,9 @@ def serve():
             channel.send("done", b"", " %s %d %s" % (status, code, serial))
         elif verb == "seed":
             reseed(body)
-            channel.send("seeded")
+            # When a cell follows, with its first message: each write wakes the agent.
+            follows = channel.buffer.startswith(b"exec ")
+            (channel.hold if follows else channel.send)("seeded", b"")
 
 
 def preload():
