@@ -3,7 +3,7 @@
 #include "scheduler/core/mutant.h"
 
 enum {
-    SCAN = 64,
+    BATCH = 64,
     STOPS_MAX = 32,
     REAPS_MAX = 8,
     FORGETS_MAX = 64,
@@ -34,12 +34,12 @@ static bool add_timer(
     while (i < all->n && all->peer[i].node != node) {
         i++;
     }
-    if (i == PEERS_MAX) {
+    struct refresh *r = &all->peer[i];
+    if (i == PEERS_MAX || (i < all->n && r->batch.n == BATCH)) {
         return false;
     }
-    struct refresh *r = &all->peer[i];
     if (i == all->n) {
-        struct sched_timer *room = sched_fx_bytes(e->fx, SCAN * (uint32_t)sizeof *room);
+        struct sched_timer *room = sched_fx_bytes(e->fx, BATCH * (uint32_t)sizeof *room);
         if (room == NULL) {
             return false;
         }
@@ -82,7 +82,7 @@ static bool over(const struct sched_env *e, const struct sched_sess_row *row)
 void sched_cool_owner(struct sched_cool *c, struct sched_env *e, struct sched_sess *sess)
 {
     struct refreshes all = {.n = 0};
-    uint32_t n = e->cfg->sess_max < SCAN ? e->cfg->sess_max : SCAN, stops = 0;
+    uint32_t n = sched_cfg_scan(e->cfg->sess_max), stops = 0;
     for (uint32_t i = 0; i < n; i++) {
         struct sched_sess_row *row = &sess->rows[c->scan_sess];
         c->scan_sess = (c->scan_sess + 1) % e->cfg->sess_max;
@@ -113,8 +113,8 @@ static bool left_behind(const struct sched_env *e, const struct sched_reg *reg, 
 
 void sched_cool_replica(struct sched_env *e, struct sched_reg *reg, struct sched_coord *coord)
 {
-    uint32_t n = e->cfg->regs_max < SCAN ? e->cfg->regs_max : SCAN, reaps = 0;
-    for (uint32_t i = 0; i < n; i++) {
+    uint32_t n = sched_cfg_scan(e->cfg->regs_max), reaps = 0, forgets = 0;
+    for (uint32_t i = 0; i < n && forgets < FORGETS_MAX && reaps < REAPS_MAX; i++) {
         struct sched_reg_row *row = &reg->rows[reg->scan];
         reg->scan = (reg->scan + 1) % e->cfg->regs_max;
         if (!row->used) {
@@ -122,11 +122,13 @@ void sched_cool_replica(struct sched_env *e, struct sched_reg *reg, struct sched
         }
         if (left_behind(e, reg, row->part)) {
             sched_reg_forget(reg, e, row);
+            forgets++;
         } else if (e->now_ns < row->due_ns || !sched_reg_ready(reg, row->part)) {
             continue;
         } else if (row->rec.state != SCHED_REC_LIVE) {
             sched_reg_forget(reg, e, row);
-        } else if (reaps < REAPS_MAX) {
+            forgets++;
+        } else {
             row->due_ns = e->now_ns + slack_ns(row->rec.cooldown_ms) +
                           base_hash_rng_below(&e->rng, SCHED_MS(GRACE_MS));
             sched_coord_reap(coord, e, row->key);

@@ -65,6 +65,14 @@ static inline bool sched_env_member(const struct sched_env *e)
     return sched_view_has(e->view, e->me);
 }
 
+/* Rows of a table that one look at it takes, so that each is seen every few seconds however large
+ * the table is: a look is every 200 ms. */
+static inline uint32_t sched_cfg_scan(uint32_t rows)
+{
+    uint32_t least = 64, n = rows / 32 > least ? rows / 32 : least;
+    return n < rows ? n : rows;
+}
+
 /* May microVMs run, may new work be taken on? */
 static inline bool sched_env_serving(const struct sched_env *e)
 {

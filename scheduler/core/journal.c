@@ -3,7 +3,7 @@
 #include "proto/base/assert.h"
 #include "scheduler/core/mutant.h"
 
-enum { SCAN = 32, NONE = 0xffffffff };
+enum { SCAN = 32, ERASE_MAX = 64, NONE = 0xffffffff };
 
 void sched_journal_init(struct sched_journal *j, const struct sched_cfg *cfg, struct sched_mem *mem)
 {
@@ -149,8 +149,12 @@ void sched_journal_done(struct sched_journal *j, struct sched_env *e, struct sch
     end(e, run, outcome);
 }
 
-void sched_journal_down(struct sched_journal *j, struct sched_env *e, const struct sched_fx_vm *vm)
+void sched_journal_down(struct sched_journal *j, struct sched_env *e,
+    const struct sched_sess_row *row, const struct sched_fx_vm *vm)
 {
+    if (row != NULL && row->rec.epoch == vm->epoch && row->running == 0) {
+        return; /* nothing runs in it: spares the search */
+    }
     for (uint32_t i = 0; i < e->cfg->execs_max; i++) {
         struct sched_run *run = &j->runs[i];
         if (run->state == SCHED_RUN_STARTED && run->epoch == vm->epoch &&
@@ -162,14 +166,15 @@ void sched_journal_down(struct sched_journal *j, struct sched_env *e, const stru
 
 void sched_journal_tick(struct sched_journal *j, struct sched_env *e)
 {
-    uint32_t n = e->cfg->execs_max < SCAN ? e->cfg->execs_max : SCAN;
-    for (uint32_t i = 0; i < n; i++) {
+    uint32_t n = e->cfg->execs_max / 32 > SCAN ? e->cfg->execs_max / 32 : SCAN, erased = 0;
+    for (uint32_t i = 0; i < n && erased < ERASE_MAX; i++) {
         struct sched_run *run = &j->runs[j->scan];
         uint32_t at = j->scan;
         j->scan = (j->scan + 1) % e->cfg->execs_max;
         if (run->state == SCHED_RUN_ENDED &&
             e->now_ns - run->ended_ns >= SCHED_MS(e->cfg->keep_ms)) {
             store(e, run, true);
+            erased++;
             sched_map_del(&j->by_exec, run->exec.hi, run->exec.lo);
             *run = (struct sched_run){.next = j->free};
             j->free = at;

@@ -46,7 +46,8 @@ void sched_journal_done(struct sched_journal *j, struct sched_env *e, struct sch
     const struct sched_fx_vm *vm, uint8_t outcome);
 
 /* The session is destroyed: what was running has an unknown outcome. */
-void sched_journal_down(struct sched_journal *j, struct sched_env *e, const struct sched_fx_vm *vm);
+void sched_journal_down(struct sched_journal *j, struct sched_env *e,
+    const struct sched_sess_row *row, const struct sched_fx_vm *vm);
 
 void sched_journal_tick(struct sched_journal *j, struct sched_env *e);
 void sched_journal_restore(

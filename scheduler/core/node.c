@@ -248,7 +248,7 @@ static void on_vm(struct sched_node *n, const struct sched_event *ev)
             (void)sched_journal_start(&n->journal, e, row, row->exec, row->asker);
         }
     } else if (ev->kind == SCHED_EV_VM_DOWN) {
-        sched_journal_down(&n->journal, e, &ev->vm);
+        sched_journal_down(&n->journal, e, row, &ev->vm);
         (void)sched_sess_down(&n->sess, e, &ev->vm);
     } else if (ev->kind == SCHED_EV_VM_DONE) {
         sched_journal_done(&n->journal, e, row, &ev->vm, ev->outcome);

@@ -3,7 +3,7 @@
 #include "proto/base/assert.h"
 #include "scheduler/core/mutant.h"
 
-enum { END_REPORTS = 8, END_EVERY_MS = 300, SCAN = 64, NONE = 0xffffffff };
+enum { END_REPORTS = 8, END_EVERY_MS = 300, REPORTS_MAX = 64, NONE = 0xffffffff };
 
 void sched_sess_init(struct sched_sess *s, const struct sched_cfg *cfg, struct sched_mem *mem)
 {
@@ -282,14 +282,15 @@ static void report_end(struct sched_sess *s, struct sched_env *e, struct sched_s
 
 void sched_sess_tick(struct sched_sess *s, struct sched_env *e)
 {
-    uint32_t n = e->cfg->sess_max < SCAN ? e->cfg->sess_max : SCAN;
-    for (uint32_t i = 0; i < n; i++) {
+    uint32_t n = sched_cfg_scan(e->cfg->sess_max), reports = 0;
+    for (uint32_t i = 0; i < n && reports < REPORTS_MAX; i++) {
         struct sched_sess_row *row = &s->rows[s->scan];
         s->scan = (s->scan + 1) % e->cfg->sess_max;
         if (row->state == SCHED_SESS_RESERVED && e->now_ns >= row->due_ns) {
             release(s, row);
         } else if (row->state == SCHED_SESS_ENDED && e->now_ns >= row->due_ns) {
             report_end(s, e, row);
+            reports++;
         }
     }
 }

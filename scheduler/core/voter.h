@@ -55,12 +55,14 @@ struct sched_voter {
     struct sched_fx *fx;
     uint64_t id, now_ns;
     uint32_t index;
+    uint32_t mean; /* sessions per member, rounded up */
     bool amnesia;
     uint64_t nonce;        /* of the question after the state */
     uint8_t told;          /* who answered it */
     uint64_t quiet_ns;     /* after a lost store: asks the others from this time on */
     uint64_t tick_ns;      /* next look at the members */
     uint64_t learned_ns;   /* when `known` was learned */
+    uint64_t mean_ns;      /* when the mean was counted */
     uint64_t unsettled_ns; /* since when a bucket is unsettled; 0: none is */
     uint64_t promised, accepted;
     struct sched_view known, acc, val;

@@ -2,6 +2,8 @@
 #include "scheduler/core/mutant.h"
 #include "scheduler/core/voter_int.h"
 
+enum { MEAN_MS = 100 };
+
 static struct sched_voter_peer *find(const struct sched_voter *v, uint64_t node)
 {
     uint32_t i = sched_map_get(&v->by_node, node, 0);
@@ -75,14 +77,20 @@ static void sample(struct sched_voter *v, uint64_t asker, struct sched_m_grant *
     g->samples = out;
 }
 
-static uint32_t mean_active(const struct sched_voter *v)
+/* Counted now and then, not for every one of thousands of requests. */
+static uint32_t mean_active(struct sched_voter *v)
 {
+    if (v->mean_ns != 0 && v->now_ns - v->mean_ns < SCHED_MS(MEAN_MS)) {
+        return v->mean;
+    }
     uint64_t sum = 0, n = 0;
     for (uint32_t i = 0; i < v->n_peers; i++) {
         sum += v->peers[i].inc != 0 ? v->peers[i].active : 0;
         n += v->peers[i].inc != 0;
     }
-    return n == 0 ? 0 : (uint32_t)((sum + n - 1) / n);
+    v->mean_ns = v->now_ns;
+    v->mean = n == 0 ? 0 : (uint32_t)((sum + n - 1) / n);
+    return v->mean;
 }
 
 static void note(struct sched_voter *v, struct sched_voter_peer *p, const struct sched_m_lease *m)

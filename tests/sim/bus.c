@@ -4,23 +4,25 @@
 #include "tests/sim/check.h"
 
 /* The rule of a directed schedule that concerns this message, or NULL. */
-static const struct sim_fault *rule(const struct sim *s, const struct sim_packet *p, uint8_t kind)
+static const struct sim_fault *rule(
+    const struct sim *s, const struct sim_event *ev, uint8_t type, uint8_t kind)
 {
     for (uint32_t i = 0; i < s->n_drops; i++) {
         const struct sim_fault *f = s->drops[i];
-        if (f->kind == kind && (f->a == SIM_ANY || f->a == p->from) &&
-            (f->b == SIM_ANY || f->b == p->to) && (f->type == 0 || f->type == p->type)) {
+        if (f->kind == kind && (f->a == SIM_ANY || f->a == ev->arg) &&
+            (f->b == SIM_ANY || f->b == ev->node) && (f->type == 0 || f->type == type)) {
             return f;
         }
     }
     return NULL;
 }
 
-static bool cut_off(const struct sim *s, const struct sim_packet *p)
+static bool cut_off(const struct sim *s, const struct sim_event *ev)
 {
-    bool sides = s->cut && ((s->cut_a >> (p->from % 64)) & 1) != ((s->cut_a >> (p->to % 64)) & 1);
-    return sides || (s->n_links > 0 && s->links[(size_t)p->from * s->n_nodes + p->to] != 0) ||
-           rule(s, p, SIM_F_DROP) != NULL;
+    uint32_t from = ev->arg, to = ev->node;
+    bool sides = s->cut && ((s->cut_a >> (from % 64)) & 1) != ((s->cut_a >> (to % 64)) & 1);
+    return sides || (s->n_links > 0 && s->links[(size_t)from * s->n_nodes + to] != 0) ||
+           rule(s, ev, ev->data->type, SIM_F_DROP) != NULL;
 }
 
 static uint64_t delay_ns(struct sim *s)
@@ -37,13 +39,17 @@ static uint64_t delay_ns(struct sim *s)
     return 300000 + sim_rand(s, 3 * SIM_MS);
 }
 
-static void launch(struct sim *s, const struct sim_packet *p, uint64_t at_ns)
+void sim_packet_drop(struct sim_packet *p)
 {
-    struct sim_packet *copy = malloc(sizeof *copy + p->len);
-    REQUIRE(copy != NULL);
-    memcpy(copy, p, sizeof *copy + p->len);
-    struct sim_event ev = {.kind = SIM_E_MSG, .node = p->to, .data = copy};
-    sim_event(s, &ev, at_ns);
+    if (p != NULL && --p->refs == 0) {
+        free(p);
+    }
+}
+
+static void launch(struct sim *s, const struct sim_event *ev, uint64_t at_ns)
+{
+    ev->data->refs++;
+    sim_event(s, ev, at_ns);
 }
 
 /* Real messages as a start for the decoder's fuzz test. */
@@ -60,6 +66,77 @@ static void keep(const struct sim *s, const struct sim_packet *p)
     }
 }
 
+static uint64_t hash_of(const struct sim_packet *p)
+{
+    uint64_t h = p->type, w;
+    for (uint32_t i = 0; i < p->len; i += 8) {
+        w = 0;
+        memcpy(&w, p->bytes + i, p->len - i < 8 ? p->len - i : 8);
+        h = (h ^ w) * UINT64_C(0x9e3779b97f4a7c15);
+        h ^= h >> 29;
+    }
+    return h;
+}
+
+static struct sim_packet *encode(struct sim *s, const struct sched_msg *m)
+{
+    int len = sched_wire_encode(m, s->buf, SCHED_WIRE_BYTES_MAX);
+    if (len < 0) {
+        sim_bad(s, "S13 message %s cannot be encoded: %d", sched_msg_name(m->type), len);
+        return NULL;
+    }
+    struct sim_packet *p = malloc(sizeof *p + (uint32_t)len);
+    REQUIRE(p != NULL);
+    *p = (struct sim_packet){.refs = 1, .len = (uint32_t)len, .type = m->type};
+    memcpy(p->bytes, s->buf, p->len);
+    p->hash = hash_of(p);
+    if (s->opt.corpus != NULL) {
+        keep(s, p);
+    }
+    return p;
+}
+
+/* NULL when it cannot be. One reference is the caller's. Views are sent to everybody by everybody;
+ * that those of one number are the same was checked when they were learned. */
+static struct sim_packet *pack(struct sim *s, const struct sched_msg *m)
+{
+    if (m->type != SCHED_MSG_VIEW || m->view.view->num < s->last_view_num) {
+        return encode(s, m);
+    }
+    if (m->view.view->num > s->last_view_num || s->last_view == NULL) {
+        sim_packet_drop(s->last_view);
+        s->last_view = encode(s, m);
+        s->last_view_num = m->view.view->num;
+    }
+    if (s->last_view != NULL) {
+        s->last_view->refs++;
+    }
+    return s->last_view;
+}
+
+static void post(struct sim *s, struct sim_packet *p, uint32_t from, uint32_t to)
+{
+    struct sim_event ev = {.kind = SIM_E_MSG, .node = to, .arg = from, .data = p};
+    s->stat.messages++;
+    s->stat.bytes += p->len;
+    if (to == from) {
+        launch(s, &ev, s->now_ns); /* a process does not lose what it says to itself */
+        return;
+    }
+    if (!s->calm && sim_chance(s, s->opt.loss_ppm)) {
+        return;
+    }
+    const struct sim_fault *hold = rule(s, &ev, p->type, SIM_F_HOLD);
+    if (hold != NULL) {
+        launch(s, &ev, (hold->at_ms + hold->dur_ms) * SIM_MS);
+        return;
+    }
+    launch(s, &ev, s->now_ns + delay_ns(s));
+    if (!s->calm && sim_chance(s, s->opt.dup_ppm)) {
+        launch(s, &ev, s->now_ns + delay_ns(s));
+    }
+}
+
 void sim_send(struct sim *s, struct sim_node *from, const struct sched_msg *m)
 {
     struct sim_node *to = sim_node_of(s, m->to);
@@ -67,85 +144,62 @@ void sim_send(struct sim *s, struct sim_node *from, const struct sched_msg *m)
         sim_bad(s, "S13 message to unknown node %llu", (unsigned long long)m->to);
         return;
     }
-    struct sim_packet *p = (struct sim_packet *)(void *)s->buf;
-    int len = sched_wire_encode(m, p->bytes, SCHED_WIRE_BYTES_MAX - sizeof *p);
-    if (len < 0) {
-        sim_bad(s, "S13 message %s cannot be encoded: %d", sched_msg_name(m->type), len);
-        return;
-    }
-    p->from = (uint32_t)(from - s->nodes);
-    p->to = (uint32_t)(to - s->nodes);
-    p->len = (uint32_t)len;
-    p->type = m->type;
-    s->stat.messages++;
-    s->stat.bytes += p->len;
-    if (s->opt.corpus != NULL) {
-        keep(s, p);
-    }
-    if (to == from) {
-        launch(s, p, s->now_ns); /* a process does not lose what it says to itself */
-        return;
-    }
-    if (!s->calm && sim_chance(s, s->opt.loss_ppm)) {
-        return;
-    }
-    const struct sim_fault *hold = rule(s, p, SIM_F_HOLD);
-    if (hold != NULL) {
-        launch(s, p, (hold->at_ms + hold->dur_ms) * SIM_MS);
-        return;
-    }
-    launch(s, p, s->now_ns + delay_ns(s));
-    if (!s->calm && sim_chance(s, s->opt.dup_ppm)) {
-        launch(s, p, s->now_ns + delay_ns(s));
+    struct sim_packet *p = pack(s, m);
+    if (p != NULL) {
+        post(s, p, (uint32_t)(from - s->nodes), (uint32_t)(to - s->nodes));
+        sim_packet_drop(p);
     }
 }
 
-static void mix(struct sim *s, const struct sim_packet *p)
+void sim_push(struct sim *s, struct sim_node *from, const struct sched_msg *m)
 {
-    uint64_t h = s->hash ^ s->now_ns, w;
-    h = base_hash_mix64(h ^ ((uint64_t)p->from << 40 | (uint64_t)p->to << 16 | p->type));
-    for (uint32_t i = 0; i < p->len; i += 8) {
-        w = 0;
-        memcpy(&w, p->bytes + i, p->len - i < 8 ? p->len - i : 8);
-        h = (h ^ w) * UINT64_C(0x9e3779b97f4a7c15);
-        h ^= h >> 29;
+    struct sim_packet *p = pack(s, m);
+    for (uint32_t i = 0; p != NULL && i < s->n_nodes; i++) {
+        if (&s->nodes[i] != from) {
+            post(s, p, (uint32_t)(from - s->nodes), i);
+        }
     }
-    s->hash = base_hash_mix64(h);
+    sim_packet_drop(p);
+}
+
+static bool unpack(struct sim *s, struct sim_packet *p, struct sched_msg *m)
+{
+    if (p->view != NULL) {
+        *m = (struct sched_msg){.type = p->type, .view = {p->view}};
+        return true;
+    }
+    if (sched_wire_decode(p->bytes, p->len, &s->room, m) != 0) {
+        sim_bad(s, "S13 message %s cannot be decoded", sched_msg_name(p->type));
+        return false;
+    }
+    if (m->type == SCHED_MSG_VIEW) {
+        m->view.view = p->view = sim_intern(s, m->view.view);
+    }
+    return true;
 }
 
 void sim_deliver(struct sim *s, struct sim_event *ev)
 {
     struct sim_packet *p = ev->data;
-    struct sim_node *n = &s->nodes[p->to];
-    bool lost = !n->up || (p->from != p->to && cut_off(s, p));
+    struct sim_node *n = &s->nodes[ev->node];
+    bool lost = !n->up || (ev->arg != ev->node && cut_off(s, ev));
     if (!lost && n->paused) {
         sim_event(s, ev, n->resume_ns + sim_rand(s, 10 * SIM_MS));
         return;
     }
-    if (lost && !s->opt.trace) {
-        free(p);
-        return;
-    }
     struct sched_msg m;
-    if (sched_wire_decode(p->bytes, p->len, &s->room, &m) != 0) {
-        sim_bad(s, "S13 message %s cannot be decoded", sched_msg_name(p->type));
-        free(p);
-        return;
-    }
-    m.from = s->nodes[p->from].id;
-    m.to = n->id;
-    if (s->opt.trace) {
-        sim_trace(s, &m, lost ? " LOST" : "");
-        if (lost) {
-            free(p);
-            return;
+    if ((!lost || s->opt.trace) && unpack(s, p, &m)) {
+        m.from = s->nodes[ev->arg].id;
+        m.to = n->id;
+        if (s->opt.trace) {
+            sim_trace(s, &m, lost ? " LOST" : "");
+        }
+        if (!lost) {
+            uint64_t who = (uint64_t)ev->arg << 20 | ev->node;
+            s->hash = base_hash_mix64(s->hash ^ s->now_ns ^ p->hash ^ who << 24);
+            struct sched_event in = {.kind = SCHED_EV_MSG, .msg = &m};
+            sim_step(s, n, &in);
         }
     }
-    mix(s, p);
-    if (m.type == SCHED_MSG_VIEW) {
-        m.view.view = sim_intern(s, m.view.view);
-    }
-    struct sched_event in = {.kind = SCHED_EV_MSG, .msg = &m};
-    sim_step(s, n, &in);
-    free(p);
+    sim_packet_drop(p);
 }

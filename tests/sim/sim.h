@@ -126,7 +126,7 @@ struct sim_event {
     uint64_t at_ns, seq;
     uint8_t kind;
     uint32_t node, arg, gen;
-    void *data; /* MSG: struct sim_packet. VM_*: NULL */
+    struct sim_packet *data; /* MSG; arg is the sender */
     struct sched_fx_vm vm;
 };
 
@@ -165,6 +165,8 @@ struct sim {
     struct sched_wire_room room;
     void *room_mem;
     uint8_t *buf;
+    struct sim_packet *last_view; /* the latest view that was sent */
+    uint32_t last_view_num;
     struct sim_stats stat;
     char bad[400]; /* first violation; empty: none */
 };
@@ -190,12 +192,17 @@ const struct sched_view *sim_intern(struct sim *s, const struct sched_view *v);
 struct sim_view *sim_view_of(struct sim *s, const struct sched_view *v);
 
 /* ---- bus.c ---- */
-struct sim_packet {
-    uint32_t from, to, len;
+struct sim_packet { /* one for all its copies and addressees */
+    uint32_t refs, len;
     uint8_t type;
+    uint64_t hash;
+    const struct sched_view *view; /* VIEW: what it decodes to */
     uint8_t bytes[];
 };
 void sim_send(struct sim *s, struct sim_node *from, const struct sched_msg *m);
+/* To every other node. */
+void sim_push(struct sim *s, struct sim_node *from, const struct sched_msg *m);
+void sim_packet_drop(struct sim_packet *p);
 void sim_deliver(struct sim *s, struct sim_event *ev);
 
 /* ---- trace.c ---- */

@@ -7,6 +7,8 @@
 
 struct sim_rows {
     struct sched_row *rows;
+    struct sched_map by_name;
+    void *index;
     struct sched_part *parts;
     uint32_t n, cap, n_parts;
     struct sched_row vote, known, view;
@@ -27,6 +29,7 @@ struct sim_rows *sim_rows_new(void)
 void sim_rows_free(struct sim_rows *r)
 {
     free(r->rows);
+    free(r->index);
     free(r->parts);
     free(r->entries);
     free(r->vote_view.m);
@@ -37,6 +40,9 @@ void sim_rows_free(struct sim_rows *r)
 void sim_rows_clear(struct sim_rows *r)
 {
     r->n = 0;
+    if (r->cap > 0) {
+        sched_map_clear(&r->by_name);
+    }
     r->has_vote = r->has_known = r->has_view = r->has_quota = false;
     memset(r->base, 0, sizeof r->base);
     if (r->n_parts > 0) {
@@ -44,36 +50,65 @@ void sim_rows_clear(struct sim_rows *r)
     }
 }
 
-static bool same(const struct sched_row *a, const struct sched_row *b)
+/* REG, SESS and EXEC rows are found by what names them. */
+static struct sched_key name_of(const struct sched_row *row)
 {
-    if (a->kind != b->kind) {
-        return false;
+    bool exec = row->kind == SCHED_ROW_EXEC;
+    struct sched_key k = {exec ? row->exec.hi : row->key.hi, exec ? row->exec.lo : row->key.lo};
+    k.lo = base_hash_mix64(k.lo ^ row->kind);
+    return k;
+}
+
+static void index_row(struct sim_rows *r, uint32_t i)
+{
+    struct sched_key k = name_of(&r->rows[i]);
+    (void)sched_map_put(&r->by_name, k.hi, k.lo, i);
+}
+
+static void grow(struct sim_rows *r)
+{
+    r->cap = r->cap == 0 ? 16 : r->cap * 2;
+    r->rows = realloc(r->rows, r->cap * sizeof *r->rows);
+    struct sched_mem mem = {0};
+    sched_map_init(&r->by_name, r->cap, &mem);
+    free(r->index);
+    r->index = aligned_alloc(16, mem.used);
+    REQUIRE(r->rows != NULL && r->index != NULL);
+    mem = (struct sched_mem){.base = r->index, .size = mem.used};
+    sched_map_init(&r->by_name, r->cap, &mem);
+    for (uint32_t i = 0; i < r->n; i++) {
+        index_row(r, i);
     }
-    return a->kind == SCHED_ROW_EXEC ? sched_exec_eq(a->exec, b->exec)
-                                     : sched_key_eq(a->key, b->key);
+}
+
+/* The last one takes its place. */
+static void erase_row(struct sim_rows *r, uint32_t i)
+{
+    struct sched_key k = name_of(&r->rows[i]);
+    sched_map_del(&r->by_name, k.hi, k.lo);
+    if (i != --r->n) {
+        r->rows[i] = r->rows[r->n];
+        index_row(r, i);
+    }
 }
 
 static void put_list(struct sim_rows *r, const struct sched_row *row)
 {
-    uint32_t i = 0;
-    while (i < r->n && !same(&r->rows[i], row)) {
-        i++;
-    }
+    struct sched_key k = name_of(row);
+    uint32_t i = r->cap == 0 ? SCHED_MAP_NONE : sched_map_get(&r->by_name, k.hi, k.lo);
     if (row->erase) {
-        if (i < r->n) {
-            r->rows[i] = r->rows[--r->n];
+        if (i != SCHED_MAP_NONE) {
+            erase_row(r, i);
         }
-        return;
-    }
-    if (i == r->n) {
+    } else if (i != SCHED_MAP_NONE) {
+        r->rows[i] = *row;
+    } else {
         if (r->n == r->cap) {
-            r->cap = r->cap == 0 ? 16 : r->cap * 2;
-            r->rows = realloc(r->rows, r->cap * sizeof *r->rows);
-            REQUIRE(r->rows != NULL);
+            grow(r);
         }
-        r->n++;
+        r->rows[r->n] = *row;
+        index_row(r, r->n++);
     }
-    r->rows[i] = *row;
 }
 
 static void drop_bucket(struct sim_rows *r, const struct sched_row *row, unsigned pbits)
@@ -82,7 +117,7 @@ static void drop_bucket(struct sim_rows *r, const struct sched_row *row, unsigne
     for (uint32_t i = 0; i < r->n;) {
         uint32_t part = sched_key_part(r->rows[i].key, pbits);
         if (r->rows[i].kind == SCHED_ROW_REG && sched_part_bucket(part, pbits) == row->first) {
-            r->rows[i] = r->rows[--r->n];
+            erase_row(r, i);
         } else {
             i++;
         }

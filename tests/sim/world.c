@@ -135,8 +135,13 @@ struct sim_view *sim_view_of(struct sim *s, const struct sched_view *v)
         memset(s->views + s->cap_views, 0, (cap - s->cap_views) * sizeof *s->views);
         s->cap_views = cap;
     }
-    uint64_t d = sched_view_digest(v);
     struct sim_view **at = &s->views[v->num];
+    for (struct sim_view *x = *at; x != NULL; x = x->next) {
+        if (&x->v == v) {
+            return x;
+        }
+    }
+    uint64_t d = sched_view_digest(v);
     while (*at != NULL && (*at)->digest != d) {
         at = &(*at)->next;
     }
@@ -203,13 +208,7 @@ static void apply(struct sim *s, struct sim_node *n, const struct sched_fx_item 
         break;
     case SCHED_FX_PUSH:
         sim_check_chosen(s, it->msg.view.view);
-        for (uint32_t i = 0; i < s->n_nodes; i++) {
-            struct sched_msg m = it->msg;
-            m.to = s->nodes[i].id;
-            if (&s->nodes[i] != n) {
-                sim_send(s, n, &m);
-            }
-        }
+        sim_push(s, n, &it->msg);
         break;
     case SCHED_FX_STORE:
         break; /* done before */
@@ -398,17 +397,23 @@ void sim_halt(struct sim *s, struct sim_node *n)
 static void configure(struct sim *s)
 {
     struct sched_cfg *c = &s->cfg;
+    /* With many hosts each has room for a multiple of its share only. */
+    uint32_t few = s->opt.hosts < 64 ? 1 : s->opt.hosts / 16;
+    uint32_t members = s->opt.hosts * 2 + 8;
+    /* Executions are kept for half a minute. */
+    uint32_t execs = s->opt.gateways * 90000 / (s->opt.request_ms * s->opt.hosts);
+    uint32_t few_execs = few < 8 ? 1024 / few : 128;
     *c = (struct sched_cfg){.pbits = s->opt.pbits,
         .n_voters = s->opt.voters,
-        .members_max = s->opt.hosts * 2 + 8,
+        .members_max = members < SCHED_MEMBERS_MAX ? members : SCHED_MEMBERS_MAX,
         .lease_ms = 6000,
         .rho_ppm = 2000,
         .renew_ms = 1500,
         .stuck_ms = 4000,
         .kill_ms = 60000,
-        .regs_max = s->opt.keys * 3 + 64,
+        .regs_max = s->opt.keys * 3 / few + 64,
         .sess_max = s->opt.places,
-        .execs_max = 1024,
+        .execs_max = execs > few_execs ? execs : few_execs,
         .ops_max = 64,
         .keep_ms = 30000,
         .reserve_ms = 2000,
@@ -542,7 +547,7 @@ void sim_deinit(struct sim *s)
         free_node(&s->nodes[i]);
     }
     for (uint32_t i = 0; i < s->n_heap; i++) {
-        free(s->heap[i].data);
+        sim_packet_drop(s->heap[i].data);
     }
     for (uint32_t i = 0; i < s->cap_views; i++) {
         while (s->views[i] != NULL) {
@@ -554,6 +559,7 @@ void sim_deinit(struct sim *s)
             free(v);
         }
     }
+    sim_packet_drop(s->last_view);
     free(s->views);
     free(s->heap);
     free(s->nodes);
