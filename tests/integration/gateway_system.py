@@ -73,7 +73,7 @@ class System:
         self.workers = [Worker(self, f"w{i + 1}") for i in range(workers)]
         for w in self.workers:
             w.start()
-        self.port = free_port()
+        self.port = 0  # any that is free; a gateway that is started again takes the same
         self.gateway = None
         self.write_config()
         try:
@@ -144,6 +144,9 @@ class System:
         with os.fdopen(r) as f:
             event = json.loads(f.readline() or '{"event":"failed","text":"no word"}')
         assert event["event"] == "ready", event
+        if self.port == 0:
+            self.port = int(event["text"].rpartition(":")[2])
+            self.write_config()
 
     def log(self):
         return (self.dir / "gateway.log").read_text()

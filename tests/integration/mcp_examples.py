@@ -3,6 +3,7 @@
 
 usage: mcp_examples.py BIN_DIR    77 when the packages cannot be installed"""
 import contextlib
+import http.client
 import http.server
 import json
 import pathlib
@@ -66,13 +67,14 @@ def test_claude_code(t):
 
 
 def test_claude_desktop(t):
+    """The line as it is there: npx finds the very version that it names, so it fetches nothing."""
     server = json.loads((EXAMPLES / "claude/claude_desktop_config.json").read_text())["mcpServers"]["warren"]
-    eq((server["command"], server["args"][:2]), ("npx", ["-y", "mcp-remote"]))
-    with tempfile.TemporaryDirectory(prefix="warren-test-") as home:
-        server["command"] = t.packages.node  # npx would fetch the newest version
-        server["args"] = [str(t.packages.folder / "node_modules/mcp-remote/dist/proxy.js"), t.url, *server["args"][3:]]
-        server["env"] = {**t.env(home), "WARREN_MCP_KEY": t.s.key}
-        check(t.client(server, RUN))
+    address = server["args"].index("https://127.0.0.1:8443/pools/python/mcp")
+    eq((server["command"], list(server["env"])), ("npx", ["WARREN_MCP_KEY", "NODE_EXTRA_CA_CERTS"]))
+    with t.packages.scripts(NPM / "package.json") as home:
+        server["args"][address] = t.url  # and what the user puts in
+        server["env"] = {**t.env(home), "WARREN_MCP_KEY": t.s.key, "npm_config_offline": "true", "npm_config_cache": f"{home}/cache"}
+        check(t.client({**server, "cwd": str(home)}, RUN))
 
 
 def test_vs_code(t):
@@ -135,7 +137,7 @@ def test_standalone_server(t):
         (folder / "sets/t.csv").write_text("a,b\n1,2\n")
         process = subprocess.Popen([t.packages.node, "server.mjs"], cwd=folder, stdout=subprocess.PIPE, text=True, env=t.env(
             folder, WARREN_MCP_URL=f"{t.s.url}/pools/more/mcp", WARREN_MCP_KEY=t.s.key_of("more"), SERVER_TOKEN="secret",
-            DATASETS=str(folder / "sets"), LISTEN="127.0.0.1:0"))
+            DATASETS=str(folder / "sets"), LISTEN="[::1]:0"))
         try:
             server = {"url": process.stdout.readline().strip(), "headers": {"authorization": "Bearer secret"}}
             call = lambda tool, **args: {"name": tool, "arguments": args}
@@ -151,6 +153,12 @@ def test_standalone_server(t):
             again = t.client({"url": f"{t.s.url}/pools/more/mcp", "headers": {"x-ms-apikey": t.s.key_of("more")}}, call(
                 "downloadFile", environmentId="standalone", path="t.csv"))  # it is the pool's environment
             eq(again["results"][0]["content"][1]["resource"]["text"], "a,b\n1,2\n")
+            c = http.client.HTTPConnection("::1", int(server["url"].split(":")[-1].split("/")[0]), timeout=30)
+            for _ in range(2):  # what the SDK cannot read does not end the program
+                c.request("POST", "/mcp", "{}", {**server["headers"], "Host": "a b", "Content-Type": "application/json"})
+                answer = c.getresponse()
+                eq((answer.status, answer.read()), (400, b""))
+            c.close()
             try:
                 t.client({**server, "headers": {"authorization": "Bearer wrong"}})
             except AssertionError as e:
@@ -168,6 +176,8 @@ def test_the_packages_are_those_that_were_tried(packages):
     for example in ("mcp-standalone", "openai"):
         wanted = json.loads((EXAMPLES / example / "package.json").read_text())["dependencies"]
         eq(wanted, {name: lock[name] for name in wanted})
+    desktop = json.loads((EXAMPLES / "claude/claude_desktop_config.json").read_text())["mcpServers"]["warren"]["args"]
+    eq(desktop[:2], ["-y", "mcp-remote@" + lock["mcp-remote"]])
 
 
 def main():

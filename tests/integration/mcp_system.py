@@ -35,9 +35,9 @@ class KeyedSystem(System):
 
 
 @contextlib.contextmanager
-def proxy(packages, url, key, ca_file):
-    """URL of a proxy that adds the key."""
-    process = subprocess.Popen([packages.node, NPM / "proxy.mjs", url, "x-ms-apikey", key, ca_file], stdout=subprocess.PIPE, text=True)
+def proxy(packages, url, key, ca_file, *broken):
+    """URL of a proxy that adds the key, and breaks a method of JSON-RPC."""
+    process = subprocess.Popen([packages.node, NPM / "proxy.mjs", url, "x-ms-apikey", key, ca_file, *broken], stdout=subprocess.PIPE, text=True)
     try:
         yield process.stdout.readline().strip()
     finally:

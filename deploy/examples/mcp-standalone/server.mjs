@@ -15,7 +15,9 @@ const poolUrl = new URL(need("WARREN_MCP_URL"));
 const poolKey = need("WARREN_MCP_KEY");
 const token = need("SERVER_TOKEN");
 const datasets = need("DATASETS");
-const [host, port] = (process.env.LISTEN ?? "127.0.0.1:8090").split(":");
+const listen = process.env.LISTEN ?? "127.0.0.1:8090";
+const colon = listen.lastIndexOf(":"); // of [::1]:8090 the last
+const host = listen.slice(0, colon).replace(/^\[(.*)\]$/, "$1"), port = listen.slice(colon + 1);
 
 function fail(text) {
   console.error(text);
@@ -67,11 +69,20 @@ const http = createServer(async (request, response) => {
     response.writeHead(401).end();
     return;
   }
-  const server = makeServer(); // no state between requests
-  const transport = new StreamableHTTPServerTransport({ sessionIdGenerator: undefined });
-  response.on("close", () => server.close());
-  await server.connect(transport);
-  await transport.handleRequest(request, response);
+  try {
+    const server = makeServer(); // no state between requests
+    const transport = new StreamableHTTPServerTransport({ sessionIdGenerator: undefined });
+    response.on("close", () => server.close());
+    await server.connect(transport);
+    await transport.handleRequest(request, response);
+  } catch (error) {
+    console.error(error);
+    if (response.headersSent) {
+      response.destroy();
+    } else {
+      response.writeHead(500).end();
+    }
+  }
 });
-http.listen(Number(port), host, () => console.log(`http://${host}:${http.address().port}/mcp`));
+http.listen(Number(port), host, () => console.log(`http://${listen.slice(0, colon)}:${http.address().port}/mcp`));
 process.on("SIGTERM", () => process.exit(0));

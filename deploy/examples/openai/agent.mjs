@@ -7,6 +7,7 @@ const warren = new MCPServerStreamableHttp({
   url: process.env.WARREN_MCP_URL,
   requestInit: { headers: { "x-ms-apikey": process.env.WARREN_MCP_KEY } },
   cacheToolsList: true,
+  timeout: 300_000, // code may run for 220 s; the SDK's default is 60
 });
 await warren.connect();
 try {

@@ -1,4 +1,4 @@
-// The official MCP clients against a pool's /mcp, usage: node mcp_sdk.mjs URL [KEY]. The code is what an echo
+// The official MCP clients against a pool's /mcp, usage: node mcp_sdk.mjs URL KEY. The code is what an echo
 // worker understands.
 import assert from "node:assert/strict";
 import * as v1 from "@modelcontextprotocol/sdk/client/index.js";
@@ -6,7 +6,7 @@ import { StreamableHTTPClientTransport as Transport1 } from "@modelcontextprotoc
 import * as v2 from "@modelcontextprotocol/client";
 
 const url = new URL(process.argv[2]);
-const headers = process.argv[3] ? { "x-ms-apikey": process.argv[3] } : {};
+const headers = { "x-ms-apikey": process.argv[3] };
 const PY = "runPythonCodeInRemoteEnvironment", SH = "runShellCommandInRemoteEnvironment";
 
 const kinds = {

@@ -233,6 +233,20 @@ TEST(a_reset_leaves_the_execution_running_and_its_outcome_stored)
     rig_deinit(&r);
 }
 
+TEST(a_reset_and_a_cancel_stop_what_waits_for_its_microvm)
+{
+    setup();
+    fake_world_hold_starts(r.world, true);
+    uint64_t a = rig_exec(&r, "alice", 1, "say x");
+    struct proto_envelope reset = {.type = PROTO_ENVELOPE_RESET, .corr = a};
+    rig_envelope(&r, PROTO_NET_CTL, &reset, NULL, 0);
+    CHECK_EQ(rig_status(&r, cancel(1)), WARREN__STATUS__STATUS_NOT_FOUND);
+    fake_world_hold_starts(r.world, false);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 2, "say y")), WARREN__STATUS__STATUS_OK);
+    CHECK_EQ(fake_world_runs(r.world), 1);
+    rig_deinit(&r);
+}
+
 TEST(the_deadline_answers_by_itself_and_the_execution_goes_on)
 {
     setup();
