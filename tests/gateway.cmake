@@ -62,8 +62,11 @@ set_tests_properties(integration.terminal_real PROPERTIES LABELS integration RUN
   SKIP_RETURN_CODE 77 TIMEOUT 900
   ENVIRONMENT "WARREN_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONDONTWRITEBYTECODE=1")
 # The same clients before real microVMs; skipped without root or a guest image.
-add_test(NAME integration.test_clients_real
-  COMMAND python3 ${CMAKE_SOURCE_DIR}/tests/integration/test_clients.py $<TARGET_FILE_DIR:http_probe> --real)
-set_tests_properties(integration.test_clients_real PROPERTIES LABELS integration RUN_SERIAL ON
-  SKIP_RETURN_CODE 77 TIMEOUT 1200
-  ENVIRONMENT "WARREN_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONDONTWRITEBYTECODE=1")
+foreach(what "" llamaindex openapi)
+  string(REGEX REPLACE "(.+)" "_\\1" suffix "${what}")
+  add_test(NAME integration.test_clients_real${suffix}
+    COMMAND python3 ${CMAKE_SOURCE_DIR}/tests/integration/test_clients.py $<TARGET_FILE_DIR:http_probe> --real ${what})
+  set_tests_properties(integration.test_clients_real${suffix} PROPERTIES LABELS integration RUN_SERIAL ON
+    SKIP_RETURN_CODE 77 TIMEOUT 1200
+    ENVIRONMENT "WARREN_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONDONTWRITEBYTECODE=1")
+endforeach()

@@ -2,8 +2,9 @@
 """Shipped clients of the public service, replayed byte by byte: request lines, fields, bodies and what each
 reads from the answers, as their sources have it.
 
-usage: test_clients.py BIN_DIR [--real]    with --real against `warren up` and its microVMs
-(needs root and a guest image; 77 when there are none), else before an echo worker."""
+usage: test_clients.py BIN_DIR [--real [llamaindex|openapi]]    with --real against `warren up` and its microVMs
+(needs root and a guest image; 77 when there are none), else before an echo worker. llamaindex: npm's package itself;
+openapi: the descriptions; 77 when what they need is not there."""
 import json
 import pathlib
 import socket
@@ -278,35 +279,33 @@ def test_row_10_third_parties(w):
     assert ident in [x["identifier"] for x in a["value"]] and a["count"] >= 1 and a["nextLink"] is None
 
 
-def test_row_7_llamaindex_typescript(w):
+def llamaindex(w):
     """The package itself; llamaindex_tool.py has it before an echo worker."""
-    if not w.real:
-        return
-    packages = Packages()
-    if packages.why:
-        print("  skipped:", packages.why)
-        return
-    llamaindex_tool.run(packages, f"https://{w.host}:{w.port}{LONG}/python", w.ca, w.token,
+    llamaindex_tool.run(Packages(), f"https://{w.host}:{w.port}{LONG}/python", w.ca, w.token,
                         "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()", "raise ValueError('no')")
 
 
-def test_openapi_descriptions(w):
+def openapi(w):
     """gateway_openapi.py has it before an echo worker."""
-    if not w.real:
-        return
-    if gateway_openapi.jsonschema is None:
-        print("  skipped: python3-jsonschema is not installed")
-        return
-
     def send(method, target, fields, body):
         both = {"Host": "{host}", "Authorization": "Bearer {token}", **fields}
         return w.send(method, target, list(both.items()), body or b"")
     gateway_openapi.check_all(send)
 
 
-def real():
+# what is asked for: (its tests, why they cannot run)
+REAL = {
+    "": (globals(), lambda: None),
+    "llamaindex": ({"test_llamaindex": llamaindex}, lambda: Packages().why),
+    "openapi": ({"test_openapi": openapi}, lambda: gateway_openapi.jsonschema is None and
+                "python3-jsonschema is not installed (deploy/install-deps test)"),
+}
+
+
+def real(what):
     from warren_cluster import Cluster, pool, why_not
-    why = why_not()
+    tests, lacking = REAL[what]
+    why = why_not() or lacking()
     if why:
         print("skipped:", why)
         return 77
@@ -317,7 +316,7 @@ def real():
     try:
         cluster.start()
         url = urllib.parse.urlsplit(cluster.url)
-        bad = run_tests(globals(), w=Wire(url.hostname, url.port, cluster.ca_file, cluster.token(), True))
+        bad = run_tests(tests, w=Wire(url.hostname, url.port, cluster.ca_file, cluster.token(), True))
         if bad:
             print(cluster.logs()[-4000:])
         bad += cluster.stop() != 0
@@ -329,7 +328,7 @@ def real():
 
 def main():
     if "--real" in sys.argv:
-        return real()
+        return real("".join(sys.argv[sys.argv.index("--real") + 1:]))
     s = System(sys.argv[1], secure=True)
     token = s.token(aud="https://acasessions.io")  # the older audience, which several clients ask for
     return conclude(run_tests(globals(), w=Wire("127.0.0.1", s.port, s.dir / "cert.pem", token, False)), s)
