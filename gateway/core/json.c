@@ -230,7 +230,7 @@ static bool name(struct scan *s)
 /* Without recursion: the brackets that are open are kept in a small array. */
 bool gw_json_valid(const void *text, size_t n)
 {
-    struct scan s = {text, (const char *)text + n};
+    struct scan s = {text, n == 0 ? text : (const char *)text + n}; /* text may be NULL then */
     char open[GW_JSON_DEPTH_MAX];
     int depth = 0;
     for (;;) {
