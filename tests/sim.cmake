@@ -32,7 +32,8 @@ add_test(NAME sim.swim COMMAND swim_sim --seeds 1..100 --quiet)
 set_tests_properties(sim.swim PROPERTIES LABELS sim)
 
 # Every schedule of sim/directed is a regression test; so is every seed that ever failed.
-foreach(name bind_without_lease forgotten_ballots inline_after_rebuild r1_early_removal
+foreach(name bind_without_lease forgotten_ballots forgotten_claim inline_after_newcomer
+    inline_after_rebuild r1_early_removal
     r2_refusal_ends_renewal r3_one_deaf_voter r4_initial_grant r7_deaf_worker
     stale_bind_after_rebuild voter_lost_promise)
   warren_sim(directed.${name}

@@ -115,6 +115,18 @@ static bool majority(const struct sched_op *op)
     return sched_votes(op->votes) >= sched_group_majority(&op->group);
 }
 
+/* A member that knows of no session says what it has forgotten. */
+static void note_promise(struct sched_op *op, const struct sched_m_prom *m)
+{
+    if (m->rec.state == SCHED_REC_NONE && m->rec.epoch > op->forgotten) {
+        op->forgotten = m->rec.epoch;
+    }
+    if (m->accepted > op->best_ballot && !MUTANT(33)) {
+        op->best_ballot = m->accepted;
+        op->best = m->rec;
+    }
+}
+
 static void prepare(struct sched_coord *c, struct sched_env *e, struct sched_op *op)
 {
     struct sched_m_prom own = {0};
@@ -126,6 +138,8 @@ static void prepare(struct sched_coord *c, struct sched_env *e, struct sched_op 
     op->votes = (uint8_t)(1u << op->seat);
     op->best = own.rec;
     op->best_ballot = own.accepted;
+    op->forgotten = 0;
+    note_promise(op, &own);
     sched_coord_resend_at(e, op);
     ask_promises(e, op);
     if (majority(op)) {
@@ -160,6 +174,7 @@ void sched_coord_start(struct sched_coord *c, struct sched_env *e, struct sched_
     const struct sched_reg_row *row = sched_reg_find(c->reg, op->key);
     op->best = row != NULL ? row->rec : (struct sched_rec){0};
     op->best_ballot = row != NULL ? row->accepted : 0;
+    op->forgotten = 0;
     sched_coord_decide(c, e, op);
 }
 
@@ -307,9 +322,8 @@ static void on_vote(
         return;
     }
     op->votes |= (uint8_t)(1u << seat);
-    if (phase1 && msg->prom.accepted > op->best_ballot && !MUTANT(33)) {
-        op->best_ballot = msg->prom.accepted;
-        op->best = msg->prom.rec;
+    if (phase1) {
+        note_promise(op, &msg->prom);
     }
     if (!majority(op)) {
         return;

@@ -46,7 +46,8 @@ struct sched_op {
     struct sched_key key;
     struct sched_group group;
     sched_epoch ballot, best_ballot;
-    sched_epoch fenced; /* its host has promised that it is gone; END: the epoch to end */
+    sched_epoch forgotten; /* a member of the group has forgotten epochs up to this one */
+    sched_epoch fenced;    /* its host has promised that it is gone; END: the epoch to end */
     struct sched_rec best, val;
     struct sched_host place; /* where the reservation is held; inc 0: none */
     struct sched_load place_load;

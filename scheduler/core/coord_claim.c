@@ -194,6 +194,15 @@ static void decide_end(struct sched_coord *c, struct sched_env *e, struct sched_
     }
 }
 
+/* May the session of op->best be older than one that is over and forgotten? It may when its claim
+ * never reached those who forgot, or when it came with a hand-over, which does not bring along what
+ * was forgotten. Then it goes on if it runs, and must not start any more. */
+static bool doubtful(const struct sched_op *op)
+{
+    return op->best.epoch <= op->forgotten ||
+           sched_epoch_era(op->best.epoch) != sched_epoch_era(op->ballot);
+}
+
 void sched_coord_decide(struct sched_coord *c, struct sched_env *e, struct sched_op *op)
 {
     if (op->kind != SCHED_OP_OPEN) {
@@ -202,11 +211,10 @@ void sched_coord_decide(struct sched_coord *c, struct sched_env *e, struct sched
     }
     bool live = op->best.state == SCHED_REC_LIVE && op->best.epoch != op->fenced &&
                 !sched_rec_dead(&op->best, e->view);
-    if (live && said_gone(op, op->best.epoch)) {
-        if (MUTANT(35)) {
-            sched_coord_reserve(c, e, op);
-            return;
-        }
+    bool gone = live && said_gone(op, op->best.epoch);
+    if (gone && MUTANT(35)) {
+        sched_coord_reserve(c, e, op);
+    } else if (gone || (live && doubtful(op) && !MUTANT(48))) {
         ask_host(e, op, SCHED_OP_FENCE); /* a gateway's word is not enough to replace it */
     } else if (live) {
         op->val = op->best;

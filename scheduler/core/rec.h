@@ -19,7 +19,7 @@ enum sched_rec_state {
 };
 
 struct sched_rec {
-    sched_epoch epoch;
+    sched_epoch epoch; /* NONE: what was forgotten here had no higher one; 0: nothing was */
     struct sched_host host;
     uint32_t view; /* number of a view in which the host was a member: that of the claim */
     uint64_t resv;

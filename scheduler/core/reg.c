@@ -126,9 +126,13 @@ enum sched_reg_answer sched_reg_promise(struct sched_reg *r, struct sched_env *e
         ret->ballot = high;
         return SCHED_REG_REFUSED;
     }
+    bool forgotten = high != 0 && sched_reg_find(r, key) == NULL;
     struct sched_reg_row *row = touch(r, e, key);
     if (row == NULL) {
         return SCHED_REG_SILENT;
+    }
+    if (forgotten) {
+        row->rec.epoch = high - 1;
     }
     row->promised = ballot;
     store(e, row);
