@@ -5,6 +5,7 @@
 #include <linux/random.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,6 +22,16 @@ enum {
     HOSTNAME_MAX = 63,
 };
 
+/* Kept from boot on, so that a clone has less to do on the way to its first answer. */
+static int urandom = -1;
+static char *machine_id; /* the file's only page, or NULL: then the file is written */
+
+static int open_urandom(void)
+{
+    urandom = open("/dev/urandom", O_RDWR | O_CLOEXEC);
+    return urandom < 0 ? -errno : 0;
+}
+
 /* Both calls are needed: the first only adds to the pool, the second makes the generator use it. */
 static int stir(const ProtobufCBinaryData *seed)
 {
@@ -29,12 +40,11 @@ static int stir(const ProtobufCBinaryData *seed)
         int size;
         uint8_t bytes[SEED_BYTES];
     } pool = {.entropy_bits = SEED_BYTES * 8, .size = SEED_BYTES};
-    CLEANUP(base_closep) int fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
-    if (fd < 0) {
+    if (urandom < 0 && open_urandom() != 0) {
         return -errno;
     }
     memcpy(pool.bytes, seed->data, SEED_BYTES);
-    if (ioctl(fd, RNDADDENTROPY, &pool) != 0 || ioctl(fd, RNDRESEEDCRNG) != 0) {
+    if (ioctl(urandom, RNDADDENTROPY, &pool) != 0 || ioctl(urandom, RNDRESEEDCRNG) != 0) {
         return -errno;
     }
     return 0;
@@ -51,16 +61,16 @@ static int set_clock(uint64_t real_ns)
  * a clone need not copy it up on its way to the first answer. */
 static int write_machine_id(const char text[2 * MACHINE_ID_BYTES + 2])
 {
-    static char last[2 * MACHINE_ID_BYTES + 2];
-    if (strcmp(text, last) == 0) {
+    const size_t n = 2 * MACHINE_ID_BYTES + 1;
+    if (machine_id != NULL) {
+        memcpy(machine_id, text, n);
         return 0;
     }
     CLEANUP(base_closep) int fd = open(MACHINE_ID, O_WRONLY | O_CREAT | O_CLOEXEC, 0444);
     if (fd < 0) {
         return -errno;
     }
-    memcpy(last, text, sizeof last);
-    return write(fd, text, strlen(text)) < 0 ? -errno : 0;
+    return write(fd, text, n) < 0 ? -errno : 0;
 }
 
 int agent_seed_prepare(void)
@@ -69,7 +79,14 @@ int agent_seed_prepare(void)
     memset(text, '0', sizeof text);
     text[sizeof text - 2] = '\n';
     text[sizeof text - 1] = '\0';
-    return write_machine_id(text);
+    int rc = write_machine_id(text);
+    if (rc == 0) {
+        CLEANUP(base_closep) int fd = open(MACHINE_ID, O_RDWR | O_CLOEXEC);
+        void *p = fd < 0 ? MAP_FAILED
+                         : mmap(NULL, strlen(text), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        machine_id = p == MAP_FAILED ? NULL : p;
+    }
+    return rc != 0 ? rc : open_urandom();
 }
 
 static int set_names(const Warren__GuestSeed *m)

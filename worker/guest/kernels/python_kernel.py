@@ -657,7 +657,7 @@ numpy_state = None  # found while loading
 
 
 def find_numpy_state():
-    """The address of NumPy's global generator, 624 words and the position of MT19937; None when it
+    """The memory of NumPy's global generator, 624 words and the position of MT19937; None when it
     looks otherwise. Filling it costs a hundredth of numpy.random.seed, which a new clone would
     translate for the first time."""
     generator = sys.modules["numpy.random"].mtrand._rand
@@ -666,13 +666,15 @@ def find_numpy_state():
     expected = key.astype("<u4").tobytes() + int(position).to_bytes(4, "little")
     if name != "MT19937" or has_gauss or ctypes.string_at(address, len(expected)) != expected:
         return None
-    return address
+    view = ctypes.pythonapi.PyMemoryView_FromMemory
+    view.restype, view.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int)
+    return view(address, len(expected), 0x200)  # PyBUF_WRITE
 
 
 def reseed_numpy(numpy, seed):
     if numpy_state is not None:
         fresh = os.urandom(MT_WORDS * 4) + MT_WORDS.to_bytes(4, "little")
-        ctypes.memmove(numpy_state, fresh, len(fresh))
+        numpy_state[:] = fresh
     else:
         words = hashlib.sha512(seed + b"numpy").digest()
         numpy.random.seed(numpy.frombuffer(words, dtype="<u4"))
