@@ -383,8 +383,9 @@ void sched_coord_review(struct sched_coord *c, struct sched_env *e)
             (op->ballot != 0 && sched_epoch_era(op->ballot) != c->reg->parts[op->part].era);
         if (moved) {
             sched_coord_fail(c, e, op, SCHED_RETRY_NOW);
-        } else if (op->phase > SCHED_OP_RESERVE && sched_rec_dead(&op->val, e->view) &&
-                   op->kind == SCHED_OP_OPEN) {
+        } else if (op->kind == SCHED_OP_OPEN &&
+                   ((op->phase > SCHED_OP_RESERVE && sched_rec_dead(&op->val, e->view)) ||
+                       (op->phase == SCHED_OP_FENCE && sched_rec_dead(&op->best, e->view)))) {
             sched_coord_again(c, e, op);
         }
     }

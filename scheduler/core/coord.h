@@ -10,8 +10,9 @@
  *      +-- skipped by seat 0 at its first touch of the key in an era (one-round claim)
  *
  * Any member of the group may coordinate; what another one left half done is finished, not undone:
- * BIND can be repeated. A record is replaced only when its host is not in the view, or when the
- * host itself has promised that its epoch will never run (UNBOUND, GONE). */
+ * BIND can be repeated. Only a claim that may be older than what is forgotten is undone: FENCE. A
+ * record is replaced only when its host is not in the view, or when the host itself has promised
+ * that its epoch will never run (UNBOUND, GONE). */
 
 enum sched_op_kind {
     SCHED_OP_FREE,
@@ -47,6 +48,7 @@ struct sched_op {
     struct sched_group group;
     sched_epoch ballot, best_ballot;
     sched_epoch forgotten; /* a member of the group has forgotten epochs up to this one */
+    sched_epoch unstarted; /* its host says that this one never ran; 0: none */
     sched_epoch fenced;    /* its host has promised that it is gone; END: the epoch to end */
     struct sched_rec best, val;
     struct sched_host place; /* where the reservation is held; inc 0: none */

@@ -209,6 +209,10 @@ void sched_coord_decide(struct sched_coord *c, struct sched_env *e, struct sched
         decide_end(c, e, op);
         return;
     }
+    if (op->unstarted != 0 && op->best.epoch == op->unstarted &&
+        op->best.inline_epoch == op->best.epoch) {
+        op->best = (struct sched_rec){0}; /* it was the first, and nothing came of it */
+    }
     bool live = op->best.state == SCHED_REC_LIVE && op->best.epoch != op->fenced &&
                 !sched_rec_dead(&op->best, e->view);
     bool gone = live && said_gone(op, op->best.epoch);
@@ -253,9 +257,13 @@ static void bound(struct sched_coord *c, struct sched_env *e, struct sched_op *o
     sched_coord_free(c, e, op);
 }
 
-static void fenced(struct sched_coord *c, struct sched_env *e, struct sched_op *op)
+static void fenced(struct sched_coord *c, struct sched_env *e, struct sched_op *op, bool unstarted)
 {
     op->fenced = op->best.epoch;
+    op->unstarted = unstarted ? op->best.epoch : op->unstarted;
+    if (op->resv == op->best.resv && sched_host_eq(op->place, op->best.host)) {
+        op->place.inc = 0; /* the host has released it */
+    }
     sched_coord_decide(c, e, op);
 }
 
@@ -286,7 +294,7 @@ void sched_coord_host_says(
         }
     } else if (op->phase == SCHED_OP_FENCE && epoch == op->best.epoch) {
         if (msg->type == SCHED_MSG_GONE) {
-            fenced(c, e, op);
+            fenced(c, e, op, msg->bind.rec.state == SCHED_REC_NONE);
         } else if (msg->type == SCHED_MSG_ALIVE) {
             alive(c, e, op);
         }

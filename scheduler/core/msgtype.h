@@ -34,7 +34,7 @@
     X(BOUND, bind)    /* it runs */                                                                \
     X(UNBOUND, bind)  /* promise: this epoch will never run here */                                \
     X(GONEQ, bind)    /* promise that this epoch will never run here again? */                     \
-    X(GONE, bind)     /* promised */                                                               \
+    X(GONE, bind)     /* promised. rec.state NONE: nor has it ever run */                          \
     X(ALIVE, bind)    /* no: it runs */                                                            \
     X(END, bind)      /* host to group: this session is destroyed */                               \
     X(ENDED, bind)    /* the register says so */                                                   \

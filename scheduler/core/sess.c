@@ -154,6 +154,7 @@ static void bind_new(struct sched_sess *s, struct sched_env *e, struct sched_ses
         row = reserved(s, e->serial, m->key);
     }
     if (row == NULL || stale || (old != NULL && old->rec.epoch > m->rec.epoch)) {
+        sched_sess_release(s, m->rec.resv, m->key);
         sched_fx_send(e->fx, SCHED_MSG_UNBOUND, msg->from)->bind = *m;
         return;
     }
@@ -202,10 +203,14 @@ void sched_sess_gone(struct sched_sess *s, struct sched_env *e, const struct sch
     }
     const struct sched_sess_row *row = sched_sess_find(s, m->key);
     bool alive = row != NULL && row->rec.epoch == m->rec.epoch && row->state != SCHED_SESS_ENDED;
+    bool unused = reserved(s, m->rec.resv, m->key) != NULL;
     if (!alive && !MUTANT(16)) {
         sched_sess_release(s, m->rec.resv, m->key); /* the promise: it cannot start later */
     }
-    sched_fx_send(e->fx, alive ? SCHED_MSG_ALIVE : SCHED_MSG_GONE, msg->from)->bind = *m;
+    struct sched_m_bind *to =
+        &sched_fx_send(e->fx, alive ? SCHED_MSG_ALIVE : SCHED_MSG_GONE, msg->from)->bind;
+    *to = *m;
+    to->rec.state = !alive && unused ? SCHED_REC_NONE : m->rec.state;
 }
 
 void sched_sess_acked(struct sched_sess *s, struct sched_env *e, const struct sched_m_bind *m)
