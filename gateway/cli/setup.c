@@ -136,21 +136,27 @@ static int probe_port(const char *host, bool v6, uint16_t *port)
     return 0;
 }
 
+/* Both are free now, and neither is the one that the gateway will listen at: a probe holds none. */
+static bool probe_worker_ports(struct cli_setup *s)
+{
+    return probe_port("127.0.0.1", false, &s->ctl_port) == 0 &&
+           probe_port("127.0.0.1", false, &s->bulk_port) == 0 && s->ctl_port != s->bulk_port &&
+           s->ctl_port != s->listen.port && s->bulk_port != s->listen.port;
+}
+
 /* Two ports on loopback between gateway and worker: the wanted ones, or free ones. */
 static int choose_worker_ports(uint32_t wanted, struct cli_setup *s, struct base_error *err)
 {
     if (wanted != 0) {
         s->ctl_port = (uint16_t)wanted;
         s->bulk_port = (uint16_t)(wanted + 1);
-        if (probe_port("127.0.0.1", false, &s->ctl_port) == 0 &&
-            probe_port("127.0.0.1", false, &s->bulk_port) == 0) {
+        if (probe_worker_ports(s)) {
             return 0;
         }
     }
     for (int i = 0; i < WORKER_PORT_TRIES; i++) {
         s->ctl_port = s->bulk_port = 0;
-        if (probe_port("127.0.0.1", false, &s->ctl_port) == 0 &&
-            probe_port("127.0.0.1", false, &s->bulk_port) == 0 && s->ctl_port != s->bulk_port) {
+        if (probe_worker_ports(s)) {
             return 0;
         }
     }
