@@ -214,20 +214,6 @@ static void watch(struct supervisor *s)
     }
 }
 
-static void remove_dir(const char *dir)
-{
-    static const char *const names[] = {
-        "ctl.sock", "bulk.sock", "qmp.sock", "sup.sock", "record", "qemu.log"};
-    int fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    for (size_t i = 0; fd >= 0 && i < ARRAY_LEN(names); i++) {
-        (void)unlinkat(fd, names[i], 0);
-    }
-    (void)close(fd);
-    if (rmdir(dir) != 0 && errno != ENOENT) {
-        say(dir);
-    }
-}
-
 static void bury(struct supervisor *s)
 {
     struct worker_supervise_exit last = {.magic = WORKER_SUPERVISE_MAGIC, .expired = s->expired};
@@ -245,7 +231,9 @@ static void bury(struct supervisor *s)
         greet(s);
     }
     /* The folder goes before the news: whoever hears of the end may use the slot again. */
-    remove_dir(s->dir);
+    if (worker_supervise_remove_dir(s->dir) != 0) {
+        say(s->dir);
+    }
     if (s->worker >= 0) {
         (void)!send(s->worker, &last, sizeof last, MSG_NOSIGNAL);
     }

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "proto/base/assert.h"
-#include "proto/base/container.h"
+#include "worker/jail/supervise.h"
 
 void worker_places_take(struct worker_places *p, const struct worker_vm *vm)
 {
@@ -22,35 +22,32 @@ void worker_places_take(struct worker_places *p, const struct worker_vm *vm)
 
 /* The supervisor buries QEMU and folder by itself. A folder that nobody listens in was left by one
  * that was killed too. */
-static void reap(const struct worker_places *p, const char *name)
+static void reap(const struct worker_places *p, const char *dir)
 {
-    static const char *const files[] = {
-        "ctl.sock", "bulk.sock", "qmp.sock", "sup.sock", "record", "qemu.log"};
-    char dir[96];
-    if (snprintf(dir, sizeof dir, "%s/vm/%s", p->config->run_dir, name) >= (int)sizeof dir) {
-        return;
-    }
     if (worker_qemu_end(dir)) {
-        LOG_WARN(p->config->log, "ended a microVM that belongs to no session folder=%s", name);
-        return;
+        LOG_WARN(p->config->log, "ended a microVM that belongs to no session folder=%s", dir);
+    } else {
+        (void)worker_supervise_remove_dir(dir);
     }
-    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
-        char path[128];
-        (void)snprintf(path, sizeof path, "%s/%s", dir, files[i]);
-        (void)unlink(path);
-    }
-    (void)rmdir(dir);
 }
 
 /* When its supervisor was killed, nobody has removed the folder; then the place is of no use. */
 static void reap_place(const struct worker_places *p, const struct worker_vm *vm)
 {
-    char dir[96], name[16];
+    char dir[96];
     worker_vm_dir(p->config, vm->place, dir);
-    (void)snprintf(name, sizeof name, "%u", vm->place);
     if (access(dir, F_OK) == 0) {
-        reap(p, name);
+        reap(p, dir);
     }
+}
+
+/* The place that a folder's name stands for; UINT32_MAX: none. */
+static uint32_t place_of(const char *name)
+{
+    enum { PLACES_MAX = 1 << 17 };
+    char *end;
+    unsigned long place = strtoul(name, &end, 10);
+    return end != name && *end == '\0' && place < PLACES_MAX ? (uint32_t)place : UINT32_MAX;
 }
 
 void worker_places_put_back(struct worker_places *p, const struct worker_vm *vm)
@@ -71,44 +68,47 @@ void worker_places_release(struct worker_places *p, struct worker_vm *vm)
     p->rested[p->rested_n++] = vm->place;
 }
 
-void worker_places_reap(const struct worker_places *p, bool templates)
+static DIR *open_folders(const struct worker_places *p)
 {
-    char path[128];
+    char path[96];
     (void)snprintf(path, sizeof path, "%s/vm", p->config->run_dir);
-    DIR *d = opendir(path);
-    for (const struct dirent *x = d == NULL ? NULL : readdir(d); x != NULL; x = readdir(d)) {
-        char *end;
-        unsigned long place = strtoul(x->d_name, &end, 10);
-        bool ours = end != x->d_name && *end == '\0' && place < p->n &&
-                    p->vms[place].state != WORKER_VM_FREE;
-        bool template = x->d_name[0] == 't';
-        if (x->d_name[0] != '.' && !ours && template == templates) {
-            reap(p, x->d_name);
-        }
-    }
+    return opendir(path);
+}
+
+static void close_folders(DIR *d)
+{
     if (d != NULL) {
         (void)closedir(d);
     }
 }
 
+void worker_places_reap(const struct worker_places *p, bool templates)
+{
+    DIR *d = open_folders(p);
+    for (const struct dirent *x = d == NULL ? NULL : readdir(d); x != NULL; x = readdir(d)) {
+        uint32_t place = place_of(x->d_name);
+        bool ours = place < p->n && p->vms[place].state != WORKER_VM_FREE;
+        bool template = x->d_name[0] == 't';
+        char dir[96];
+        if (x->d_name[0] != '.' && !ours && template == templates &&
+            snprintf(dir, sizeof dir, "%s/vm/%s", p->config->run_dir, x->d_name) <
+                (int)sizeof dir) {
+            reap(p, dir);
+        }
+    }
+    close_folders(d);
+}
+
 /* How many places the folders of a worker before us take, which may have had more slots. */
 static uint32_t places_seen(const struct worker_places *p)
 {
-    enum { PLACES_MAX = 1 << 17 };
-    char path[128];
     uint32_t n = 0;
-    (void)snprintf(path, sizeof path, "%s/vm", p->config->run_dir);
-    DIR *d = opendir(path);
+    DIR *d = open_folders(p);
     for (const struct dirent *x = d == NULL ? NULL : readdir(d); x != NULL; x = readdir(d)) {
-        char *end;
-        unsigned long place = strtoul(x->d_name, &end, 10);
-        if (end != x->d_name && *end == '\0' && place >= n && place < PLACES_MAX) {
-            n = (uint32_t)place + 1;
-        }
+        uint32_t place = place_of(x->d_name);
+        n = place != UINT32_MAX && place >= n ? place + 1 : n;
     }
-    if (d != NULL) {
-        (void)closedir(d);
-    }
+    close_folders(d);
     return n;
 }
 

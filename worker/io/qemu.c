@@ -315,18 +315,6 @@ static int open_log(const char *dir, const char *name)
     return open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
 
-static void undo(const char *dir)
-{
-    static const char *const names[] = {
-        "ctl.sock", "bulk.sock", "qmp.sock", "sup.sock", "record", "qemu.log"};
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        char path[128];
-        (void)snprintf(path, sizeof path, "%s/%s", dir, names[i]);
-        (void)unlink(path);
-    }
-    (void)rmdir(dir);
-}
-
 static int start(const struct worker_qemu_spawn *s, struct base_error *err)
 {
     struct args a;
@@ -399,7 +387,7 @@ int worker_qemu_spawn(struct worker_qemu *q, struct ev_loop *loop,
         rc = start(s, err);
     }
     if (rc != 0) {
-        undo(s->dir);
+        (void)worker_supervise_remove_dir(s->dir);
         return rc;
     }
     rc = watch(q, loop, s->dir, events);

@@ -306,10 +306,21 @@ static void become(struct worker_vm *vm, const uint8_t vm_id[16], const Warren__
     vm->warm = (struct worker_warm){.guest_dir = vm->config->guest_dir};
 }
 
+static void on_spare_up(void *user, const struct worker_qmp_reply *reply)
+{
+    struct worker_vm *vm = user;
+    if (reply->error != NULL) {
+        fail(vm, reply->error);
+    } else if (vm->state == WORKER_VM_SPARE) {
+        ev_timer_stop(vm->config->loop, &vm->deadline);
+    }
+}
+
 /* QEMU and its connections; the agent answers to them as soon as there is a guest. */
 static int launch(struct worker_vm *vm, const struct worker_vm_parts *parts, const char *record,
     struct base_error *err)
 {
+    REQUIRE(vm->state == WORKER_VM_FREE);
     CLEANUP(base_closep) int state_fd = worker_template_open_state(parts->template);
     if (state_fd < 0) {
         return base_fail(err, state_fd, "device state of the template: %s", strerror(-state_fd));
@@ -345,32 +356,18 @@ static int launch(struct worker_vm *vm, const struct worker_vm_parts *parts, con
     if (connect_all(vm, fds) != 0) {
         fail(vm, "out of memory");
     }
+    command(vm,
+        "{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":"
+        "[{\"capability\":\"x-ignore-shared\",\"state\":true}]}}",
+        on_spare_up);
     return 0;
-}
-
-static void on_spare_up(void *user, const struct worker_qmp_reply *reply)
-{
-    struct worker_vm *vm = user;
-    if (reply->error != NULL) {
-        fail(vm, reply->error);
-    } else if (vm->state == WORKER_VM_SPARE) {
-        ev_timer_stop(vm->config->loop, &vm->deadline);
-    }
 }
 
 int worker_vm_spare(struct worker_vm *vm, uint32_t pool, const struct worker_vm_parts *parts,
     struct base_error *err)
 {
-    REQUIRE(vm->state == WORKER_VM_FREE);
     vm->pool = pool;
-    int rc = launch(vm, parts, "spare\n", err);
-    if (rc == 0) {
-        command(vm,
-            "{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":"
-            "[{\"capability\":\"x-ignore-shared\",\"state\":true}]}}",
-            on_spare_up);
-    }
-    return rc;
+    return launch(vm, parts, "spare\n", err);
 }
 
 int worker_vm_spawn(struct worker_vm *vm, const struct worker_vm_start *start,
@@ -379,11 +376,9 @@ int worker_vm_spawn(struct worker_vm *vm, const struct worker_vm_start *start,
     char dir[96], record[64];
     worker_vm_dir(vm->config, vm->place, dir);
     record_of(start->vm_id, record);
-    int rc = 0;
-    if (vm->state == WORKER_VM_FREE) {
-        rc = worker_vm_spare(vm, start->pool, parts, err);
-    }
-    rc = rc != 0 ? rc : worker_qemu_record(dir, record, err);
+    vm->pool = start->pool;
+    int rc = vm->state == WORKER_VM_FREE ? launch(vm, parts, record, err)
+                                         : worker_qemu_record(dir, record, err);
     if (rc != 0) {
         return rc;
     }

@@ -45,3 +45,6 @@ enum worker_supervise_fd {
     WORKER_FD_INITRD = 13,
     WORKER_FD_END = 14,
 };
+
+/* Removes the folder of a QEMU that has ended, with what is known to lie in it. 0 or -errno. */
+int worker_supervise_remove_dir(const char *dir);
