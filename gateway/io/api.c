@@ -241,8 +241,9 @@ int gw_task_call(struct gw_task *t, const Warren__Request *r, const struct gw_ca
     return rc;
 }
 
-void gw_task_failure(struct gw_task *t, enum gw_call_failure why)
+void gw_task_failure(void *task, enum gw_call_failure why)
 {
+    struct gw_task *t = task;
     struct gw_fault f;
     bool runs = t->route.op == GW_OP_EXECUTE || (t->mcp != NULL && t->mcp->runs);
     t->call = NULL;

@@ -13,11 +13,6 @@
 
 enum { DEADLINE_MS = 60000, TRANSFER_MS = 3600 * 1000 };
 
-static void call_failed(void *owner, enum gw_call_failure why)
-{
-    gw_task_failure(owner, why);
-}
-
 static bool refused(struct gw_task *t, const Warren__Reply *r)
 {
     t->call = NULL;
@@ -103,7 +98,7 @@ static void listed(void *owner, const Warren__Reply *r)
 
 static void list_go(struct gw_task *t, enum gw_pool_kind kind)
 {
-    static const struct gw_call_ops ops = {.end = listed, .failed = call_failed};
+    static const struct gw_call_ops ops = {.end = listed, .failed = gw_task_failure};
     Warren__Request r;
     Warren__Key key;
     Warren__FileList q = WARREN__FILE_LIST__INIT;
@@ -180,7 +175,7 @@ static void described(void *owner, const Warren__Reply *r)
 
 static void stat_go(struct gw_task *t, enum gw_pool_kind kind)
 {
-    static const struct gw_call_ops ops = {.end = described, .failed = call_failed};
+    static const struct gw_call_ops ops = {.end = described, .failed = gw_task_failure};
     ask_stat(t, kind, &ops);
 }
 
@@ -294,7 +289,7 @@ static void content_drain(struct gw_task *t)
 static void ask_content(struct gw_task *t)
 {
     static const struct gw_call_ops ops = {
-        .head = on_head, .chunk = on_chunk, .end = on_end, .failed = call_failed};
+        .head = on_head, .chunk = on_chunk, .end = on_end, .failed = gw_task_failure};
     struct download *d = t->state;
     Warren__Request r;
     Warren__Key key;
@@ -349,7 +344,7 @@ static void on_stat(void *owner, const Warren__Reply *r)
 
 static void content_go(struct gw_task *t, enum gw_pool_kind kind)
 {
-    static const struct gw_call_ops ops = {.end = on_stat, .failed = call_failed};
+    static const struct gw_call_ops ops = {.end = on_stat, .failed = gw_task_failure};
     struct download *d = calloc(1, sizeof *d);
     if (d == NULL) {
         gw_task_out_of_memory(t);
@@ -394,7 +389,7 @@ static void deleted(void *owner, const Warren__Reply *r)
 
 static void delete_go(struct gw_task *t, enum gw_pool_kind kind)
 {
-    static const struct gw_call_ops ops = {.end = deleted, .failed = call_failed};
+    static const struct gw_call_ops ops = {.end = deleted, .failed = gw_task_failure};
     Warren__Request r;
     Warren__Key key;
     Warren__FileDelete q = WARREN__FILE_DELETE__INIT;

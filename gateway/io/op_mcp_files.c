@@ -27,11 +27,6 @@ static void gone(struct gw_task *t)
     }
 }
 
-static void on_failed(void *owner, enum gw_call_failure why)
-{
-    gw_task_failure(owner, why);
-}
-
 static void settle(struct gw_task *t, int rc, struct base_buf *json)
 {
     gw_mcp_settle(t->mcp, 200, rc, json);
@@ -117,7 +112,7 @@ static void uploaded(void *owner, const Warren__Reply *r)
 static void upload(struct gw_task *t, struct transfer *f)
 {
     static const struct gw_call_ops ops = {
-        .head = on_go, .writable = push, .end = uploaded, .failed = on_failed};
+        .head = on_go, .writable = push, .end = uploaded, .failed = gw_task_failure};
     Warren__Request r;
     Warren__Key key;
     Warren__FilePut q = WARREN__FILE_PUT__INIT;
@@ -208,7 +203,7 @@ static void downloaded(void *owner, const Warren__Reply *r)
 static void download(struct gw_task *t)
 {
     static const struct gw_call_ops ops = {
-        .head = on_head, .chunk = on_chunk, .end = downloaded, .failed = on_failed};
+        .head = on_head, .chunk = on_chunk, .end = downloaded, .failed = gw_task_failure};
     Warren__Request r;
     Warren__Key key;
     Warren__FileGet q = WARREN__FILE_GET__INIT;
@@ -242,7 +237,7 @@ static void listed(void *owner, const Warren__Reply *r)
 
 static void list(struct gw_task *t)
 {
-    static const struct gw_call_ops ops = {.end = listed, .failed = on_failed};
+    static const struct gw_call_ops ops = {.end = listed, .failed = gw_task_failure};
     Warren__Request r;
     Warren__Key key;
     Warren__FileList q = WARREN__FILE_LIST__INIT;
@@ -269,7 +264,7 @@ static void stopped(void *owner, const Warren__Reply *r)
 
 static void stop(struct gw_task *t)
 {
-    static const struct gw_call_ops ops = {.end = stopped, .failed = on_failed};
+    static const struct gw_call_ops ops = {.end = stopped, .failed = gw_task_failure};
     Warren__Request r;
     Warren__Key key;
     Warren__SessionDelete q = WARREN__SESSION_DELETE__INIT;

@@ -10,11 +10,6 @@
 
 enum { DEADLINE_MS = 30000, PAGE = 300 };
 
-static void call_failed(void *owner, enum gw_call_failure why)
-{
-    gw_task_failure(owner, why);
-}
-
 /* True when the reply is an error, which then is the answer. */
 static bool refused(struct gw_task *t, const Warren__Reply *r)
 {
@@ -61,7 +56,7 @@ static void got(void *owner, const Warren__Reply *r)
 
 static void get_start(struct gw_task *t)
 {
-    static const struct gw_call_ops ops = {.end = got, .failed = call_failed};
+    static const struct gw_call_ops ops = {.end = got, .failed = gw_task_failure};
     Warren__Request r;
     Warren__Key key;
     Warren__SessionGet q = WARREN__SESSION_GET__INIT;
@@ -96,7 +91,7 @@ static void deleted(void *owner, const Warren__Reply *r)
 
 static void delete_start(struct gw_task *t)
 {
-    static const struct gw_call_ops ops = {.end = deleted, .failed = call_failed};
+    static const struct gw_call_ops ops = {.end = deleted, .failed = gw_task_failure};
     Warren__Request r;
     Warren__Key key;
     Warren__SessionDelete q = WARREN__SESSION_DELETE__INIT;
@@ -196,7 +191,7 @@ static void listed(void *owner, const Warren__Reply *r)
 
 static void ask_next(struct gw_task *t)
 {
-    static const struct gw_call_ops ops = {.end = listed, .failed = call_failed};
+    static const struct gw_call_ops ops = {.end = listed, .failed = gw_task_failure};
     struct listing *l = t->state;
     if (l->worker == gw_calls_workers(gw_api_calls(t->api)) || l->more) {
         list_finish(t);
@@ -310,7 +305,7 @@ static void described(void *owner, const Warren__Reply *r)
 
 static void metadata_start(struct gw_task *t)
 {
-    static const struct gw_call_ops ops = {.end = described, .failed = call_failed};
+    static const struct gw_call_ops ops = {.end = described, .failed = gw_task_failure};
     Warren__Request r;
     Warren__Key key;
     Warren__PoolGet q = WARREN__POOL_GET__INIT;

@@ -119,15 +119,10 @@ static void on_end(void *owner, const Warren__Reply *r)
     pump(t);
 }
 
-static void on_failed(void *owner, enum gw_call_failure why)
-{
-    gw_task_failure(owner, why);
-}
-
 static void open_file(struct gw_task *t)
 {
     static const struct gw_call_ops ops = {
-        .head = on_head, .writable = on_writable, .end = on_end, .failed = on_failed};
+        .head = on_head, .writable = on_writable, .end = on_end, .failed = gw_task_failure};
     struct upload *u = t->state;
     struct gw_file_path path;
     gw_file_path_init(&path);

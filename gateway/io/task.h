@@ -114,8 +114,9 @@ void gw_task_request(struct gw_task *t, Warren__Request *r, Warren__Key *key);
  * task. */
 int gw_task_call(struct gw_task *t, const Warren__Request *r, const struct gw_call_options *opt);
 
-/* The answer for a call that failed. sent_code: the call may have run code. */
-void gw_task_failure(struct gw_task *t, enum gw_call_failure why);
+/* The answer for a call of the task that failed; is gw_call_ops.failed where nothing else is to do.
+ */
+void gw_task_failure(void *task, enum gw_call_failure why);
 
 /* Calls back with the pool's kind, at once or later; answers by itself when there is no such pool.
  */
