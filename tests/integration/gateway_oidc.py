@@ -130,10 +130,7 @@ def test_unreachable(system, gone):
 
 
 def main():
-    packages = Packages(HERE)
-    if packages.why:
-        print("skipped:", packages.why)
-        return 77
+    packages = Packages.needed(HERE)
     directory = pathlib.Path(tempfile.mkdtemp(prefix="warren-test-oidc-"))
     idp = system = None
     try:

@@ -79,10 +79,7 @@ def test_inspector_is_told_what_is_wrong(s, packages):
 
 
 def main():
-    packages = Packages()
-    if packages.why:
-        print("skipped:", packages.why)
-        return 77
+    packages = Packages.needed()
     s = KeyedSystem(sys.argv[1])
     return conclude(run_tests(globals(), s=s, packages=packages), s)
 

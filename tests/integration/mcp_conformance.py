@@ -86,10 +86,7 @@ def test_a_broken_rule_is_noticed(packages, bin_dir):
 
 
 def main():
-    packages = Packages()
-    if packages.why:
-        print("skipped:", packages.why)
-        return 77
+    packages = Packages.needed()
     return conclude(run_tests(globals(), packages=packages, bin_dir=sys.argv[1], has_fixtures=sys.argv[2] == "fixtures"))
 
 

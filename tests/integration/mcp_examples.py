@@ -4,18 +4,17 @@
 usage: mcp_examples.py BIN_DIR    77 when the packages cannot be installed"""
 import contextlib
 import http.client
-import http.server
 import json
 import pathlib
 import re
 import subprocess
 import sys
 import tempfile
-import threading
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 from gateway_system import conclude, eq, run_tests  # noqa: E402
+from json_server import json_server  # noqa: E402
 from mcp_system import KeyedSystem  # noqa: E402
 from npm_packages import NPM, Packages  # noqa: E402
 
@@ -88,32 +87,17 @@ def test_vs_code(t):
 @contextlib.contextmanager
 def model(answers):
     """The models' API: hands out these answers in turn and keeps what it was asked."""
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            body = json.dumps({"id": f"resp_{len(asked)}", "object": "response", "created_at": 0, "model": "m", "status": "completed",
-                               "output": [answers[len(asked) - 1]],
-                               "usage": {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2,
-                                         "input_tokens_details": {"cached_tokens": 0},
-                                         "output_tokens_details": {"reasoning_tokens": 0}}}).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    asked = []
 
-        def log_message(self, *_):
-            pass
+    def respond(_, body):
+        asked.append(json.loads(body))
+        return {"id": f"resp_{len(asked)}", "object": "response", "created_at": 0, "model": "m", "status": "completed",
+                "output": [answers[len(asked) - 1]],
+                "usage": {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2,
+                          "input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}}
 
-    asked, server = [], http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/v1", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with json_server(respond) as url:
+        yield f"{url}/v1", asked
 
 
 def test_openai_agents(t):
@@ -181,10 +165,7 @@ def test_the_packages_are_those_that_were_tried(packages):
 
 
 def main():
-    packages = Packages()
-    if packages.why:
-        print("skipped:", packages.why)
-        return 77
+    packages = Packages.needed()
     s = KeyedSystem(sys.argv[1])
     return conclude(run_tests(globals(), t=Tools(s, packages), packages=packages), s)
 

@@ -13,10 +13,7 @@ from npm_packages import NPM, Packages  # noqa: E402
 
 
 def main():
-    packages = Packages()
-    if packages.why:
-        print("skipped:", packages.why)
-        return 77
+    packages = Packages.needed()
     s = KeyedSystem(sys.argv[1])
     try:
         with packages.scripts(NPM / "mcp_sdk.mjs") as folder:

@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
 
 NPM = pathlib.Path(__file__).resolve().parent / "npm"
@@ -27,6 +28,15 @@ class Packages:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not self.folder.exists():
                 self.why = self.install()
+
+    @classmethod
+    def needed(cls, source=NPM):
+        """The packages; without them the test ends here, as skipped."""
+        packages = cls(source)
+        if packages.why:
+            print("skipped:", packages.why)
+            sys.exit(77)
+        return packages
 
     def install(self):
         with tempfile.TemporaryDirectory(dir=self.folder.parent) as work:
