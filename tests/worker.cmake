@@ -1,5 +1,6 @@
 warren_unit(worker_pool SOURCES unit/worker/test_pool.c DEPS worker_core)
 warren_unit(worker_pool_model SOURCES unit/worker/test_pool_model.c DEPS worker_core)
+warren_unit(worker_quota SOURCES unit/worker/test_quota.c DEPS worker_core)
 warren_unit(worker_exec SOURCES unit/worker/test_exec.c DEPS worker_core)
 warren_unit(worker_rows SOURCES unit/worker/test_rows.c DEPS worker_wire)
 warren_unit(worker_store SOURCES unit/worker/test_store.c DEPS worker_store)

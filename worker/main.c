@@ -59,6 +59,7 @@ struct worker {
     struct worker_pool_file pools[PROTO_POOLS_MAX];
     unsigned pools_n;
     char *manifest;
+    struct worker_quota_tenant *tenants; /* with limits of their own */
     struct worker_store *run, *node;
     struct worker_sessions *sessions;
     struct worker_engine *engine;
@@ -274,8 +275,18 @@ static void on_vm_gone(void *user, uint32_t slot)
 
 static int start_sessions(struct worker *w, struct base_error *err)
 {
+    const struct worker_config *y = w->config;
+    w->tenants = calloc(y->tenant_quotas_count + 1, sizeof *w->tenants);
+    if (w->tenants == NULL) {
+        return base_fail(err, BASE_ENOMEM, "out of memory");
+    }
+    for (unsigned i = 0; i < y->tenant_quotas_count; i++) {
+        worker_config_tenant(y, w->cluster_key, i, &w->tenants[i]);
+    }
     struct worker_session_config c = {
         .loop = w->loop,
+        .tenants = w->tenants,
+        .tenants_n = y->tenant_quotas_count,
         .log = &w->log,
         .run = w->run,
         .node = w->node,
@@ -286,6 +297,7 @@ static int start_sessions(struct worker *w, struct base_error *err)
         .user = w,
     };
     memcpy(c.cluster_key, w->cluster_key, sizeof c.cluster_key);
+    worker_config_quota(y, &c.tenant);
     return worker_session_create(&c, &w->sessions, err);
 }
 
@@ -435,6 +447,7 @@ static void tear_down(struct worker *w)
     }
     worker_config_destroy(w->config);
     free(w->manifest);
+    free(w->tenants);
     base_closep(&w->lock_fd);
 }
 

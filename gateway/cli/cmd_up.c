@@ -183,6 +183,8 @@ static int run(struct cli *cli, const struct cli_command *self, int argc, char *
             "auto (the default), kvm, or tcg: software emulation", 0, 0},
         {"worker-port", 0, CLI_OPTION_UINT, &u.o.worker_port, "PORT",
             "first of two ports between gateway and worker (7101)", 0, PORT_MAX},
+        {"quotas", 0, CLI_OPTION_TEXT, &u.o.quotas, "FILE",
+            "tenant_quota and tenant_quotas, see worker/README.md", 0, 0},
         {"insecure", 0, CLI_OPTION_FLAG, &u.o.insecure, NULL,
             "plain HTTP and no token; loopback addresses only", 0, 0},
         {"logs", 0, CLI_OPTION_FLAG, &u.logs, NULL,

@@ -315,6 +315,16 @@ static int write_worker(
         y.rc = y.rc != 0 ? y.rc : cli_setup_yaml_text(&y.text, path);
         y.rc = y.rc != 0 ? y.rc : base_buf_add(&y.text, "\n", 1);
     }
+    if (o->quotas != NULL && y.rc == 0) {
+        CLEANUP(base_freep) char *text = NULL;
+        size_t n = 0;
+        int rc = cli_file_read(o->quotas, POOL_FILE_MAX, &text, &n, err);
+        if (rc != 0) {
+            base_buf_deinit(&y.text);
+            return rc;
+        }
+        y.rc = base_buf_add(&y.text, text, n);
+    }
     return yaml_write(&y, s->worker_yaml, err);
 }
 

@@ -17,6 +17,7 @@ struct cli_setup_options {
     const char *accelerator; /* auto, kvm or tcg */
     const char *listen;      /* HOST:PORT, [HOST]:PORT; port 0: a free one */
     uint32_t worker_port;    /* first of two on loopback; 0: free ones */
+    const char *quotas;      /* file with keys of worker.yaml for tenants; NULL: none */
     bool insecure;           /* plain HTTP, no token; loopback only */
     struct cli_list pools;   /* pool files; empty: the pool "python" */
 };

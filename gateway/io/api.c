@@ -210,7 +210,10 @@ void gw_task_request(struct gw_task *t, Warren__Request *r, Warren__Key *key)
     key->identifier.data = (uint8_t *)t->route.id.text;
     key->identifier.len = t->route.id.len;
     r->key = key;
-    r->tenant = t->who.tenant;
+    if (t->paid) {
+        r->tenant.data = t->tenant.id;
+        r->tenant.len = sizeof t->tenant.id;
+    }
     const struct gw_request *head = gw_exchange_request(t->x);
     const char *trace = gw_http_field(head, "traceparent");
     if (trace != NULL && strlen(trace) <= 64) {
@@ -577,13 +580,9 @@ static void answer_options(struct gw_task *t, enum gw_route_fault fault)
 /* One issuer's word about tenants binds nobody else. */
 static uint64_t tenant_key(const struct gw_task *t)
 {
-    const uint8_t *key = t->api->opt.cluster_key;
-    char both[sizeof(uint64_t) + sizeof t->who.tenant];
-    uint64_t issuer = base_hash_sip24(key, t->who.issuer, strlen(t->who.issuer));
-    size_t n = strlen(t->who.tenant);
-    memcpy(both, &issuer, sizeof issuer);
-    memcpy(both + sizeof issuer, t->who.tenant, n);
-    return base_hash_sip24(key, both, sizeof issuer + n);
+    uint64_t key;
+    memcpy(&key, t->tenant.id, sizeof key);
+    return key;
 }
 
 /* True when the request may go on. */
@@ -593,7 +592,11 @@ static bool within_rates(struct gw_task *t)
     const uint8_t *key = api->opt.cluster_key;
     uint64_t now = base_clock_mono_ns(), wait = 0;
     const char *whose = "tenant";
-    if (t->who.issuer != NULL) {
+    if (t->who.issuer != NULL || t->who.subject[0] != '\0') {
+        bool token = t->who.issuer != NULL; /* else who has the pool's key */
+        proto_tenant_of(key, token ? t->who.issuer : t->who.subject,
+            token ? t->who.tenant : t->route.pool, &t->tenant);
+        t->paid = true;
         wait = gw_rate_take(&api->tenants, tenant_key(t), now);
     }
     if (wait == 0) {

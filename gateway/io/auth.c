@@ -332,11 +332,24 @@ unsigned gw_auth_role(const char *text)
     return 0;
 }
 
-static void cut(char to[65], const char *from)
+/* Two different names are never one here: a long one ends with its hash, and no short one is as
+ * long as that. False: it could not be hashed. */
+static bool name(char to[GW_NAME_CHARS + 1], const char *from)
 {
-    size_t n = strnlen(from, 64);
-    memcpy(to, from, n);
-    to[n] = '\0';
+    uint8_t hash[32];
+    size_t n = strlen(from);
+    if (n < GW_NAME_CHARS) {
+        memcpy(to, from, n + 1);
+        return true;
+    }
+    if (EVP_Digest(from, n, hash, NULL, EVP_sha256(), NULL) != 1) {
+        return false;
+    }
+    enum { HASH_BYTES = 16, KEPT = GW_NAME_CHARS - 1 - 2 * HASH_BYTES };
+    memcpy(to, from, KEPT);
+    to[KEPT] = '~';
+    base_text_hex(hash, HASH_BYTES, to + KEPT + 1);
+    return true;
 }
 
 /* False: more pools than can be kept, or names that are none. */
@@ -403,8 +416,11 @@ static bool take_principal(const struct gw_auth *a, const json_t *claims, struct
     for (unsigned i = 0; i < a->sources_n && who->issuer == NULL; i++) {
         who->issuer = strcmp(a->sources[i].issuer, iss) == 0 ? a->sources[i].issuer : NULL;
     }
-    cut(who->subject, sub == NULL ? "" : sub);
-    cut(who->tenant, tenant != NULL ? tenant : who->subject);
+    if (!name(who->subject, sub == NULL ? "" : sub) || !name(who->tenant, tenant != NULL ? tenant
+                                                                          : sub == NULL  ? ""
+                                                                                         : sub)) {
+        return false;
+    }
     who->roles = gw_auth_role(json_string_value(roles));
     for (size_t i = 0; i < json_array_size(roles); i++) {
         who->roles |= gw_auth_role(json_string_value(json_array_get(roles, i)));

@@ -28,13 +28,16 @@ struct gw_auth_grant {
     unsigned role;    /* of enum gw_role */
 };
 
+/* Names of 64 characters or more: the first 31, '~' and 32 hex digits of their SHA-256. */
+enum { GW_NAME_CHARS = 64 };
+
 /* Who asks, and what for they may. */
 struct gw_principal {
     const char *issuer; /* of the token, it speaks for subject and tenant; NULL: no token */
-    char subject[65];   /* of the token, cut; "" in insecure mode */
-    char tenant[65];    /* who pays; the subject when the token names none */
-    int64_t until_s;    /* its token is good until then, skew included; 0: for ever */
-    unsigned roles;     /* of enum gw_role, on all the pools below */
+    char subject[GW_NAME_CHARS + 1]; /* of the token; "" in insecure mode */
+    char tenant[GW_NAME_CHARS + 1];  /* who pays; the subject when the token names none */
+    int64_t until_s;                 /* its token is good until then, skew included; 0: for ever */
+    unsigned roles;                  /* of enum gw_role, on all the pools below */
     bool all_pools;
     int pools_n;
     int grants_n;

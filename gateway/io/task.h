@@ -8,6 +8,7 @@
 #include "gateway/io/calls.h"
 #include "gateway/io/exchange.h"
 #include "gateway/wire/reply.h"
+#include "proto/tenant.h"
 
 /* Inside of the API: one request from its head to its answer. api.c owns the life of tasks; the
  * op_*.c files carry the operations out. */
@@ -48,6 +49,8 @@ struct gw_task {
     const struct gw_task_ops *ops;
     struct gw_route route;
     struct gw_principal who;
+    struct proto_tenant tenant; /* of who, when paid: by a token or a pool's key */
+    bool paid;
     struct gw_fields fields;
     struct gw_call *call; /* the one under way; NULL when there is none */
     void *state;          /* of the operation */

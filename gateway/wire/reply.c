@@ -131,6 +131,8 @@ void gw_wire_fault(const Warren__Reply *r, struct gw_fault *f)
     case WARREN__STATUS__STATUS_FULL:
         if (strcmp(code, "TerminalsFull") == 0) {
             GW_FAULT(f, 429, "TerminalsFull", "The session has as many terminals as it may have.");
+        } else if (strcmp(code, "QuotaExceeded") == 0) {
+            GW_FAULT(f, 429, "QuotaExceeded", "Try again later: %s.", text);
         } else {
             GW_FAULT(f, 429, "SessionPoolFull", "All sessions of the pool are in use.");
         }

@@ -1,4 +1,5 @@
 #include <stdlib.h>
+#include <string.h>
 
 #include "worker/wire/request.h"
 
@@ -31,6 +32,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     if (worker_request_check(r).status == WARREN__STATUS__STATUS_OK) {
         struct proto_identifier id;
         worker_request_id(r, &id);
+        struct proto_tenant tenant;
+        worker_request_tenant(r, &tenant);
+        if (r->tenant.len != 0 && memcmp(&tenant, r->tenant.data, sizeof tenant) != 0) {
+            abort();
+        }
         bool none = r->op_case == WARREN__REQUEST__OP_SESSION_LIST ||
                     r->op_case == WARREN__REQUEST__OP_POOL_GET;
         if ((id.len == 0) != none || id.len > PROTO_IDENTIFIER_MAX) {

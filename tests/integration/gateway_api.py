@@ -484,6 +484,29 @@ def test_a_tenant_that_is_too_fast_waits_and_others_do_not(bin_dir):
     eq(codes, [0, 0])
 
 
+def test_quotas_are_of_tenants_and_names_are_not_cut(bin_dir):
+    s = System(bin_dir, secure=True, worker_args=("--tenant-sessions", "1"))
+    try:
+        run = lambda i, **claims: execute(s, i, "1+1", headers={"authorization": "Bearer " + s.token(**claims)})
+        first, long = new_id(), "s" * 80
+        eq(run(first, tenant="a").status, 200)
+        eq(run(first, tenant="a").status, 200)
+        a = run(new_id(), tenant="a")
+        eq((a.status, a.code, a.headers["retry-after"]), (429, "QuotaExceeded", "2"))
+        eq(run(new_id(), tenant="b").status, 200)
+        eq(run(new_id(), sub="a", tenant=None).status, 429)  # no tenant named: the subject is the tenant
+        eq(run(new_id(), tenant=long + "1").status, 200)  # two names that begin alike are two tenants
+        eq(run(new_id(), tenant=long + "2").status, 200)
+        eq(run(new_id(), tenant=long + "1").status, 429)
+        eq(run(new_id(), sub=long + "3", tenant=None).status, 200)
+        eq(run(new_id(), sub=long + "4", tenant=None).status, 200)
+        shown = {w for w in s.log().split() if w.startswith("tenant=sss")}
+        eq(len(shown), 4)
+    finally:
+        codes = s.stop()
+    eq(codes, [0, 0])
+
+
 # ---- tokens ----
 
 def test_tokens(secure):

@@ -33,7 +33,8 @@ cluster = None
 
 def setUpModule():
     global cluster
-    cluster = Cluster([pool("python", maximum=60, ready=5), pool("small", maximum=2, ready=1)],
+    cluster = Cluster([pool("python", maximum=60, ready=5),
+                       pool("small", maximum=2, ready=1, quota={"maxConcurrentExecutionsPerTenant": 1})],
                       templates=TEMPLATES)
     try:
         cluster.start()
@@ -281,6 +282,22 @@ class Sessions(Base):
         self.assertIn(a.status, (400, 404), a)
         self.assertTrue(a.code(), a)
 
+    def one_execution_each(self, small, ids):
+        """The small pool's quotaConfiguration: a second one at a time is refused, to that tenant."""
+        other = cluster.client("small", token=cluster.token("--tenant", "other"))
+        operation = new_id("run")
+        a = small.execute(ids[0], "import time; time.sleep(100)", operation=operation,
+                          executionType="asynchronous")
+        self.assertEqual(a.status, 202, a)
+        a = small.execute(ids[1], "1")
+        self.assertEqual((a.status, a.code()), (429, "QuotaExceeded"), a)
+        self.assertGreater(int(a.headers["Retry-After"]), 0)
+        self.run_ok(ids[1], "1", client=other)
+        a = small.call("POST", f"/executions/{operation}/cancel", identifier=ids[0])
+        self.assertEqual(a.status, 202, a)
+        wait_for("the end of the canceled one", lambda: small.execute(ids[1], "1").status == 200)
+        other.close()
+
     def test_a_full_pool_says_when_to_come_again(self):
         small = cluster.client("small")
         ids = [new_id("small") for _ in range(3)]
@@ -291,6 +308,7 @@ class Sessions(Base):
             self.assertEqual(a.status, 429, a)
             self.assertGreater(int(a.headers["Retry-After"]), 0)
             self.assertTrue(a.code())
+            self.one_execution_each(small, ids)
             self.assertEqual(small.delete_session(ids[0]).status, 204)
             wait_for("room in the small pool",
                      lambda: small.execute(ids[2], "1").status in (200, 202))

@@ -68,7 +68,7 @@ def wait_for(what, condition, timeout_s=30.0, pause_s=0.02):
         time.sleep(pause_s)
 
 
-def pool(name, maximum=60, ready=5, cooldown_s=300, memory=None):
+def pool(name, maximum=60, ready=5, cooldown_s=300, memory=None, quota=None):
     """A pool file's content."""
     properties = {
         "containerType": "PythonLTS",
@@ -78,6 +78,8 @@ def pool(name, maximum=60, ready=5, cooldown_s=300, memory=None):
             "lifecycleType": "Timed", "cooldownPeriodInSeconds": cooldown_s}},
         "sessionNetworkConfiguration": {"status": "EgressDisabled"},
     }
+    if quota:
+        properties["quotaConfiguration"] = quota
     if memory:
         properties["resources"] = {"cpu": 1, "memory": memory}
     return {"name": name, "properties": properties}

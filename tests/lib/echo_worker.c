@@ -88,6 +88,17 @@ static struct echo_session **find_session(
     return p;
 }
 
+static bool over_quota(const struct echo *e, const ProtobufCBinaryData *tenant)
+{
+    unsigned n = 0;
+    for (struct echo_session *s = e->sessions; s != NULL; s = s->next) {
+        n +=
+            base_buf_size(&s->tenant) == tenant->len &&
+            (tenant->len == 0 || memcmp(base_buf_data(&s->tenant), tenant->data, tenant->len) == 0);
+    }
+    return e->tenant_sessions > 0 && n >= e->tenant_sessions;
+}
+
 static struct echo_session *make_session(
     struct echo *e, struct echo_pool *pool, const ProtobufCBinaryData *id)
 {
@@ -127,11 +138,18 @@ static struct echo_session *take_session(
         echo_end(x, WARREN__STATUS__STATUS_FULL, "PoolFull", "all sessions are in use");
         return NULL;
     }
+    if (s == NULL && over_quota(x->echo, &r->tenant)) {
+        echo_end(x, WARREN__STATUS__STATUS_FULL, "QuotaExceeded", "the tenant has its sessions");
+        return NULL;
+    }
     bool fresh = s == NULL;
     s = fresh ? make_session(x->echo, pool, &r->key->identifier) : s;
     if (s == NULL) {
         echo_end(x, WARREN__STATUS__STATUS_INVALID, "", "bad identifier");
         return NULL;
+    }
+    if (fresh) {
+        (void)base_buf_add(&s->tenant, r->tenant.data, r->tenant.len);
     }
     s->fresh = fresh;
     s->last_ns = base_clock_real_ns();
@@ -172,6 +190,7 @@ static void end_session(struct echo_exchange *x, struct echo_session **p)
         }
     }
     echo_files_clear(s);
+    base_buf_deinit(&s->tenant);
     free(s);
 }
 
@@ -420,7 +439,8 @@ int main(int argc, char **argv)
     static const struct option options[] = {{"ctl", required_argument, NULL, 'c'},
         {"bulk", required_argument, NULL, 'b'}, {"key", required_argument, NULL, 'k'},
         {"clients", required_argument, NULL, 'l'}, {"pool", required_argument, NULL, 'p'},
-        {"hold", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+        {"hold", no_argument, NULL, 'h'}, {"tenant-sessions", required_argument, NULL, 't'},
+        {NULL, 0, NULL, 0}};
     struct echo e = {.loop = ev_default_loop(EVBACKEND_EPOLL)};
     const char *endpoints[2] = {"tcp://127.0.0.1:*", "tcp://127.0.0.1:*"};
     const char *key_file = NULL, *clients = NULL;
@@ -436,6 +456,8 @@ int main(int argc, char **argv)
             add_pool(&e, optarg);
         } else if (o == 'h') {
             e.hold = true;
+        } else if (o == 't') {
+            e.tenant_sessions = (unsigned)strtoul(optarg, NULL, 10);
         } else {
             return 2;
         }

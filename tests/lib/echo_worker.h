@@ -30,8 +30,9 @@ struct echo_session {
     struct proto_identifier id;
     uint64_t generation, created_ns, last_ns;
     uint8_t vm_id[16];
-    bool fresh;     /* made by the request at hand */
-    bool recreated; /* there was one of this identifier */
+    struct base_buf tenant; /* as the request named it */
+    bool fresh;             /* made by the request at hand */
+    bool recreated;         /* there was one of this identifier */
     struct echo_file files[ECHO_FILES_MAX];
     int files_n;
 };
@@ -87,6 +88,7 @@ struct echo {
     struct proto_net_socket *sockets[2];
     struct echo_pool pools[ECHO_POOLS_MAX];
     int pools_n;
+    unsigned tenant_sessions; /* a tenant may have; 0: any number */
     struct echo_session *sessions;
     struct echo_exec *execs[ECHO_EXEC_LISTS]; /* by the first bytes of the id, which is a hash */
     struct echo_exchange *exchanges;

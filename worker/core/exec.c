@@ -107,13 +107,30 @@ static struct worker_exec *record(struct worker_execs *j, const uint8_t *id)
     struct worker_exec *x = CONTAINER_OF(l, struct worker_exec, link);
     worker_list_remove(&x->link);
     memcpy(x->id, id, PROTO_EXEC_ID_BYTES);
-    x->truncated = x->dropped = false;
+    x->truncated = x->dropped = x->counted = false;
     x->last_seq = x->bytes = x->started_ns = x->ended_ns = 0;
     uint32_t *b = bucket_of(j, id);
     x->chain = *b;
     *b = x->index;
     j->n++;
     return x;
+}
+
+void worker_exec_pay(
+    struct worker_execs *j, struct worker_exec *x, const struct worker_quota_who *who)
+{
+    REQUIRE(!x->counted && x->state == WORKER_EXEC_STARTED);
+    x->who = *who;
+    x->counted =
+        j->cfg.quota != NULL && worker_quota_charge(j->cfg.quota, who, WORKER_QUOTA_EXECUTIONS, 1);
+}
+
+static void uncount(struct worker_execs *j, struct worker_exec *x)
+{
+    if (x->counted) {
+        worker_quota_refund(j->cfg.quota, &x->who, WORKER_QUOTA_EXECUTIONS, 1);
+        x->counted = false;
+    }
 }
 
 static void forget(struct worker_execs *j, struct worker_exec *x)
@@ -125,6 +142,7 @@ static void forget(struct worker_execs *j, struct worker_exec *x)
         at = &j->execs[*at].chain;
     }
     *at = x->chain;
+    uncount(j, x);
     j->running_n -= x->state == WORKER_EXEC_STARTED ? 1 : 0;
     j->bytes -= x->bytes;
     x->state = WORKER_EXEC_FREE;
@@ -144,7 +162,7 @@ static uint32_t running_in(const struct worker_execs *j, proto_epoch epoch)
 }
 
 enum worker_exec_verdict worker_exec_begin(
-    struct worker_execs *j, const struct worker_exec_begin *b, struct worker_exec **ret)
+    struct worker_execs *j, struct worker_exec_begin *b, struct worker_exec **ret)
 {
     struct worker_exec *x = worker_exec_find(j, b->id);
     if (x != NULL) {
@@ -161,6 +179,12 @@ enum worker_exec_verdict worker_exec_begin(
         running_in(j, b->epoch) >= j->cfg.per_session_max) {
         return WORKER_EXEC_FULL;
     }
+    b->quota = j->cfg.quota == NULL
+                   ? WORKER_QUOTA_OK
+                   : worker_quota_check(j->cfg.quota, &b->who, WORKER_QUOTA_EXECUTIONS, 1);
+    if (b->quota != WORKER_QUOTA_OK) {
+        return WORKER_EXEC_QUOTA;
+    }
     x = record(j, b->id);
     x->hash = b->hash;
     x->epoch = b->epoch;
@@ -169,6 +193,7 @@ enum worker_exec_verdict worker_exec_begin(
     x->started_ns = b->now_ns;
     worker_list_append(&j->running, &x->link);
     j->running_n++;
+    worker_exec_pay(j, x, &b->who);
     *ret = x;
     return WORKER_EXEC_NEW;
 }
@@ -242,6 +267,7 @@ static void end(
     struct worker_execs *j, struct worker_exec *x, enum worker_exec_state state, uint64_t now_ns)
 {
     REQUIRE(x->state == WORKER_EXEC_STARTED);
+    uncount(j, x);
     x->state = state;
     x->ended_ns = now_ns;
     worker_list_remove(&x->link);

@@ -6,6 +6,7 @@
 #include "proto/ids.h"
 #include "proto/limits.h"
 #include "worker/core/list.h"
+#include "worker/core/quota.h"
 
 /* Journal of executions: what ran, what runs, how it ended. It decides whether an id may start and
  * which of its events are kept; rows and events themselves are in the store.
@@ -34,6 +35,7 @@ struct worker_exec_config {
     uint64_t bytes_max;      /* stored events of all; a quarter more while nothing can be dropped */
     uint64_t exec_bytes_max; /* stored events of one */
     uint8_t key[16];         /* random: ids come from clients */
+    struct worker_quota *quota; /* counts those that run; NULL: nobody does */
 };
 
 struct worker_exec {
@@ -47,6 +49,8 @@ struct worker_exec {
     proto_epoch epoch; /* of its session */
     uint32_t session;  /* index in the pool manager; WORKER_NONE after a restart */
     enum worker_exec_state state;
+    struct worker_quota_who who; /* counted: who pays while it runs */
+    bool counted;
     bool truncated;    /* some events were not kept */
     bool dropped;      /* finished, and its events are no more */
     uint64_t last_seq; /* last event taken (kept or not) */
@@ -78,6 +82,7 @@ enum worker_exec_verdict {
     WORKER_EXEC_LOST,    /* it may have run; the outcome is not known or no longer stored */
     WORKER_EXEC_FOREIGN, /* the id belongs to an execution of another session's key */
     WORKER_EXEC_FULL,    /* too many; nothing was recorded */
+    WORKER_EXEC_QUOTA,   /* too many of the tenant or in the pool (b->quota); as FULL */
 };
 
 struct worker_exec_begin {
@@ -86,14 +91,20 @@ struct worker_exec_begin {
     proto_epoch epoch;
     uint32_t session;
     uint64_t now_ns;
+    struct worker_quota_who who;
+    enum worker_quota_verdict quota; /* out, with QUOTA */
 };
 
-/* *ret is set for all but FULL and FOREIGN. */
+/* *ret is set for all but FULL, QUOTA and FOREIGN. */
 enum worker_exec_verdict worker_exec_begin(
-    struct worker_execs *j, const struct worker_exec_begin *b, struct worker_exec **ret);
+    struct worker_execs *j, struct worker_exec_begin *b, struct worker_exec **ret);
 
 /* A new one could not be started after all (nothing of it reached the guest): forgets it. */
 void worker_exec_undo(struct worker_execs *j, struct worker_exec *x);
+
+/* One that was restored as STARTED runs on in a session: who pays for that. */
+void worker_exec_pay(
+    struct worker_execs *j, struct worker_exec *x, const struct worker_quota_who *who);
 
 /* A row of the store after a restart: STARTED rows stay STARTED until worker_exec_lost() or their
  * DONE event. BASE_EEXISTS, BASE_EFULL, BASE_EINVAL (no such state). Call in order of ended_ns. */

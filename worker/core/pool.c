@@ -20,7 +20,8 @@ static bool config_valid(const struct worker_pool_config *c, uint32_t pools_max)
     return c->vms_max >= 1 && c->vms_max <= 65536 && c->waiters_max >= 1 &&
            c->waiters_max <= 1048576 && c->tombs_max >= 1 && c->tombs_max <= 1048576 &&
            pools_max >= 1 && pools_max <= PROTO_POOLS_MAX && c->epoch_next >= 1 &&
-           c->epoch_next <= c->epoch_limit;
+           c->epoch_next <= c->epoch_limit && c->counted_max <= 1048576 &&
+           c->tenants_n <= WORKER_QUOTA_TENANTS_MAX;
 }
 
 /* The most effects that one step can have: every waiter is answered once; a slot is stored, killed,
@@ -28,6 +29,19 @@ static bool config_valid(const struct worker_pool_config *c, uint32_t pools_max)
 static uint32_t fx_bound(const struct worker_pool_config *c)
 {
     return c->waiters_max + 12 * c->vms_max + 64;
+}
+
+/* A session counts for a tenant in a pool; so does what the shell counts. */
+static struct worker_quota_config quota_config(
+    const struct worker_pool_config *c, uint32_t pools_max)
+{
+    struct worker_quota_config q = {.pools_max = pools_max,
+        .books_max = c->vms_max + c->counted_max,
+        .tenant = c->tenant,
+        .tenants = c->tenants,
+        .tenants_n = c->tenants_n};
+    memcpy(q.key, c->quota_key, sizeof q.key);
+    return q;
 }
 
 struct layout {
@@ -57,6 +71,8 @@ static void lay_out(struct worker_pools *p, struct layout *l)
     p->session_buckets = part(l, (size_t)p->session_mask + 1, sizeof(uint32_t));
     p->tomb_buckets = part(l, (size_t)p->tomb_mask + 1, sizeof(uint32_t));
     p->fx = part(l, p->fx_max, sizeof *p->fx);
+    struct worker_quota_config q = quota_config(c, p->pools_max);
+    p->quota = part(l, 1, worker_quota_size(&q));
 }
 
 size_t worker_pool_size(const struct worker_pool_config *cfg, uint32_t pools_max)
@@ -83,6 +99,7 @@ static void records_init(struct worker_pools *p)
         *s = (struct worker_session){
             .index = i, .slot = WORKER_NONE, .timer.kind = WORKER_TIMER_SESSION};
         worker_list_init(&s->waiters);
+        worker_fair_item_init(&s->wait);
         worker_list_append(&p->free_sessions, &s->link);
     }
     for (uint32_t i = 0; i < p->cfg.waiters_max; i++) {
@@ -126,6 +143,11 @@ int worker_pool_init(struct worker_pools **ret, const struct worker_pool_config 
     for (size_t i = 0; i < ARRAY_LEN(heads); i++) {
         worker_list_init(heads[i]);
     }
+    struct worker_quota_config q = quota_config(&p->cfg, pools_max);
+    int rc = worker_quota_init(&p->quota, &q, p->quota, worker_quota_size(&q));
+    if (rc != 0) {
+        return rc;
+    }
     records_init(p);
     sched_wheel_init(&p->wheel, now_ns);
     *ret = p;
@@ -158,10 +180,11 @@ int worker_pool_add(struct worker_pools *p, const struct worker_pool_spec *spec,
         i = p->n++;
         struct worker_pool *pool = &p->pools[i];
         *pool = (struct worker_pool){.timer.kind = WORKER_TIMER_POOL};
-        worker_list_init(&pool->queue);
+        worker_fair_init(&pool->queue);
         worker_list_init(&pool->ready);
     }
     p->pools[i].spec = *spec;
+    worker_quota_pool(p->quota, i, &spec->whole, &spec->each);
     *ret_pool = i;
     return 0;
 }

@@ -5,6 +5,7 @@
 
 #include "proto/ids.h"
 #include "proto/limits.h"
+#include "worker/core/quota.h"
 
 /* The pool manager of one worker: which microVM is started, which one a request gets, which session
  * ends when. Sans I/O: worker_pool_step() takes one event with its time and queues effects, the
@@ -28,7 +29,9 @@
  * instance is made ahead of requests, at most starts_max microVMs start at a time on the machine,
  * those that a request waits for first, pools in turn. A microVM that failed is never handed out.
  * A session ends `cooldown_ms` after its last use and never while a hold (request, execution) is
- * open. Epochs only grow. */
+ * open. Epochs only grow. A session counts for the tenant whose request made it, who may have only
+ * so many; new sessions of different tenants get microVMs in turns (deficit round robin), whatever
+ * number of them each has waiting. */
 
 #define WORKER_NONE UINT32_MAX
 
@@ -39,8 +42,9 @@ struct worker_pool_spec {
     uint32_t sessions_max;
     uint32_t ready_target; /* instances kept ready; fewer when sessions_max leaves no room */
     enum worker_lifecycle lifecycle;
-    uint32_t cooldown_ms;  /* TIMED */
-    uint32_t alive_ms_max; /* 0: no limit */
+    uint32_t cooldown_ms;                   /* TIMED */
+    uint32_t alive_ms_max;                  /* 0: no limit */
+    struct worker_quota_limits whole, each; /* of the pool, of each tenant in it */
 };
 
 struct worker_pool_config {
@@ -54,6 +58,11 @@ struct worker_pool_config {
     uint32_t touch_ms;       /* smallest distance of stored last uses; 0 means 5000 */
     proto_epoch epoch_next;  /* first epoch to use; see WORKER_FX_EPOCHS */
     proto_epoch epoch_limit; /* the first one that may not be used yet */
+    uint32_t counted_max;    /* what the quotas count beside sessions: requests, executions */
+    uint8_t quota_key[16];   /* random */
+    struct worker_quota_limits tenant;         /* of each tenant */
+    const struct worker_quota_tenant *tenants; /* with limits of their own; borrowed */
+    uint32_t tenants_n;
 };
 
 enum worker_slot_state {
@@ -146,6 +155,7 @@ struct worker_pool_restore {
     bool has_session;
     uint64_t hash;
     struct proto_identifier id;
+    struct proto_tenant tenant;
     proto_epoch epoch;
     uint64_t created_ns; /* boot time */
     uint64_t last_ns;
@@ -163,6 +173,7 @@ struct worker_pool_event {
     uint64_t request; /* the shell's name for it */
     uint64_t hash;    /* keyed hash of pool and identifier (placement's) */
     const struct proto_identifier *id;
+    struct proto_tenant tenant; /* of a REQUEST */
     bool allocate;
     bool on;
     bool end_all;
@@ -179,6 +190,7 @@ struct worker_pool_event {
 enum worker_answer {
     WORKER_ANSWER_USE,         /* session and epoch; one hold is the request's until RELEASE */
     WORKER_ANSWER_FULL,        /* retry_ms */
+    WORKER_ANSWER_QUOTA,       /* the tenant has too many sessions; retry_ms, verdict */
     WORKER_ANSWER_NOT_FOUND,   /* no session, none wanted */
     WORKER_ANSWER_LOST,        /* the wanted generation is gone; end says why when it is known */
     WORKER_ANSWER_TIMEOUT,     /* waited until its deadline */
@@ -196,7 +208,8 @@ enum worker_pool_fx_kind {
     WORKER_FX_START,         /* slot, pool, urgent */
     WORKER_FX_CLAIM,         /* slot, session, epoch; after the rows before it are committed */
     WORKER_FX_KILL,          /* slot */
-    WORKER_FX_ANSWER,        /* request, answer, session, epoch, retry_ms, end, fresh, waited_ns */
+    WORKER_FX_ANSWER,        /* request, answer, session, epoch, retry_ms, end, fresh, waited_ns,
+                                verdict */
     WORKER_FX_ENDING,        /* session, epoch, end: what still runs in it has failed */
     WORKER_FX_GONE,          /* session, epoch, end: its microVM is no more */
 };
@@ -204,6 +217,7 @@ enum worker_pool_fx_kind {
 struct worker_pool_fx {
     enum worker_pool_fx_kind kind;
     enum worker_answer answer;
+    enum worker_quota_verdict verdict;
     enum worker_end end;
     uint32_t slot; /* also the tomb of *_TOMB */
     uint32_t pool;

@@ -43,6 +43,25 @@ static const char *check_slot(const struct worker_pools *p, const struct worker_
     return s->state == want[v->state] ? NULL : "states of a microVM and its session differ";
 }
 
+/* Every tenant's sessions are counted for him. */
+static const char *check_quota(const struct worker_pools *p, const struct worker_session *s)
+{
+    uint64_t all = 0, here = 0;
+    for (uint32_t i = 0; i < p->cfg.vms_max; i++) {
+        const struct worker_session *other = &p->sessions[i];
+        if (other->state != WORKER_SESSION_FREE &&
+            memcmp(&other->tenant, &s->tenant, sizeof s->tenant) == 0) {
+            all++;
+            here += other->pool == s->pool;
+        }
+    }
+    return worker_quota_used(p->quota, &s->tenant, s->pool, WORKER_QUOTA_SESSIONS) == here &&
+                   worker_quota_used(
+                       p->quota, &s->tenant, WORKER_QUOTA_ALL, WORKER_QUOTA_SESSIONS) == all
+               ? NULL
+               : "a tenant's sessions are miscounted";
+}
+
 static const char *check_session(const struct worker_pools *p, const struct worker_session *s)
 {
     bool has_slot = s->slot != WORKER_NONE;
@@ -84,8 +103,12 @@ static const char *check_pool(
     if (memcmp(&pool->slots[1], &t->slots[1], sizeof t->slots - sizeof t->slots[0]) != 0) {
         return "microVMs are miscounted";
     }
-    if (length(&pool->queue) != pool->queued ||
-        length(&pool->ready) != pool->slots[WORKER_SLOT_READY]) {
+    uint32_t queued = 0;
+    const struct worker_list *turn = &pool->queue.turn;
+    for (const struct worker_list *l = turn->next; l != turn; l = l->next) {
+        queued += length(&CONTAINER_OF(l, struct worker_fair_flow, link)->items);
+    }
+    if (queued != pool->queued || length(&pool->ready) != pool->slots[WORKER_SLOT_READY]) {
         return "a list of the pool is wrong";
     }
     if (pool->queued > 0 && pool->slots[WORKER_SLOT_READY] > 0 &&
@@ -128,8 +151,9 @@ const char *worker_pool_check(const struct worker_pools *p)
             all.sessions++;
             tally[s->pool].sessions++;
             tally[s->pool].queued += s->state == WORKER_SESSION_WAITING;
+            bad = check_quota(p, s);
         }
-        bad = check_slot(p, v);
+        bad = bad != NULL ? bad : check_slot(p, v);
         bad = bad != NULL ? bad : check_session(p, s);
     }
     for (uint32_t i = 0; i < p->n && bad == NULL; i++) {

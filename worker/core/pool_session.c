@@ -30,28 +30,57 @@ uint32_t worker_pool_session_find(
     return WORKER_NONE;
 }
 
+/* Where a session comes from: a request, or a row. */
+struct origin {
+    uint32_t pool;
+    uint64_t hash;
+    const struct proto_identifier *id;
+    const struct proto_tenant *tenant;
+};
+
+static struct worker_quota_who who_of(const struct worker_session *s)
+{
+    return (struct worker_quota_who){.tenant = s->tenant, .pool = s->pool};
+}
+
 /* The caller knows that a free record is there. */
-static struct worker_session *session_new(
-    struct worker_pools *p, uint32_t pool, uint64_t hash, const struct proto_identifier *id)
+static struct worker_session *session_new(struct worker_pools *p, const struct origin *o)
 {
     struct worker_list *l = worker_list_first(&p->free_sessions);
     struct worker_session *s = CONTAINER_OF(l, struct worker_session, link);
     worker_list_remove(&s->link);
-    s->pool = pool;
+    s->pool = o->pool;
     s->slot = WORKER_NONE;
-    s->hash = hash;
-    s->id = *id;
+    s->hash = o->hash;
+    s->id = *o->id;
+    s->tenant = *o->tenant;
+    struct worker_quota_who who = who_of(s);
+    /* There is a pair of books for each session. */
+    REQUIRE(worker_quota_charge(p->quota, &who, WORKER_QUOTA_SESSIONS, 1));
     s->epoch = 0;
     s->created_ns = s->last_ns = s->stored_ns = p->now_ns;
     s->holds = 0;
     s->attempts = 0;
     s->end = s->recreated = WORKER_END_NONE;
-    uint32_t *bucket = &p->session_buckets[hash & p->session_mask];
+    uint32_t *bucket = &p->session_buckets[o->hash & p->session_mask];
     s->chain = *bucket;
     *bucket = s->index;
-    p->pools[pool].sessions++;
+    p->pools[o->pool].sessions++;
     p->sessions_n++;
     return s;
+}
+
+void worker_pool_unqueue(struct worker_pools *p, struct worker_session *s, bool served)
+{
+    struct worker_pool *pool = &p->pools[s->pool];
+    struct worker_fair_flow *flow = worker_quota_flow(p->quota, &s->tenant, s->pool);
+    REQUIRE(s->state == WORKER_SESSION_WAITING && flow != NULL);
+    if (served) {
+        worker_fair_serve(&pool->queue, flow, &s->wait);
+    } else {
+        worker_fair_remove(flow, &s->wait);
+    }
+    pool->queued--;
 }
 
 /* Its fields stay readable until the next step: effects may name it. */
@@ -64,9 +93,11 @@ static void session_drop(struct worker_pools *p, struct worker_session *s)
     }
     *at = s->chain;
     if (s->state == WORKER_SESSION_WAITING) {
-        p->pools[s->pool].queued--;
+        worker_pool_unqueue(p, s, false);
     }
     s->state = WORKER_SESSION_FREE;
+    struct worker_quota_who who = who_of(s);
+    worker_quota_refund(p->quota, &who, WORKER_QUOTA_SESSIONS, 1);
     sched_wheel_cancel(&p->wheel, &s->timer.node);
     p->pools[s->pool].sessions--;
     p->sessions_n--;
@@ -168,13 +199,15 @@ uint64_t worker_pool_expires_ns(const struct worker_pools *p, const struct worke
     return due;
 }
 
-/* How long until some session of the pool ends by itself. */
-static uint32_t full_retry_ms(const struct worker_pools *p, uint32_t pool)
+/* How long until some session ends by itself; pool: WORKER_NONE for any; tenant: NULL for any. */
+static uint32_t full_retry_ms(
+    const struct worker_pools *p, uint32_t pool, const struct proto_tenant *tenant)
 {
     uint64_t first = UINT64_MAX;
     for (uint32_t i = 0; i < p->cfg.vms_max; i++) {
         const struct worker_session *s = &p->sessions[i];
-        if (s->state == WORKER_SESSION_LIVE && s->pool == pool) {
+        if (s->state == WORKER_SESSION_LIVE && (pool == WORKER_NONE || s->pool == pool) &&
+            (tenant == NULL || memcmp(&s->tenant, tenant, sizeof *tenant) == 0)) {
             uint64_t due = worker_pool_expires_ns(p, s);
             first = due < first ? due : first;
         }
@@ -253,9 +286,9 @@ static uint32_t backoff_ms(const struct worker_pools *p, const struct worker_poo
 
 void worker_pool_queue_refuse(struct worker_pools *p, struct worker_pool *pool)
 {
-    struct worker_list *l;
-    while ((l = worker_list_first(&pool->queue)) != NULL) {
-        struct worker_session *s = CONTAINER_OF(l, struct worker_session, link);
+    struct worker_fair_item *i;
+    while ((i = worker_fair_next(&pool->queue)) != NULL) {
+        struct worker_session *s = CONTAINER_OF(i, struct worker_session, wait);
         waiters_answer(p, s, WORKER_ANSWER_UNAVAILABLE, backoff_ms(p, pool));
         session_drop(p, s);
     }
@@ -278,10 +311,12 @@ static void enqueue(struct worker_pools *p, struct worker_session *s, bool first
     s->slot = WORKER_NONE;
     s->epoch = 0;
     pool->queued++;
+    struct worker_fair_flow *flow = worker_quota_flow(p->quota, &s->tenant, s->pool);
+    REQUIRE(flow != NULL); /* the session itself is counted */
     if (first) {
-        worker_list_prepend(&pool->queue, &s->link);
+        worker_fair_add_first(&pool->queue, flow, &s->wait, 1);
     } else {
-        worker_list_append(&pool->queue, &s->link);
+        worker_fair_add(&pool->queue, flow, &s->wait, 1);
     }
 }
 
@@ -307,8 +342,7 @@ void worker_pool_session_claim(
     REQUIRE(p->cfg.epoch_next < p->cfg.epoch_limit);
     worker_pool_slot_move(p, v, WORKER_SLOT_CLAIMED);
     v->session = s->index;
-    worker_list_remove(&s->link);
-    pool->queued--;
+    worker_pool_unqueue(p, s, true);
     s->state = WORKER_SESSION_CLAIMED;
     s->slot = v->index;
     s->epoch = p->cfg.epoch_next++;
@@ -420,6 +454,21 @@ void worker_pool_session_timer(struct worker_pools *p, struct worker_session *s)
 
 /* --- events -------------------------------------------------------------------------------- */
 
+static void answer_quota(
+    struct worker_pools *p, const struct worker_pool_event *ev, enum worker_quota_verdict v)
+{
+    uint32_t pool = v == WORKER_QUOTA_OF_TENANT ? WORKER_NONE : ev->pool;
+    const struct proto_tenant *tenant = v == WORKER_QUOTA_OF_POOL ? NULL : &ev->tenant;
+    worker_pool_fx_add(p, &(struct worker_pool_fx){.kind = WORKER_FX_ANSWER,
+                              .answer = WORKER_ANSWER_QUOTA,
+                              .verdict = v,
+                              .request = ev->request,
+                              .pool = ev->pool,
+                              .slot = WORKER_NONE,
+                              .session = WORKER_NONE,
+                              .retry_ms = full_retry_ms(p, pool, tenant)});
+}
+
 /* A new record for an identifier that has none; NULL when it was refused (answered). */
 static struct worker_session *admit(struct worker_pools *p, const struct worker_pool_event *ev)
 {
@@ -429,14 +478,21 @@ static struct worker_session *admit(struct worker_pools *p, const struct worker_
         return NULL;
     }
     if (pool->sessions >= pool->spec.sessions_max || p->sessions_n >= p->cfg.vms_max) {
-        answer(p, ev, WORKER_ANSWER_FULL, full_retry_ms(p, ev->pool), WORKER_END_NONE);
+        answer(p, ev, WORKER_ANSWER_FULL, full_retry_ms(p, ev->pool, NULL), WORKER_END_NONE);
+        return NULL;
+    }
+    struct worker_quota_who who = {.tenant = ev->tenant, .pool = ev->pool};
+    enum worker_quota_verdict v = worker_quota_check(p->quota, &who, WORKER_QUOTA_SESSIONS, 1);
+    if (v != WORKER_QUOTA_OK) {
+        answer_quota(p, ev, v);
         return NULL;
     }
     if (worker_list_empty(&p->free_waiters) || worker_list_empty(&p->free_sessions)) {
         answer(p, ev, WORKER_ANSWER_FULL, RETRY_MS_MIN, WORKER_END_NONE);
         return NULL;
     }
-    struct worker_session *s = session_new(p, ev->pool, ev->hash, ev->id);
+    struct origin o = {.pool = ev->pool, .hash = ev->hash, .id = ev->id, .tenant = &ev->tenant};
+    struct worker_session *s = session_new(p, &o);
     const struct worker_tomb *t = tomb_find(p, ev->pool, ev->hash, ev->id);
     s->recreated = t == NULL ? WORKER_END_NONE : t->end;
     enqueue(p, s, false);
@@ -617,7 +673,8 @@ int worker_pool_restore(struct worker_pools *p, const struct worker_pool_event *
     if (!r->has_session) {
         return 0;
     }
-    struct worker_session *s = session_new(p, r->pool, r->hash, &r->id);
+    struct origin o = {.pool = r->pool, .hash = r->hash, .id = &r->id, .tenant = &r->tenant};
+    struct worker_session *s = session_new(p, &o);
     s->state = WORKER_SESSION_ADOPTING;
     s->slot = v->index;
     v->session = s->index;

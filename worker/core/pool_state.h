@@ -1,8 +1,10 @@
 #pragma once
 #include "proto/base/container.h"
 #include "scheduler/core/wheel.h"
+#include "worker/core/fair.h"
 #include "worker/core/list.h"
 #include "worker/core/pool.h"
+#include "worker/core/quota.h"
 
 /* State of the pool manager. The shell and the tests read it (to write rows, to answer lists); only
  * worker/core/pool*.c writes it. */
@@ -35,7 +37,8 @@ struct worker_slot {
 };
 
 struct worker_session {
-    struct worker_list link; /* free list, or the pool's queue while WAITING */
+    struct worker_list link;      /* free list */
+    struct worker_fair_item wait; /* in the pool's queue while WAITING */
     struct worker_list waiters;
     struct worker_timer timer; /* cooldown and alive limit */
     uint32_t chain;            /* next one in the hash bucket */
@@ -44,6 +47,7 @@ struct worker_session {
     uint32_t slot; /* WORKER_NONE while WAITING */
     uint64_t hash;
     struct proto_identifier id;
+    struct proto_tenant tenant; /* pays for it */
     enum worker_session_state state;
     proto_epoch epoch; /* 0 while WAITING */
     uint64_t created_ns;
@@ -79,7 +83,7 @@ struct worker_tomb {
 
 struct worker_pool {
     struct worker_pool_spec spec;
-    struct worker_list queue;              /* sessions that wait for a microVM, first come first */
+    struct worker_fair queue;              /* sessions that wait for a microVM, tenants in turns */
     struct worker_list ready;              /* slots, oldest first */
     struct worker_timer timer;             /* a start is held back until then */
     uint32_t slots[WORKER_SLOT_STATE_END]; /* slots by state; FREE is not counted */
@@ -95,6 +99,7 @@ struct worker_pool {
 struct worker_pools {
     struct worker_pool_config cfg;
     struct sched_wheel wheel;
+    struct worker_quota *quota; /* the shell may count requests and executions in it */
     uint64_t now_ns;
     uint32_t pools_max;
     uint32_t n;    /* pools */
@@ -127,6 +132,8 @@ uint32_t worker_pool_session_find(
 const char *worker_pool_fault(const struct worker_pools *p, uint32_t pool);
 /* When it ends if nothing happens any more; UINT64_MAX: no limit is set. Boot time. */
 uint64_t worker_pool_expires_ns(const struct worker_pools *p, const struct worker_session *s);
+/* The session waits no more; served: it got its microVM, its tenant's turn counts. */
+void worker_pool_unqueue(struct worker_pools *p, struct worker_session *s, bool served);
 /* How much older than the real last use a stored one may be. */
 uint64_t worker_pool_touch_ns(const struct worker_pools *p, uint32_t pool);
 /* True when no slot is taken. */

@@ -217,11 +217,12 @@ void worker_pool_template(struct worker_pools *p, const struct worker_pool_event
 
 static void hand_out(struct worker_pools *p, struct worker_pool *pool)
 {
-    struct worker_list *q, *r;
-    while ((q = worker_list_first(&pool->queue)) != NULL &&
+    struct worker_fair_item *q;
+    struct worker_list *r;
+    while (p->cfg.epoch_next < p->cfg.epoch_limit &&
            (r = worker_list_first(&pool->ready)) != NULL &&
-           p->cfg.epoch_next < p->cfg.epoch_limit) {
-        struct worker_session *s = CONTAINER_OF(q, struct worker_session, link);
+           (q = worker_fair_next(&pool->queue)) != NULL) {
+        struct worker_session *s = CONTAINER_OF(q, struct worker_session, wait);
         worker_pool_session_claim(p, s, CONTAINER_OF(r, struct worker_slot, link));
     }
 }

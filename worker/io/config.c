@@ -20,6 +20,29 @@ enum { FILE_BYTES_MAX = 1 << 20 };
 static const cyaml_schema_value_t path_schema = {
     CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char *, 1, WORKER_CONFIG_TEXT_MAX)};
 
+#define QUOTA(key, type, member) CYAML_FIELD_UINT(key, OPT, type, member)
+
+static const cyaml_schema_field_t quota_fields[] = {
+    QUOTA("sessions", struct worker_config_quota, sessions),
+    QUOTA("executions", struct worker_config_quota, executions),
+    QUOTA("requests", struct worker_config_quota, requests),
+    QUOTA("queued_mib", struct worker_config_quota, queued_mib),
+    QUOTA("weight", struct worker_config_quota, weight), CYAML_FIELD_END};
+
+static const cyaml_schema_field_t tenant_fields[] = {
+    CYAML_FIELD_STRING_PTR("issuer", CYAML_FLAG_POINTER, struct worker_config_tenant, issuer, 1,
+        WORKER_CONFIG_TEXT_MAX),
+    CYAML_FIELD_STRING_PTR("tenant", CYAML_FLAG_POINTER, struct worker_config_tenant, tenant, 1,
+        WORKER_CONFIG_TENANT_MAX),
+    QUOTA("sessions", struct worker_config_tenant, quota.sessions),
+    QUOTA("executions", struct worker_config_tenant, quota.executions),
+    QUOTA("requests", struct worker_config_tenant, quota.requests),
+    QUOTA("queued_mib", struct worker_config_tenant, quota.queued_mib),
+    QUOTA("weight", struct worker_config_tenant, quota.weight), CYAML_FIELD_END};
+
+static const cyaml_schema_value_t tenant_schema = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct worker_config_tenant, tenant_fields)};
+
 static const cyaml_schema_field_t fields[] = {TEXT(0, "name", name),
     CYAML_FIELD_UINT("id", CYAML_FLAG_DEFAULT, struct worker_config, id),
     TEXT(0, "state_dir", state_dir), TEXT(0, "run_dir", run_dir), TEXT(0, "ctl", ctl),
@@ -33,6 +56,10 @@ static const cyaml_schema_field_t fields[] = {TEXT(0, "name", name),
     CYAML_FIELD_BOOL("insecure_plaintext", OPT, struct worker_config, insecure_plaintext),
     CYAML_FIELD_SEQUENCE(
         "pools", CYAML_FLAG_POINTER, struct worker_config, pools, &path_schema, 0, PROTO_POOLS_MAX),
+    CYAML_FIELD_MAPPING_PTR(
+        "tenant_quota", CYAML_FLAG_POINTER | OPT, struct worker_config, tenant_quota, quota_fields),
+    CYAML_FIELD_SEQUENCE("tenant_quotas", CYAML_FLAG_POINTER | OPT, struct worker_config,
+        tenant_quotas, &tenant_schema, 0, WORKER_QUOTA_TENANTS_MAX),
     CYAML_FIELD_END};
 
 static const cyaml_schema_value_t top = {
@@ -179,6 +206,59 @@ static int check_net(const struct worker_config *c, struct base_error *err)
     return 0;
 }
 
+static bool quota_valid(const struct worker_config_quota *q)
+{
+    return q->queued_mib <= 1 << 20 && q->weight <= 1000;
+}
+
+static int check_quotas(const struct worker_config *c, struct base_error *err)
+{
+    static const char limits[] = "queued_mib: at most 1048576 and weight: at most 1000";
+    if (c->tenant_quota != NULL && !quota_valid(c->tenant_quota)) {
+        return base_fail(err, BASE_EINVAL, "tenant_quota: %s", limits);
+    }
+    for (unsigned i = 0; i < c->tenant_quotas_count; i++) {
+        const struct worker_config_tenant *t = &c->tenant_quotas[i];
+        if (!quota_valid(&t->quota)) {
+            return base_fail(err, BASE_EINVAL, "tenant_quotas: entry %u: %s", i + 1, limits);
+        }
+        for (unsigned k = 0; k < i; k++) {
+            const struct worker_config_tenant *o = &c->tenant_quotas[k];
+            if (strcmp(o->issuer, t->issuer) == 0 && strcmp(o->tenant, t->tenant) == 0) {
+                return base_fail(err, BASE_EINVAL,
+                    "tenant_quotas: entries %u and %u are of the "
+                    "same tenant",
+                    k + 1, i + 1);
+            }
+        }
+    }
+    return 0;
+}
+
+static void limits_of(const struct worker_config_quota *q, struct worker_quota_limits *ret)
+{
+    *ret = (struct worker_quota_limits){.weight = q->weight};
+    ret->max[WORKER_QUOTA_SESSIONS] = q->sessions;
+    ret->max[WORKER_QUOTA_EXECUTIONS] = q->executions;
+    ret->max[WORKER_QUOTA_REQUESTS] = q->requests;
+    ret->max[WORKER_QUOTA_BYTES] = (uint64_t)q->queued_mib << 20;
+}
+
+void worker_config_quota(const struct worker_config *c, struct worker_quota_limits *ret)
+{
+    static const struct worker_config_quota half = {
+        .executions = 1024, .requests = 4096, .queued_mib = 128};
+    limits_of(c->tenant_quota != NULL ? c->tenant_quota : &half, ret);
+}
+
+void worker_config_tenant(const struct worker_config *c, const uint8_t cluster_key[16], unsigned i,
+    struct worker_quota_tenant *ret)
+{
+    const struct worker_config_tenant *t = &c->tenant_quotas[i];
+    proto_tenant_of(cluster_key, t->issuer, t->tenant, &ret->tenant);
+    limits_of(&t->quota, &ret->limits);
+}
+
 static int check(struct worker_config *c, struct base_error *err)
 {
     if (!name_valid(c->name)) {
@@ -202,6 +282,7 @@ static int check(struct worker_config *c, struct base_error *err)
     }
     int rc = check_words(c, err);
     rc = rc != 0 ? rc : check_paths(c, err);
+    rc = rc != 0 ? rc : check_quotas(c, err);
     return rc != 0 ? rc : check_net(c, err);
 }
 

@@ -6,11 +6,27 @@
 #include "proto/base/err.h"
 #include "proto/base/log.h"
 #include "proto/limits.h"
+#include "worker/core/quota.h"
 #include "worker/io/engine.h"
 
 /* worker.yaml. Loaded once, checked as a whole, immutable afterwards. */
 
-enum { WORKER_CONFIG_NAME_MAX = 32, WORKER_CONFIG_TEXT_MAX = 4096 };
+enum {
+    WORKER_CONFIG_NAME_MAX = 32,
+    WORKER_CONFIG_TEXT_MAX = 4096,
+    WORKER_CONFIG_TENANT_MAX = 64, /* longer names have 64 characters too: see gateway/README.md */
+};
+
+/* Limits of tenants as they are written. 0 or absent: no limit of that kind. */
+struct worker_config_quota {
+    uint32_t sessions, executions, requests;
+    uint32_t queued_mib; /* bytes of requests in memory */
+    uint32_t weight;     /* turns beside others; 0 means 1 */
+};
+struct worker_config_tenant {
+    char *issuer, *tenant; /* as tokens name them; see WORKER_CONFIG_TENANT_MAX */
+    struct worker_config_quota quota;
+};
 
 struct worker_config {
     char *name;      /* [a-z0-9-]{1,32} */
@@ -34,7 +50,16 @@ struct worker_config {
     bool insecure_plaintext; /* no encryption; refused unless both endpoints are loopback */
     char **pools;            /* paths of pool files */
     unsigned pools_count;
+    struct worker_config_quota *tenant_quota;   /* of each; NULL: what worker_config_quota() says */
+    struct worker_config_tenant *tenant_quotas; /* in place of it, of those named */
+    unsigned tenant_quotas_count;
 };
+
+/* The limits of every tenant: as written, else half of what the worker takes in all. */
+void worker_config_quota(const struct worker_config *c, struct worker_quota_limits *ret);
+/* The limits of tenant_quotas[i]. */
+void worker_config_tenant(const struct worker_config *c, const uint8_t cluster_key[16], unsigned i,
+    struct worker_quota_tenant *ret);
 
 /* On success *ret is the caller's, to end with worker_config_destroy(). BASE_EINVAL with the key
  * and the line where it is known, -errno when the file cannot be read. */

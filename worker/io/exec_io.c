@@ -306,8 +306,10 @@ enum worker_exec_verdict worker_exec_io_begin(struct worker_sessions *s,
         .hash = hash,
         .epoch = ref.epoch,
         .session = ref.session,
-        .now_ns = worker_session_now()};
+        .now_ns = worker_session_now(),
+        .who = order->who};
     enum worker_exec_verdict v = worker_exec_begin(s->execs, &b, ret);
+    order->quota = b.quota;
     if (v != WORKER_EXEC_NEW) {
         order->release(order->owner);
         return v;
@@ -430,6 +432,9 @@ void worker_exec_io_resume(struct worker_sessions *s, struct worker_session_ref 
         if (x->epoch == ref.epoch && live_of(x) == NULL) {
             struct live *l = live_new(s, x, ref);
             REQUIRE(l != NULL);
+            const struct worker_session *owner = &s->pools->sessions[ref.session];
+            worker_exec_pay(s->execs, x,
+                &(struct worker_quota_who){.tenant = owner->tenant, .pool = owner->pool});
             x->session = ref.session;
             l->started = l->stored = true;
             l->committed_seq = x->last_seq;

@@ -26,12 +26,14 @@ struct worker_exec_order {
     Warren__GuestExec exec; /* pointers into the owner's memory */
     const uint8_t *code;
     size_t code_n;
+    struct worker_quota_who who;     /* pays while it runs */
+    enum worker_quota_verdict quota; /* out, with WORKER_EXEC_QUOTA */
     void *owner;
     void (*release)(void *owner);
 };
 
 /* Begins the id in a session that the caller holds. Takes the order in every case (releases it when
- * the verdict is not NEW). *ret is set for all verdicts but FULL and FOREIGN. */
+ * the verdict is not NEW). *ret is set for all verdicts but FULL, QUOTA and FOREIGN. */
 enum worker_exec_verdict worker_exec_io_begin(struct worker_sessions *s,
     struct worker_session_ref ref, uint64_t hash, struct worker_exec_order *order,
     struct worker_exec **ret);

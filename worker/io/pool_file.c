@@ -276,6 +276,38 @@ static int take_scale(struct parse *p, const char *path, const json_t *v)
     return object(p, path, v, all);
 }
 
+static int take_quota(struct parse *p, const char *path, const json_t *v, uint64_t *ret)
+{
+    int rc = number(p, path, v, 1, WORKER_POOL_QUOTA_MAX);
+    if (rc == 0) {
+        *ret = (uint64_t)json_integer_value(v);
+    }
+    return rc;
+}
+
+static int take_execs(struct parse *p, const char *path, const json_t *v)
+{
+    return take_quota(p, path, v, &p->f->spec.whole.max[WORKER_QUOTA_EXECUTIONS]);
+}
+
+static int take_tenant_sessions(struct parse *p, const char *path, const json_t *v)
+{
+    return take_quota(p, path, v, &p->f->spec.each.max[WORKER_QUOTA_SESSIONS]);
+}
+
+static int take_tenant_execs(struct parse *p, const char *path, const json_t *v)
+{
+    return take_quota(p, path, v, &p->f->spec.each.max[WORKER_QUOTA_EXECUTIONS]);
+}
+
+static int take_quota_object(struct parse *p, const char *path, const json_t *v)
+{
+    static const struct property all[] = {{"maxConcurrentExecutions", take_execs},
+        {"maxConcurrentSessionsPerTenant", take_tenant_sessions},
+        {"maxConcurrentExecutionsPerTenant", take_tenant_execs}, {NULL, NULL}};
+    return object(p, path, v, all);
+}
+
 static int take_lifecycle_object(struct parse *p, const char *path, const json_t *v)
 {
     static const struct property all[] = {{"lifecycleType", take_lifecycle},
@@ -339,8 +371,9 @@ static int take_properties(struct parse *p, const char *path, const json_t *v)
         {"poolManagementType", take_management}, {"scaleConfiguration", take_scale},
         {"dynamicPoolConfiguration", take_dynamic},
         {"sessionNetworkConfiguration", take_network_object}, {"resources", take_resources},
-        {"environmentId", NULL}, {"customContainerTemplate", NULL}, {"secrets", NULL},
-        {"managedIdentitySettings", NULL}, {"mcpServerSettings", take_mcp},
+        {"quotaConfiguration", take_quota_object}, {"environmentId", NULL},
+        {"customContainerTemplate", NULL}, {"secrets", NULL}, {"managedIdentitySettings", NULL},
+        {"mcpServerSettings", take_mcp},
         /* set by the service, harmless in an exported resource */
         {"provisioningState", take_nothing}, {"poolManagementEndpoint", take_nothing},
         {"nodeCount", take_nothing}, {"templateUpdateStatus", take_nothing}, {NULL, NULL}};

@@ -30,6 +30,7 @@ enum {
     WORKER_POOL_MEMORY_MIB_MIN = 128,
     WORKER_POOL_MEMORY_MIB_MAX = 65536,
     WORKER_POOL_CPUS_MAX = 16,
+    WORKER_POOL_QUOTA_MAX = 1000000,
 };
 
 struct worker_pool_file {

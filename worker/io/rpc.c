@@ -46,6 +46,7 @@ void rpc_request_release(void *request)
     if (q != NULL) {
         if (q->rpc != NULL) {
             q->rpc->stats.request_bytes -= q->bytes;
+            rpc_admit_release(q);
         }
         worker_list_remove(&q->link);
         warren__request__free_unpacked(q->msg, NULL);
@@ -69,6 +70,7 @@ void rpc_close(struct rpc_exchange *x)
     }
     *at = x->chain;
     r->stats.exchanges--;
+    rpc_admit_leave(x);
     ev_timer_stop(r->config.loop, &x->timer);
     worker_session_cancel(r->config.sessions, &x->want);
     worker_session_use_remove(&x->use);
@@ -248,6 +250,7 @@ void rpc_acquire(struct rpc_exchange *x, void (*go)(struct rpc_exchange *x))
     x->want.done = on_answer;
     x->want.pool = x->pool;
     x->want.id = x->id;
+    x->want.tenant = x->who.tenant;
     x->want.allocate = !q->no_allocate;
     x->want.generation = q->expect_generation;
     worker_session_acquire(x->rpc->config.sessions, &x->want);
@@ -255,7 +258,7 @@ void rpc_acquire(struct rpc_exchange *x, void (*go)(struct rpc_exchange *x))
 
 /* --- requests ------------------------------------------------------------------------------ */
 
-static void operate(struct rpc_exchange *x)
+void rpc_operate(struct rpc_exchange *x)
 {
     switch (x->op) {
     case WARREN__REQUEST__OP_EXEC:
@@ -337,7 +340,9 @@ static struct rpc_exchange *exchange_new(struct worker_rpc *r, enum proto_net_cl
     x->req = q;
     x->op = q->msg->op_case;
     worker_request_id(q->msg, &x->id);
+    worker_request_tenant(q->msg, &x->who.tenant);
     worker_list_init(&x->blocked);
+    worker_fair_item_init(&x->turn);
     worker_list_init(&x->watch.reader.link);
     worker_session_use_init(&x->use);
     x->use.ended = on_session_ended;
@@ -354,8 +359,8 @@ static struct rpc_exchange *exchange_new(struct worker_rpc *r, enum proto_net_cl
     return x;
 }
 
-/* The place of fairness between tenants. */
-static const char *worker_rpc_admit(const struct worker_rpc *r, const struct proto_net_message *m)
+/* Limits of the worker, whoever asks; those of tenants: rpc_admit(). */
+static const char *full_of(const struct worker_rpc *r, const struct proto_net_message *m)
 {
     if (r->stats.exchanges >= r->config.exchanges_max) {
         return "too many requests at a time";
@@ -376,7 +381,7 @@ static void on_request(
         rpc_refuse(r, class, m, WARREN__STATUS__STATUS_RETRY, "another view of the cluster");
         return;
     }
-    const char *full = worker_rpc_admit(r, m);
+    const char *full = full_of(r, m);
     if (full != NULL) {
         rpc_refuse(r, class, m, WARREN__STATUS__STATUS_UNAVAILABLE, full);
         return;
@@ -404,7 +409,10 @@ static void on_request(
         rpc_end(x, WARREN__STATUS__STATUS_NOT_FOUND, "pool", "no such pool");
         return;
     }
-    operate(x);
+    x->who.pool = x->pool;
+    if (rpc_admit(x)) {
+        rpc_turn(x);
+    }
 }
 
 static void on_credit(struct rpc_exchange *x, uint32_t n)
@@ -430,7 +438,9 @@ static void on_message(
         on_request(r, class, m);
         break;
     case PROTO_ENVELOPE_CHUNK:
-        if (x != NULL) {
+        if (x != NULL && x->queued) {
+            rpc_end(x, WARREN__STATUS__STATUS_INVALID, "", "a chunk came before its HEAD");
+        } else if (x != NULL) {
             rpc_file_chunk(x, m);
         }
         break;
@@ -521,6 +531,7 @@ int worker_rpc_create(
     worker_list_init(&r->requests);
     ev_prepare_init(&r->reaper, on_prepare);
     ev_prepare_start(config->loop, &r->reaper);
+    rpc_turns_init(r);
     double peers_s = (config->peers_ms != 0 ? config->peers_ms : PEERS_MS_DEFAULT) / 1e3;
     ev_timer_init(&r->peers, on_peers, peers_s, peers_s);
     ev_timer_start(config->loop, &r->peers);
@@ -550,6 +561,7 @@ void worker_rpc_destroy(struct worker_rpc *r)
         CONTAINER_OF(l, struct rpc_request, link)->rpc = NULL;
     }
     ev_prepare_stop(r->config.loop, &r->reaper);
+    rpc_turns_deinit(r);
     ev_timer_stop(r->config.loop, &r->peers);
     proto_net_destroy(r->net);
     free(r);

@@ -12,8 +12,9 @@
  * Everything a gateway can make it keep is bounded: exchanges, bytes of requests, chunks and events
  * in flight.
  *
- * Fairness between tenants (Request.tenant) is not implemented: requests are served as they come.
- * Its place is worker_rpc_admit() in rpc.c, before an exchange asks for a session. */
+ * Request.tenant is who a request, its session and its execution are counted for
+ * (worker/core/quota); over a limit it is answered STATUS_FULL, "QuotaExceeded". Requests of
+ * tenants take turns. */
 struct worker_rpc;
 
 struct worker_rpc_config {

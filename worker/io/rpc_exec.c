@@ -199,6 +199,7 @@ static void verdict(struct rpc_exchange *x, enum worker_exec_verdict v, struct w
     case WORKER_EXEC_FOREIGN:
         foreign(x);
         break;
+    case WORKER_EXEC_QUOTA: /* told by begin() */
     case WORKER_EXEC_FULL:
         rpc_end(x, WARREN__STATUS__STATUS_UNAVAILABLE, "TooManyExecutions",
             "too many executions run or wait");
@@ -211,6 +212,7 @@ static void begin(struct rpc_exchange *x)
     const Warren__Exec *q = x->req->msg->exec;
     struct worker_exec_order o = {.code = q->code.data,
         .code_n = q->code.len,
+        .who = x->who,
         .owner = x->req,
         .release = rpc_request_release};
     warren__guest_exec__init(&o.exec);
@@ -227,6 +229,10 @@ static void begin(struct rpc_exchange *x)
     x->req = NULL; /* the order's from here on */
     enum worker_exec_verdict v =
         worker_exec_io_begin(x->rpc->config.sessions, x->ref, hash, &o, &e);
+    if (v == WORKER_EXEC_QUOTA) {
+        rpc_end_quota(x, worker_quota_text(o.quota, WORKER_QUOTA_EXECUTIONS), 0);
+        return;
+    }
     verdict(x, v, e);
 }
 

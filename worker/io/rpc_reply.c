@@ -80,6 +80,16 @@ void rpc_refuse(struct worker_rpc *r, enum proto_net_class class, const struct p
     r->stats.refused++;
 }
 
+void rpc_end_quota(struct rpc_exchange *x, const char *text, uint32_t retry_ms)
+{
+    Warren__Reply reply = WARREN__REPLY__INIT;
+    reply.status = WARREN__STATUS__STATUS_FULL;
+    reply.code = rpc_text("QuotaExceeded");
+    reply.text = rpc_text(text);
+    reply.retry_after_ms = retry_ms;
+    rpc_end_reply(x, &reply);
+}
+
 void rpc_end_answer(struct rpc_exchange *x, const struct worker_session_answer *a)
 {
     Warren__Reply reply = WARREN__REPLY__INIT;
@@ -90,6 +100,9 @@ void rpc_end_answer(struct rpc_exchange *x, const struct worker_session_answer *
         reply.code = rpc_text("PoolFull");
         reply.text = rpc_text("all sessions of the pool are in use");
         break;
+    case WORKER_ANSWER_QUOTA:
+        rpc_end_quota(x, a->text, a->retry_ms);
+        return;
     case WORKER_ANSWER_NOT_FOUND:
         reply.status = WARREN__STATUS__STATUS_NOT_FOUND;
         reply.code = rpc_text("session");

@@ -19,6 +19,8 @@ struct rpc_request {
     Warren__Request *msg;
     struct worker_rpc *rpc; /* NULL: it is gone, an execution still has this */
     uint64_t bytes;
+    struct worker_quota_who who;
+    bool counted; /* its bytes are, for `who` */
 };
 
 enum { RPC_CHUNKS = PROTO_CHUNK_CREDIT };
@@ -38,6 +40,8 @@ struct rpc_exchange {
     uint32_t entries;  /* of a list */
     int32_t exit_code; /* of a terminal's shell */
     struct proto_identifier id;
+    struct worker_quota_who who;  /* pays */
+    struct worker_fair_item turn; /* while queued */
 
     struct worker_session_want want;
     struct worker_session_use use;
@@ -67,6 +71,7 @@ struct rpc_exchange {
     bool (*more)(struct rpc_exchange *x); /* sends events or chunks; false: cannot go on now */
     bool head_due, end_due;
 
+    bool counted, queued;                      /* for `who`; until its turn comes */
     bool dead;                                 /* freed at the end of the turn */
     bool fresh;                                /* its request made the session */
     bool replayed, no_wait, detach, head_sent; /* executions */
@@ -84,6 +89,10 @@ struct worker_rpc {
     struct rpc_exchange *buckets[RPC_BUCKETS];
     struct ev_prepare reaper;
     struct ev_timer peers;
+    struct worker_fair turns; /* requests that wait for theirs */
+    struct ev_check check;
+    struct ev_idle more;
+    uint32_t served; /* in this turn of the loop */
     struct worker_rpc_stats stats;
 };
 
@@ -97,6 +106,19 @@ void rpc_request_release(void *request);
 /* Sends one message. 0, or the exchange cannot go on now: BASE_EAGAIN, BASE_ECLOSED (dead). */
 int rpc_send(struct rpc_exchange *x, const struct proto_envelope *env, const void *body, size_t n);
 
+void rpc_operate(struct rpc_exchange *x);
+
+/* --- rpc_admit.c --------------------------------------------------------------------------- */
+
+/* Counts it for its tenant, or ends it: over a quota. */
+bool rpc_admit(struct rpc_exchange *x);
+void rpc_admit_leave(struct rpc_exchange *x);
+void rpc_admit_release(struct rpc_request *req);
+/* Operates now, or when it is its tenant's turn. */
+void rpc_turn(struct rpc_exchange *x);
+void rpc_turns_init(struct worker_rpc *r);
+void rpc_turns_deinit(struct worker_rpc *r);
+
 /* --- rpc_reply.c --------------------------------------------------------------------------- */
 
 /* An END with this status and text goes out after what is due before it. */
@@ -108,6 +130,8 @@ void rpc_refuse(struct worker_rpc *r, enum proto_net_class class, const struct p
     Warren__Status status, const char *text);
 void rpc_end_answer(struct rpc_exchange *x, const struct worker_session_answer *a);
 void rpc_end_error(struct rpc_exchange *x, int code, const char *text);
+/* Over a quota; retry_ms 0: soon. */
+void rpc_end_quota(struct rpc_exchange *x, const char *text, uint32_t retry_ms);
 void rpc_session_fill(
     const struct rpc_exchange *x, const struct worker_session_info *info, Warren__Session *ret);
 /* The exchange's session when it is still there; points *reply at *session. */

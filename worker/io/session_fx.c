@@ -32,7 +32,8 @@ static void store_session(struct worker_sessions *s, uint32_t index)
         .hash = x->hash,
         .created_ns = x->created_ns,
         .last_ns = x->last_ns,
-        .id = x->id};
+        .id = x->id,
+        .tenant = x->tenant};
     (void)base_text_copy(r.pool, sizeof r.pool, s->pools->pools[x->pool].spec.name);
     uint8_t key[WORKER_ROW_KEY_MAX], value[WORKER_ROW_MAX];
     size_t n = session_key(s, x, key);
@@ -150,6 +151,9 @@ static void answer(struct worker_sessions *s, const struct worker_pool_fx *fx)
         .retry_ms = fx->retry_ms,
         .end = fx->end,
         .text = ""};
+    if (fx->answer == WORKER_ANSWER_QUOTA) {
+        a.text = worker_quota_text(fx->verdict, WORKER_QUOTA_SESSIONS);
+    }
     char text[160] = "";
     if (fx->answer == WORKER_ANSWER_UNAVAILABLE) {
         (void)snprintf(text, sizeof text, "%s", worker_pool_fault(s->pools, fx->pool));

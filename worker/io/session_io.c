@@ -17,6 +17,7 @@ enum {
     WAITERS_DEFAULT = 4096,
     TOMBS_MAX = 16384,
     EXECS_DEFAULT = 131072,
+    REQUESTS_DEFAULT = 8192,
     RUNNING_MAX = 2048,
     RUNNING_PER_SESSION_MAX = 32
 };
@@ -200,7 +201,12 @@ static int cores_create(struct worker_sessions *s, proto_epoch first, struct bas
         .starts_max = c->starts_max,
         .replenish_ms = c->replenish_ms,
         .epoch_next = first,
-        .epoch_limit = first + WORKER_POOL_EPOCH_BLOCK};
+        .epoch_limit = first + WORKER_POOL_EPOCH_BLOCK,
+        .counted_max = or_else(c->requests_max, REQUESTS_DEFAULT) + RUNNING_MAX,
+        .tenant = c->tenant,
+        .tenants = c->tenants,
+        .tenants_n = c->tenants_n};
+    base_rand_bytes(pools.quota_key, sizeof pools.quota_key);
     struct worker_exec_config execs = {.execs_max = or_else(c->execs_max, EXECS_DEFAULT),
         .running_max = RUNNING_MAX,
         .per_session_max = RUNNING_PER_SESSION_MAX,
@@ -223,6 +229,7 @@ static int cores_create(struct worker_sessions *s, proto_epoch first, struct bas
     /* Sizes were just computed: these cannot fail. */
     REQUIRE(worker_pool_init(
                 &s->pools, &pools, PROTO_POOLS_MAX, worker_session_now(), pools_mem, pools_n) == 0);
+    execs.quota = s->pools->quota;
     REQUIRE(worker_exec_init(&s->execs, &execs, execs_mem, execs_n) == 0);
     for (uint32_t i = 0; i < c->vms_max; i++) {
         s->slots[i].owner = s;
@@ -362,6 +369,11 @@ uint32_t worker_session_pool(const struct worker_sessions *s, const char *name)
     return worker_pool_find(s->pools, name);
 }
 
+struct worker_quota *worker_session_quota(struct worker_sessions *s)
+{
+    return s->pools->quota;
+}
+
 uint64_t worker_session_hash(
     const struct worker_sessions *s, uint32_t pool, const struct proto_identifier *id)
 {
@@ -382,6 +394,7 @@ void worker_session_acquire(struct worker_sessions *s, struct worker_session_wan
                .pool = w->pool,
                .hash = worker_session_hash(s, w->pool, &w->id),
                .id = &w->id,
+               .tenant = w->tenant,
                .allocate = w->allocate,
                .generation = w->generation,
                .deadline_ns = w->deadline_ms == 0 ? 0 : now + w->deadline_ms * BASE_NS_PER_MS});

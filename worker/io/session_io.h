@@ -21,16 +21,20 @@ struct worker_sessions;
 struct worker_session_config {
     struct ev_loop *loop;
     const struct base_log *log;
-    struct worker_store *run;      /* borrowed, attached to the loop by the caller */
-    struct worker_store *node;     /* borrowed, committed from here when epochs are set aside */
-    uint8_t cluster_key[16];       /* of placement; also hashes identifiers in logs */
-    uint32_t vms_max;              /* microVMs of the machine: slots of the engine */
-    uint32_t waiters_max;          /* requests that wait for a microVM; 0: 4096 */
-    uint32_t starts_max;           /* microVMs that start at a time; 0: 2 */
-    uint32_t replenish_ms;         /* pause between a claim and the start of a replacement */
-    uint32_t execs_max;            /* remembered executions; 0: 131072 */
-    uint64_t event_bytes_max;      /* of their stored events; 0: 128 MiB */
-    uint64_t retention_ms;         /* of outcomes; 0: 10 minutes */
+    struct worker_store *run;          /* borrowed, attached to the loop by the caller */
+    struct worker_store *node;         /* borrowed, committed from here when epochs are set aside */
+    uint8_t cluster_key[16];           /* of placement; also hashes identifiers in logs */
+    uint32_t vms_max;                  /* microVMs of the machine: slots of the engine */
+    uint32_t waiters_max;              /* requests that wait for a microVM; 0: 4096 */
+    uint32_t starts_max;               /* microVMs that start at a time; 0: 2 */
+    uint32_t replenish_ms;             /* pause between a claim and the start of a replacement */
+    uint32_t execs_max;                /* remembered executions; 0: 131072 */
+    uint64_t event_bytes_max;          /* of their stored events; 0: 128 MiB */
+    uint64_t retention_ms;             /* of outcomes; 0: 10 minutes */
+    uint32_t requests_max;             /* that quotas may have to count; 0: 8192 */
+    struct worker_quota_limits tenant; /* of each tenant */
+    const struct worker_quota_tenant *tenants; /* with limits of their own; borrowed */
+    uint32_t tenants_n;
     const char *manifest;          /* of the image, JSON; borrowed; NULL: none */
     void (*on_change)(void *user); /* something that worker_session_ready() reads has changed */
     void *user;
@@ -62,6 +66,9 @@ uint32_t worker_session_pool(const struct worker_sessions *s, const char *name);
 uint64_t worker_session_hash(
     const struct worker_sessions *s, uint32_t pool, const struct proto_identifier *id);
 
+/* What tenants use; requests are counted by who serves them. */
+struct worker_quota *worker_session_quota(struct worker_sessions *s);
+
 /* One life of a session. Stale ones are harmless everywhere. */
 struct worker_session_ref {
     uint32_t session;
@@ -76,7 +83,7 @@ struct worker_session_answer {
     uint64_t waited_ns;
     uint32_t retry_ms;
     enum worker_end end; /* LOST */
-    const char *text;    /* UNAVAILABLE: why */
+    const char *text;    /* UNAVAILABLE, QUOTA: why */
 };
 
 /* A request for a session; embedded in its owner. */
@@ -85,6 +92,7 @@ struct worker_session_want {
     bool waiting;
     uint32_t pool;
     struct proto_identifier id;
+    struct proto_tenant tenant; /* pays for the session when this makes it */
     bool allocate;
     proto_epoch generation;
     uint32_t deadline_ms; /* 0: the default */

@@ -228,6 +228,7 @@ static void vm_adopt(struct restore *r, uint32_t slot)
         .has_session = claimed,
         .hash = x->hash,
         .id = x->id,
+        .tenant = x->tenant,
         .epoch = x->epoch,
         .created_ns = x->created_ns,
         .last_ns = x->last_ns,

@@ -7,7 +7,6 @@
 
 enum {
     TRACE_MAX = 128,
-    TENANT_MAX = 128,
     ARGV_BYTES_MAX = 128 << 10,
     LIST_MAX = 300,
 };
@@ -133,6 +132,14 @@ void worker_request_id(const Warren__Request *r, struct proto_identifier *ret)
     }
 }
 
+void worker_request_tenant(const Warren__Request *r, struct proto_tenant *ret)
+{
+    memset(ret, 0, sizeof *ret);
+    if (r->tenant.len == PROTO_TENANT_BYTES) {
+        memcpy(ret->id, r->tenant.data, PROTO_TENANT_BYTES);
+    }
+}
+
 struct worker_request_check worker_request_check(const Warren__Request *r)
 {
     if (r->key == NULL) {
@@ -150,9 +157,11 @@ struct worker_request_check worker_request_check(const Warren__Request *r)
                                                   r->key->identifier.len) != PROTO_IDENTIFIER_OK) {
         return bad("identifier: wrong length or characters");
     }
-    if (strnlen(r->trace_parent, TRACE_MAX + 1) > TRACE_MAX ||
-        strnlen(r->tenant, TENANT_MAX + 1) > TENANT_MAX) {
-        return bad("trace_parent, tenant: too long");
+    if (strnlen(r->trace_parent, TRACE_MAX + 1) > TRACE_MAX) {
+        return bad("trace_parent: too long");
+    }
+    if (r->tenant.len != 0 && r->tenant.len != PROTO_TENANT_BYTES) {
+        return bad("tenant: must have 16 bytes");
     }
     return operation(r);
 }

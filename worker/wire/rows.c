@@ -102,14 +102,20 @@ static void get_id(struct in *i, struct proto_identifier *id)
     }
 }
 
-static struct in start(const uint8_t *p, size_t n)
+static struct in start(const uint8_t *p, size_t n, uint64_t newest, uint64_t *ret_version)
 {
     struct in i = {.p = p, .n = n};
-    uint64_t version = get(&i, 1);
-    if (i.rc == 0 && version != WORKER_ROW_VERSION) {
-        i.rc = version == 0 ? BASE_EBADMSG : BASE_EVERSION;
+    *ret_version = get(&i, 1);
+    if (i.rc == 0 && (*ret_version == 0 || *ret_version > newest)) {
+        i.rc = *ret_version == 0 ? BASE_EBADMSG : BASE_EVERSION;
     }
     return i;
+}
+
+static struct in start_first(const uint8_t *p, size_t n)
+{
+    uint64_t version;
+    return start(p, n, WORKER_ROW_VERSION, &version);
 }
 
 /* Bytes behind the last field belong to no version that we know. */
@@ -172,7 +178,7 @@ size_t worker_row_session_encode(const struct worker_row_session *r, uint8_t *ou
     struct out o;
     o.p = out;
     o.n = 0;
-    put(&o, WORKER_ROW_VERSION, 1);
+    put(&o, WORKER_ROW_SESSION_VERSION, 1);
     put(&o, r->state, 1);
     put(&o, r->end, 1);
     put(&o, r->recreated, 1);
@@ -183,12 +189,14 @@ size_t worker_row_session_encode(const struct worker_row_session *r, uint8_t *ou
     put(&o, r->last_ns, 8);
     put_pool(&o, r->pool);
     put_id(&o, &r->id);
+    put_bytes(&o, r->tenant.id, sizeof r->tenant.id);
     return o.n;
 }
 
 int worker_row_session_decode(const uint8_t *p, size_t n, struct worker_row_session *ret)
 {
-    struct in i = start(p, n);
+    uint64_t version;
+    struct in i = start(p, n, WORKER_ROW_SESSION_VERSION, &version);
     struct worker_row_session r;
     memset(&r, 0, sizeof r);
     r.state = (enum worker_session_state)get_enum(&i, WORKER_SESSION_STATE_END);
@@ -201,6 +209,10 @@ int worker_row_session_decode(const uint8_t *p, size_t n, struct worker_row_sess
     r.last_ns = get(&i, 8);
     get_pool(&i, r.pool);
     get_id(&i, &r.id);
+    const uint8_t *tenant = version >= 2 ? take(&i, sizeof r.tenant.id) : NULL;
+    if (tenant != NULL) {
+        memcpy(r.tenant.id, tenant, sizeof r.tenant.id);
+    }
     int rc = finish(&i);
     if (rc == 0) {
         *ret = r;
@@ -224,7 +236,7 @@ size_t worker_row_vm_encode(const struct worker_row_vm *r, uint8_t *out)
 
 int worker_row_vm_decode(const uint8_t *p, size_t n, struct worker_row_vm *ret)
 {
-    struct in i = start(p, n);
+    struct in i = start_first(p, n);
     struct worker_row_vm r;
     memset(&r, 0, sizeof r);
     r.state = (enum worker_slot_state)get_enum(&i, WORKER_SLOT_STATE_END);
@@ -258,7 +270,7 @@ size_t worker_row_fence_encode(const struct worker_row_fence *r, uint8_t *out)
 
 int worker_row_fence_decode(const uint8_t *p, size_t n, struct worker_row_fence *ret)
 {
-    struct in i = start(p, n);
+    struct in i = start_first(p, n);
     struct worker_row_fence r;
     memset(&r, 0, sizeof r);
     r.end = (enum worker_end)get_enum(&i, WORKER_END_MAX);
@@ -295,7 +307,7 @@ size_t worker_row_exec_encode(const struct worker_exec *x, uint8_t *out)
 
 int worker_row_exec_decode(const uint8_t *p, size_t n, struct worker_exec *ret)
 {
-    struct in i = start(p, n);
+    struct in i = start_first(p, n);
     struct worker_exec x;
     memset(&x, 0, sizeof x);
     x.state = (enum worker_exec_state)get_enum(&i, WORKER_EXEC_UNKNOWN + 1);

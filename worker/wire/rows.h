@@ -11,8 +11,9 @@
  * Decoders take any bytes: 0, BASE_EBADMSG (not such a row), BASE_EVERSION (of a newer program). */
 enum {
     WORKER_ROW_VERSION = 1,
-    WORKER_ROW_MAX = 320,     /* bytes of any row here */
-    WORKER_ROW_KEY_MAX = 208, /* bytes of any key here */
+    WORKER_ROW_SESSION_VERSION = 2, /* 1 had no tenant */
+    WORKER_ROW_MAX = 320,           /* bytes of any row here */
+    WORKER_ROW_KEY_MAX = 208,       /* bytes of any key here */
     WORKER_ROW_VM_ID_BYTES = 16,
 };
 
@@ -27,6 +28,7 @@ struct worker_row_session {
     uint64_t last_ns;
     char pool[PROTO_POOL_NAME_MAX + 1];
     struct proto_identifier id;
+    struct proto_tenant tenant;
 };
 
 struct worker_row_vm {

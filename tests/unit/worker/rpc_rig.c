@@ -28,10 +28,11 @@ void rig_start(struct rig *r)
         .node = r->node,
         .cluster_key = {7},
         .vms_max = 4,
-        .waiters_max = 16,
+        .waiters_max = 64,
         .execs_max = 64,
         .retention_ms = r->retention_ms,
-        .event_bytes_max = 4 << 20};
+        .event_bytes_max = 4 << 20,
+        .tenant = r->limits};
     CHECK_EQ(worker_session_create(&c, &r->sessions, NULL), 0);
     r->engine = fake_engine_create(r->world, r->loop, worker_session_engine_events(r->sessions));
     worker_session_set_engine(r->sessions, r->engine);
@@ -138,6 +139,10 @@ uint64_t rig_send(struct rig *r, enum proto_net_class class, const char *name, W
     if (name != NULL) {
         key.identifier.data = (uint8_t *)(uintptr_t)name;
         key.identifier.len = strlen(name);
+    }
+    if (r->tenant != 0) {
+        memset(r->tenant_id, r->tenant, sizeof r->tenant_id);
+        q->tenant = (ProtobufCBinaryData){.data = r->tenant_id, .len = sizeof r->tenant_id};
     }
     q->key = q->key != NULL ? q->key : &key;
     struct base_buf body = {0};

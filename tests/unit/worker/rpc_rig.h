@@ -34,6 +34,9 @@ struct rig {
     uint32_t deadline_ms_max;
     uint32_t peers_ms;
     uint32_t view;
+    uint8_t tenant; /* of requests sent from now on; 0: nobody's */
+    uint8_t tenant_id[PROTO_TENANT_BYTES];
+    struct worker_quota_limits limits; /* of each tenant */
     bool crashed;
     uint32_t deadline_ms; /* of requests sent from now on; 0: none */
 };

@@ -45,7 +45,13 @@ TEST(the_shape_of_the_arm_resource)
         "\"dynamicPoolConfiguration\":{\"lifecycleConfiguration\":{\"lifecycleType\":\"Timed\","
         "\"cooldownPeriodInSeconds\":600}},"
         "\"sessionNetworkConfiguration\":{\"status\":\"EgressDisabled\"},"
+        "\"quotaConfiguration\":{\"maxConcurrentExecutions\":40,"
+        "\"maxConcurrentSessionsPerTenant\":5,\"maxConcurrentExecutionsPerTenant\":20},"
         "\"resources\":{\"cpu\":1.5,\"memory\":\"0.5Gi\"}}}");
+    CHECK_EQ(f.spec.whole.max[WORKER_QUOTA_EXECUTIONS], 40);
+    CHECK_EQ(f.spec.whole.max[WORKER_QUOTA_SESSIONS], 0);
+    CHECK_EQ(f.spec.each.max[WORKER_QUOTA_SESSIONS], 5);
+    CHECK_EQ(f.spec.each.max[WORKER_QUOTA_EXECUTIONS], 20);
     CHECK_STR(f.spec.name, "python");
     CHECK_EQ(f.spec.sessions_max, 50);
     CHECK_EQ(f.spec.ready_target, 7);
@@ -205,8 +211,45 @@ TEST(a_good_configuration_with_defaults)
     worker_config_destroy(NULL);
 }
 
+TEST(quotas_of_tenants_and_of_one)
+{
+    static const uint8_t key[16] = {5};
+    struct worker_config *c = NULL;
+    struct worker_quota_limits each;
+    struct worker_quota_tenant one;
+    struct proto_tenant acme;
+    CHECK_EQ(variant(NULL, "", &c, NULL), 0);
+    worker_config_quota(c, &each);
+    CHECK_EQ(each.max[WORKER_QUOTA_SESSIONS], 0);
+    CHECK_EQ(each.max[WORKER_QUOTA_EXECUTIONS], 1024);
+    CHECK_EQ(each.max[WORKER_QUOTA_REQUESTS], 4096);
+    CHECK_EQ(each.max[WORKER_QUOTA_BYTES], 128 << 20);
+    worker_config_destroy(c);
+    CHECK_EQ(variant(NULL,
+                 "tenant_quota: {sessions: 3, queued_mib: 2}\n"
+                 "tenant_quotas:\n"
+                 "  - {issuer: \"https://idp\", tenant: acme, executions: 7, weight: 4}",
+                 &c, NULL),
+        0);
+    worker_config_quota(c, &each);
+    CHECK_EQ(each.max[WORKER_QUOTA_SESSIONS], 3);
+    CHECK_EQ(each.max[WORKER_QUOTA_EXECUTIONS], 0);
+    CHECK_EQ(each.max[WORKER_QUOTA_BYTES], 2 << 20);
+    worker_config_tenant(c, key, 0, &one);
+    proto_tenant_of(key, "https://idp", "acme", &acme);
+    CHECK_EQ(memcmp(&one.tenant, &acme, sizeof acme), 0);
+    CHECK_EQ(one.limits.max[WORKER_QUOTA_EXECUTIONS], 7);
+    CHECK_EQ(one.limits.weight, 4);
+    worker_config_destroy(c);
+}
+
 TEST(wrong_configurations_are_refused_by_key_and_line)
 {
+    not_accepted(NULL, "tenant_quota: {weight: 1001}", "tenant_quota: queued_mib: at most");
+    not_accepted(NULL, "tenant_quota: {session: 1}", "unknown key 'session'");
+    not_accepted(NULL, "tenant_quotas: [{issuer: a}]", "tenant");
+    not_accepted(
+        NULL, "tenant_quotas: [{issuer: a, tenant: b}, {issuer: a, tenant: b}]", "entries 1 and 2");
     not_accepted(NULL, "colour: red", "line 12: unknown key 'colour'");
     not_accepted("run_dir", "colour: red", "line 4: unknown key 'colour'");
     not_accepted("id:", "id: one", "line 2");

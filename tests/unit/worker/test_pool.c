@@ -532,3 +532,75 @@ TEST(frozen_sessions_are_not_used_and_thaw)
     CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->answer, WORKER_ANSWER_USE);
     free(b.mem);
 }
+
+/* --- tenants ------------------------------------------------------------------------------- */
+
+static void ask_as(struct bench *b, uint8_t tenant, uint64_t request, const char *name)
+{
+    struct proto_identifier id = ident(name);
+    step(b, (struct worker_pool_event){.kind = WORKER_EV_REQUEST,
+                .request = request,
+                .hash = hash_of(&id),
+                .id = &id,
+                .tenant = {.id = {tenant}},
+                .allocate = true});
+}
+
+TEST(a_tenant_has_its_sessions_and_no_more_and_hears_when_to_come_again)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(8);
+    bench_init(&b, &cfg);
+    struct worker_pool_spec s = spec("python", 5, 0);
+    s.cooldown_ms = 20000;
+    s.each.max[WORKER_QUOTA_SESSIONS] = 1;
+    uint32_t pool = pool_add(&b, s);
+    CHECK_EQ(pool, 0);
+    ask_as(&b, 1, 1, "alice");
+    slot_event(&b, WORKER_EV_VM_READY, fx(&b, WORKER_FX_START, 0)->slot);
+    slot_event(&b, WORKER_EV_VM_CLAIMED, fx(&b, WORKER_FX_CLAIM, 0)->slot);
+    struct worker_pool_fx a = *fx(&b, WORKER_FX_ANSWER, 0);
+    use(&b, WORKER_EV_RELEASE, &a);
+    b.now_ns += 5 * S;
+    ask_as(&b, 1, 2, "bobby");
+    const struct worker_pool_fx *f = fx(&b, WORKER_FX_ANSWER, 0);
+    CHECK_EQ(f->answer, WORKER_ANSWER_QUOTA);
+    CHECK_EQ(f->verdict, WORKER_QUOTA_OF_TENANT_IN_POOL);
+    CHECK(f->retry_ms >= 15000 && f->retry_ms <= 15100);
+    CHECK(fx(&b, WORKER_FX_START, 0) == NULL);
+    ask_as(&b, 1, 3, "alice"); /* what it has it may use */
+    CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->answer, WORKER_ANSWER_USE);
+    ask_as(&b, 2, 4, "carol"); /* another tenant has its own */
+    CHECK(fx(&b, WORKER_FX_START, 0) != NULL);
+    use(&b, WORKER_EV_END, &a);
+    slot_event(&b, WORKER_EV_VM_GONE, a.slot);
+    ask_as(&b, 1, 5, "bobby");
+    CHECK(fx(&b, WORKER_FX_ANSWER, 0) == NULL); /* waits for its microVM */
+    free(b.mem);
+}
+
+TEST(microvms_go_to_waiting_tenants_in_turns)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(8);
+    cfg.starts_max = 1;
+    bench_init(&b, &cfg);
+    (void)pool_add(&b, spec("python", 8, 0));
+    ask_as(&b, 1, 11, "flood-1");
+    uint32_t slot = fx(&b, WORKER_FX_START, 0)->slot;
+    ask_as(&b, 1, 12, "flood-2");
+    ask_as(&b, 1, 13, "flood-3");
+    ask_as(&b, 1, 14, "flood-4");
+    ask_as(&b, 2, 21, "quiet-1");
+    ask_as(&b, 2, 22, "quiet-2");
+    static const uint64_t want[] = {11, 21, 12, 22, 13, 14};
+    for (int i = 0; i < 6; i++) {
+        slot_event(&b, WORKER_EV_VM_READY, slot);
+        const struct worker_pool_fx *next = fx(&b, WORKER_FX_START, 0);
+        uint32_t next_slot = next == NULL ? 0 : next->slot;
+        slot_event(&b, WORKER_EV_VM_CLAIMED, slot);
+        CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->request, want[i]);
+        slot = next_slot;
+    }
+    free(b.mem);
+}

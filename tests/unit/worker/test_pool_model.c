@@ -240,6 +240,7 @@ static void ask(struct world *w)
                 .pool = r->pool,
                 .hash = hash_of(id),
                 .id = &text,
+                .tenant = {.id = {(uint8_t)dice(w, 3)}},
                 .allocate = dice(w, 8) != 0,
                 .generation = dice(w, 16) == 0 ? w->epoch_seen : 0,
                 .deadline_ns = dice(w, 3) == 0 ? w->now_ns + dice(w, 3000) * MS : 0});
@@ -299,8 +300,10 @@ static void manager_new(struct world *w)
     w->cfg.epoch_next = w->epoch_seen + 1;
     CHECK_EQ(worker_pool_init(&w->p, &w->cfg, POOLS, w->now_ns, w->mem, w->size), 0);
     for (uint32_t i = 0; i < POOLS; i++) {
-        struct worker_pool_spec s = {
-            .sessions_max = sessions_max[i], .ready_target = i + 1, .cooldown_ms = COOLDOWN_MS};
+        struct worker_pool_spec s = {.sessions_max = sessions_max[i],
+            .each = {.max = {2}},
+            .ready_target = i + 1,
+            .cooldown_ms = COOLDOWN_MS};
         memcpy(s.name, i == 0 ? "python" : "shell", 6);
         uint32_t pool = 99;
         CHECK_EQ(worker_pool_add(w->p, &s, &pool), 0);

@@ -42,6 +42,14 @@ TEST(rows_come_back_as_they_were)
     struct worker_row_session s = session_row(), s2;
     size_t n = worker_row_session_encode(&s, raw);
     CHECK_EQ(worker_row_session_decode(raw, n, &s2), 0);
+    CHECK_EQ(memcmp(&s2.tenant, &s.tenant, sizeof s.tenant), 0);
+    raw[0] = 1; /* a worker before ours wrote no tenant */
+    CHECK_EQ(worker_row_session_decode(raw, n, &s2), BASE_EBADMSG);
+    CHECK_EQ(worker_row_session_decode(raw, n - PROTO_TENANT_BYTES, &s2), 0);
+    CHECK_EQ(s2.epoch, s.epoch);
+    CHECK_EQ(s2.tenant.id[0], 0);
+    raw[0] = WORKER_ROW_SESSION_VERSION;
+    CHECK_EQ(worker_row_session_decode(raw, n, &s2), 0);
     CHECK(memcmp(&s, &s2, sizeof s) == 0);
 
     struct worker_row_vm v, v2;
@@ -115,9 +123,9 @@ TEST(every_shorter_longer_or_newer_row_is_refused_and_nothing_is_written)
     }
     raw[n] = 0;
     CHECK_EQ(worker_row_session_decode(raw, n + 1, &got), BASE_EBADMSG);
-    raw[0] = WORKER_ROW_VERSION + 1;
+    raw[0] = WORKER_ROW_SESSION_VERSION + 1;
     CHECK_EQ(worker_row_session_decode(raw, n, &got), BASE_EVERSION);
-    raw[0] = WORKER_ROW_VERSION;
+    raw[0] = WORKER_ROW_SESSION_VERSION;
     raw[1] = WORKER_SESSION_STATE_END;
     CHECK_EQ(worker_row_session_decode(raw, n, &got), BASE_EBADMSG);
     CHECK(memcmp(&got, &keep, sizeof got) == 0);

@@ -433,3 +433,96 @@ TEST(a_crash_at_any_turn_never_runs_code_twice)
         rig_deinit(&r);
     }
 }
+
+/* --- quotas -------------------------------------------------------------------------------- */
+
+static void over_quota(uint64_t corr, const char *text)
+{
+    Warren__Reply *end = rig_reply(&r, corr, PROTO_ENVELOPE_END);
+    CHECK_EQ(end->status, WARREN__STATUS__STATUS_FULL);
+    CHECK_STR(end->code, "QuotaExceeded");
+    CHECK(strstr(end->text, text) != NULL);
+    warren__reply__free_unpacked(end, NULL);
+}
+
+TEST(a_tenant_over_a_quota_is_told_which_and_others_are_not_bound)
+{
+    memset(&r, 0, sizeof r);
+    r.sessions_max = 4;
+    r.limits = (struct worker_quota_limits){.max = {[WORKER_QUOTA_SESSIONS] = 2,
+                                                [WORKER_QUOTA_EXECUTIONS] = 2,
+                                                [WORKER_QUOTA_REQUESTS] = 3,
+                                                [WORKER_QUOTA_BYTES] = 64 << 10}};
+    rig_init(&r);
+    r.tenant = 1;
+    uint64_t a = rig_exec(&r, "alice", 1, "say x\nhold");
+    uint64_t b = rig_exec(&r, "bobby", 2, "say x\nhold");
+    RIG_UNTIL(&r,
+        rig_count(&r, a, PROTO_ENVELOPE_EVENT) == 1 && rig_count(&r, b, PROTO_ENVELOPE_EVENT) == 1);
+    over_quota(rig_exec(&r, "carol", 3, "say x"), "sessions");
+    over_quota(rig_exec(&r, "alice", 4, "say x"), "executions");
+    uint64_t c = rig_exec(&r, "alice", 1, "say x"); /* joins, runs nothing new */
+    RIG_UNTIL(&r, rig_count(&r, c, PROTO_ENVELOPE_EVENT) == 1);
+    over_quota(attach(1, 0, false), "requests");
+    r.tenant = 2;
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "dave", 5, "say x")), WARREN__STATUS__STATUS_OK);
+    static char big[80 << 10] = "say ";
+    memset(big + 4, 'x', sizeof big - 5);
+    over_quota(rig_exec(&r, "dave", 6, big), "long");
+    r.tenant = 1;
+    CHECK_EQ(rig_status(&r, cancel(1)), WARREN__STATUS__STATUS_OK); /* never over a quota */
+    fake_world_go_on(r.world);
+    CHECK_EQ(rig_status(&r, a), WARREN__STATUS__STATUS_OK);
+    CHECK_EQ(rig_status(&r, c), WARREN__STATUS__STATUS_OK);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 7, "say x")), WARREN__STATUS__STATUS_OK);
+    rig_deinit(&r);
+}
+
+TEST(quotas_outlive_a_worker)
+{
+    memset(&r, 0, sizeof r);
+    r.sessions_max = 4;
+    r.limits = (struct worker_quota_limits){
+        .max = {[WORKER_QUOTA_SESSIONS] = 1, [WORKER_QUOTA_EXECUTIONS] = 1}};
+    rig_init(&r);
+    r.tenant = 1;
+    uint64_t a = rig_exec(&r, "alice", 1, "say x\nhold");
+    RIG_UNTIL(&r, rig_count(&r, a, PROTO_ENVELOPE_EVENT) == 1);
+    rig_stop(&r);
+    rig_start(&r);
+    a = attach(1, 0, true);
+    RIG_UNTIL(&r, rig_count(&r, a, PROTO_ENVELOPE_EVENT) == 1);
+    over_quota(rig_exec(&r, "bobby", 2, "say x"), "sessions");
+    over_quota(rig_exec(&r, "alice", 3, "say x"), "executions");
+    fake_world_go_on(r.world);
+    CHECK_EQ(rig_status(&r, a), WARREN__STATUS__STATUS_OK);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 4, "say x")), WARREN__STATUS__STATUS_OK);
+    rig_deinit(&r);
+}
+
+TEST(a_flood_of_one_tenant_is_not_before_another_ones_request)
+{
+    enum { FLOOD = 600 };
+    setup();
+    r.tenant = 2;
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 1, "say x")), WARREN__STATUS__STATUS_OK);
+    r.tenant = 1;
+    Warren__Request q = WARREN__REQUEST__INIT;
+    Warren__PoolGet g = WARREN__POOL_GET__INIT;
+    q.op_case = WARREN__REQUEST__OP_POOL_GET;
+    q.pool_get = &g;
+    uint64_t last = 0;
+    for (int i = 0; i < FLOOD; i++) {
+        last = rig_send(&r, PROTO_NET_CTL, NULL, &q);
+    }
+    r.tenant = 2;
+    uint64_t quiet = rig_send(&r, PROTO_NET_CTL, NULL, &q);
+    CHECK_EQ(rig_status(&r, quiet), WARREN__STATUS__STATUS_OK);
+    uint32_t before = 0;
+    for (uint64_t c = quiet - FLOOD; c < quiet; c++) {
+        before += rig_count(&r, c, PROTO_ENVELOPE_END);
+    }
+    CHECK(before < FLOOD - 100); /* though it was sent behind all of them */
+    CHECK_EQ(rig_status(&r, last), WARREN__STATUS__STATUS_OK);
+    rig_deinit(&r);
+}
