@@ -18,6 +18,7 @@ endfunction()
 warren_sim(seeds --seeds 1..200)
 # More keys than fit into one message of a hand-over, more requests than there are journal entries.
 warren_sim(many_keys --seeds 11..14 --hosts 4 --keys 900 --pbits 4 --places 500 --request-ms 40)
+warren_sim(empty_birth --seeds 1..60 --empty-birth 1)
 warren_sim(twice --seeds 1001..1030 --twice)
 
 # Membership alone, at sizes and with faults of its own.

@@ -16,6 +16,7 @@ enum {
     DRAIN_BUDGET = 256, /* messages of one socket before the others get their turn */
     HWM_CTL = 8192,     /* credit keeps queues far below; a bound all the same */
     HWM_BULK = 1024,
+    HWM_NODE = 1000,   /* no credit here: what is beyond it is lost, and may be */
     FRAME_SLACK = 256, /* what CURVE adds to a frame */
 };
 #define SWEEP_S 0.25
@@ -355,10 +356,13 @@ static int set_int(void *zmq, int option, int value)
 
 static int set_common(void *zmq, const struct proto_net_options *opt, bool bound)
 {
-    int hwm = opt->class == PROTO_NET_CTL ? HWM_CTL : HWM_BULK;
+    static const int hwms[] = {HWM_CTL, HWM_BULK, HWM_NODE};
+    int hwm = hwms[opt->class];
     int64_t largest = PROTO_BULK_BYTES_MAX + FRAME_SLACK;
     if (bound && opt->class == PROTO_NET_CTL) {
         largest = PROTO_CTL_BYTES_MAX + FRAME_SLACK;
+    } else if (opt->class == PROTO_NET_NODE) {
+        largest = PROTO_NODE_BYTES_MAX + FRAME_SLACK;
     }
     return set_int(zmq, ZMQ_LINGER, 0) | set_int(zmq, ZMQ_SNDHWM, hwm) |
            set_int(zmq, ZMQ_RCVHWM, hwm) | set_int(zmq, ZMQ_IPV6, 1) |
@@ -417,8 +421,9 @@ static struct proto_net_socket *open_socket(
     s->bound = bound;
     s->ops = opt->ops;
     s->owner = opt->owner;
-    s->send_max =
-        !bound && opt->class == PROTO_NET_CTL ? PROTO_CTL_BYTES_MAX : PROTO_BULK_BYTES_MAX;
+    s->send_max = opt->class == PROTO_NET_NODE            ? PROTO_NODE_BYTES_MAX
+                  : !bound && opt->class == PROTO_NET_CTL ? PROTO_CTL_BYTES_MAX
+                                                          : PROTO_BULK_BYTES_MAX;
     ev_timer_init(&s->retry, on_retry, RETRY_S, 0.);
     s->retry.data = s;
     s->zmq = zmq_socket(net->context, bound ? ZMQ_ROUTER : ZMQ_DEALER);

@@ -17,6 +17,7 @@ struct proto_net_key;
 enum proto_net_class {
     PROTO_NET_CTL,  /* requests up to PROTO_CTL_BYTES_MAX, answers up to PROTO_BULK_BYTES_MAX */
     PROTO_NET_BULK, /* both ways up to PROTO_BULK_BYTES_MAX */
+    PROTO_NET_NODE, /* between nodes: both ways up to PROTO_NODE_BYTES_MAX */
 };
 
 enum proto_net_state {

@@ -129,9 +129,21 @@ static bool move_era(struct sched_env *e, struct sched_reg *reg, uint32_t part, 
     return true;
 }
 
+/* The first view that has members. A cluster is born with members in view 1, or without any; later
+ * views never lose their last member. */
+static bool is_birth(const struct sched_view *v)
+{
+    bool before = false;
+    for (uint32_t i = 0; i < v->n; i++) {
+        before = before || (v->m[i].flags & SCHED_MEMBER_PREV) != 0;
+    }
+    return v->num == 1 || (v->num == 2 && !before);
+}
+
 void sched_hand_install(struct sched_hand *h, struct sched_env *e, struct sched_reg *reg,
     struct sched_sess *sess, uint32_t old)
 {
+    bool birth = is_birth(e->view);
     h->unsettled = 0;
     memset(h->got, 0, n_parts(e));
     rebuild_buckets(h, e, sess);
@@ -143,8 +155,8 @@ void sched_hand_install(struct sched_hand *h, struct sched_env *e, struct sched_
         struct sched_part *p = &reg->parts[part];
         if (rebuilds(e, part)) {
             sched_reg_drop_part(reg, part);
-        } else if (e->view->num == 1 && old == 0) {
-            p->settled = 1; /* the birth of the cluster: nothing was ever chosen */
+        } else if (birth && old == 0) {
+            p->settled = p->era; /* nothing was ever chosen */
             continue;
         } else {
             int seat = sched_group_seat(&before, e->me);

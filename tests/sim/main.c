@@ -9,6 +9,7 @@
 
 /* sim [--seed N | --seeds A..B | --schedule FILE] [--twice] [--trace] [--shrink] [--print]
  *     [--mutant N] [--hosts N] [--voters N] [--gateways N] [--keys N] [--time S] [--hash]
+ *     [--empty-birth 1]
  *     [--quota N] [--chunk N] [--pbits N] [--places N] [--fault-ms N] [--request-ms N]
  * [--expect-bad] [--quiet] Exit: 0 no violation, 1 a violation, 2 usage. */
 
@@ -34,7 +35,8 @@ static const struct set_option {
     {"time", offsetof(struct sim_opts, chaos_ms), 1000},
     {"fault-ms", offsetof(struct sim_opts, fault_ms), 1},
     {"request-ms", offsetof(struct sim_opts, request_ms), 1},
-    {"quota", offsetof(struct sim_opts, quota), 1}, {"chunk", offsetof(struct sim_opts, chunk), 1}};
+    {"quota", offsetof(struct sim_opts, quota), 1}, {"chunk", offsetof(struct sim_opts, chunk), 1},
+    {"empty-birth", offsetof(struct sim_opts, empty_birth), 1}};
 enum { SET_OPTIONS = sizeof set_options / sizeof set_options[0], SET = 0x100 };
 
 static uint32_t *set_field(struct sim_opts *o, unsigned i)

@@ -467,7 +467,7 @@ static void birth_view(struct sim *s)
 {
     struct sched_member *m = calloc(s->opt.hosts, sizeof *m);
     struct sched_view v = {.num = 1, .n = 0, .cap = s->opt.hosts, .m = m};
-    for (uint32_t i = 0; i < s->opt.hosts; i++) {
+    for (uint32_t i = 0; i < (s->opt.empty_birth ? 0 : s->opt.hosts); i++) {
         struct sched_host h = {s->opt.voters + 1 + i, 1};
         REQUIRE(sched_view_admit(&v, h, (uint16_t)(i % 3), 100) == 0);
     }

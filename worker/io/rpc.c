@@ -464,6 +464,7 @@ static void on_message(
     case PROTO_ENVELOPE_EVENT:
     case PROTO_ENVELOPE_END:
     case PROTO_ENVELOPE_PONG:
+    case PROTO_ENVELOPE_NODE: /* of another socket */
     case PROTO_ENVELOPE_TYPE_END:
         break;
     }

@@ -136,3 +136,31 @@ TEST(inventories_for_another_life_or_view_are_not_answered)
     sched_hand_inv(&r.env, &r.sess, &m);
     CHECK(!sent(SCHED_MSG_INVED, &got));
 }
+
+/* A cluster may be born without members: who comes first has nobody to ask and nothing to fear. */
+TEST(the_first_members_ever_have_settled_at_once_and_no_others)
+{
+    rig_init(1);
+    sched_hand_clear(&r.h, &r.cfg);
+    sched_reg_clear(&r.reg, &r.cfg);
+    sched_fx_clear(&r.fx);
+    memset(r.view.rec, 0, sizeof r.view.rec);
+    r.view.m[0].flags = SCHED_MEMBER_IN; /* nobody was there in view 1 */
+    sched_hand_install(&r.h, &r.env, &r.reg, &r.sess, 0);
+    CHECK_EQ(r.h.unsettled, 0);
+    CHECK(sched_reg_ready(&r.reg, 3));
+    CHECK_EQ(r.env.joined, 2);
+    sched_hand_clear(&r.h, &r.cfg);
+    sched_reg_clear(&r.reg, &r.cfg);
+    sched_fx_clear(&r.fx);
+    r.view.num = 3; /* somebody was there, although the view does not tell */
+    sched_hand_install(&r.h, &r.env, &r.reg, &r.sess, 0);
+    CHECK_EQ(r.h.unsettled, 16);
+    sched_hand_clear(&r.h, &r.cfg);
+    sched_reg_clear(&r.reg, &r.cfg);
+    sched_fx_clear(&r.fx);
+    r.view.num = 2;
+    r.view.m[0].flags = SCHED_MEMBER_IN | SCHED_MEMBER_PREV;
+    sched_hand_install(&r.h, &r.env, &r.reg, &r.sess, 0);
+    CHECK_EQ(r.h.unsettled, 16);
+}

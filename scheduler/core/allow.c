@@ -1,0 +1,78 @@
+#include "scheduler/core/allow.h"
+
+#include "scheduler/core/msgtype.h"
+
+enum {
+    W = SCHED_PART_WORKER,
+    G = SCHED_PART_GATEWAY,
+    V = SCHED_PART_VOTER,
+};
+
+static uint8_t senders(enum sched_msg_type type)
+{
+    switch (type) {
+    case SCHED_MSG_VPREP:
+    case SCHED_MSG_VPROM:
+    case SCHED_MSG_VACC:
+    case SCHED_MSG_VACKED:
+    case SCHED_MSG_VNACK:
+    case SCHED_MSG_VASK:
+    case SCHED_MSG_VTELL:
+    case SCHED_MSG_GRANT:
+    case SCHED_MSG_NOGRANT:
+    case SCHED_MSG_QHAVE:
+    case SCHED_MSG_QPREP:
+    case SCHED_MSG_QPROM:
+    case SCHED_MSG_QACC:
+    case SCHED_MSG_QACCED:
+    case SCHED_MSG_QNACK:
+    case SCHED_MSG_QASK:
+    case SCHED_MSG_QTELL:
+        return V;
+    case SCHED_MSG_VIEW: /* who has installed what others missed passes it on */
+        return V | W;
+    case SCHED_MSG_VPULL:
+        return V | W | G;
+    case SCHED_MSG_OPEN:
+    case SCHED_MSG_EXEC:
+        return G;
+    case SCHED_MSG_LEASE:
+    case SCHED_MSG_RELINQ:
+    case SCHED_MSG_SYNC:
+    case SCHED_MSG_SYNCED:
+    case SCHED_MSG_INV:
+    case SCHED_MSG_INVED:
+    case SCHED_MSG_PREP:
+    case SCHED_MSG_PROM:
+    case SCHED_MSG_ACC:
+    case SCHED_MSG_ACCED:
+    case SCHED_MSG_NACK:
+    case SCHED_MSG_RESERVE:
+    case SCHED_MSG_RESERVED:
+    case SCHED_MSG_RELEASE:
+    case SCHED_MSG_BIND:
+    case SCHED_MSG_BOUND:
+    case SCHED_MSG_UNBOUND:
+    case SCHED_MSG_GONEQ:
+    case SCHED_MSG_GONE:
+    case SCHED_MSG_ALIVE:
+    case SCHED_MSG_END:
+    case SCHED_MSG_ENDED:
+    case SCHED_MSG_ROUTE:
+    case SCHED_MSG_RETRY:
+    case SCHED_MSG_DONE:
+    case SCHED_MSG_NOTHERE:
+    case SCHED_MSG_TIMERS:
+    case SCHED_MSG_QWANT:
+        return W;
+    case SCHED_MSG_NONE:
+    case SCHED_MSG_TYPES:
+        break;
+    }
+    return 0;
+}
+
+bool sched_msg_allowed(uint8_t type, uint8_t sender)
+{
+    return type < SCHED_MSG_TYPES && (senders((enum sched_msg_type)type) & sender) != 0;
+}

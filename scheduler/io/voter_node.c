@@ -1,0 +1,441 @@
+#include "scheduler/io/voter_node.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/base/assert.h"
+#include "proto/base/clock.h"
+#include "proto/base/rand.h"
+#include "scheduler/io/cluster.h"
+#include "scheduler/io/node_db.h"
+#include "scheduler/wire/wire.h"
+
+/* Rows in node.mdb are packed messages: VTELL for promise and accepted view, VIEW for the known
+ * one, QTELL for the permits of a pool. */
+static const char *const key_vote = "vote", *const key_known = "known",
+                         *const key_gossip = "gossip";
+
+struct sched_voter_node {
+    struct sched_voter_node_cfg cfg;
+    struct sched_cfg core_cfg;
+    struct sched_voter voter;
+    struct sched_fx fx;
+    void *voter_mem, *fx_mem;
+    struct sched_cluster *cluster;
+    struct sched_node_db *db;
+    ev_timer timer;
+    bool failed;
+    uint64_t commits;
+    uint8_t bytes[SCHED_NODE_DB_VALUE_MAX];
+};
+
+static void quota_key(uint32_t pool, char key[24])
+{
+    (void)snprintf(key, 24, "quota/%u", pool);
+}
+
+/* ---- the store ---- */
+
+static int put_row(struct sched_voter_node *v, const struct sched_row *row)
+{
+    struct sched_msg m = {0};
+    char quota[24];
+    const char *key = NULL;
+    if (row->kind == SCHED_ROW_VOTE) {
+        key = key_vote;
+        m.type = SCHED_MSG_VTELL;
+        m.vtell = (struct sched_m_vtell){
+            .promised = row->promised, .accepted = row->accepted, .view = row->view};
+    } else if (row->kind == SCHED_ROW_KNOWN) {
+        key = key_known;
+        m.type = SCHED_MSG_VIEW;
+        m.view.view = row->view;
+    } else if (row->kind == SCHED_ROW_QUOTA) {
+        quota_key(row->first, quota);
+        key = quota;
+        m.type = SCHED_MSG_QTELL;
+        m.qreg = (struct sched_m_qreg){.pool = row->first,
+            .promised = row->promised,
+            .accepted = row->accepted,
+            .n = row->n,
+            .entries = row->entries};
+    } else {
+        return BASE_EINVAL;
+    }
+    int n = sched_wire_encode(&m, v->bytes, sizeof v->bytes);
+    return n < 0 ? n : sched_node_db_put(v->db, key, v->bytes, (size_t)n);
+}
+
+static void fail(struct sched_voter_node *v, int rc)
+{
+    if (!v->failed) {
+        v->failed = true;
+        ev_timer_stop(v->cfg.loop, &v->timer);
+        v->cfg.on_failed(v->cfg.user, base_err_str(rc));
+    }
+}
+
+/* All rows of a step on the disk; nothing else of it has left. */
+static bool store(struct sched_voter_node *v)
+{
+    bool any = false;
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < v->fx.n; i++) {
+        if (v->fx.items[i].kind == SCHED_FX_STORE) {
+            rc = put_row(v, &v->fx.items[i].row);
+            any = true;
+        }
+    }
+    rc = rc != 0 || !any ? rc : sched_node_db_commit(v->db);
+    v->commits += any;
+    if (rc != 0) {
+        fail(v, rc);
+    }
+    return rc == 0;
+}
+
+/* ---- stepping ---- */
+
+static void tell_gossip(struct sched_voter_node *v)
+{
+    struct sched_dynamic d = {.view = v->voter.known.num, .flags = SCHED_DYN_SETTLED};
+    sched_cluster_dynamic(v->cluster, &d);
+}
+
+static void arm(struct sched_voter_node *v)
+{
+    uint64_t due = sched_voter_deadline_ns(&v->voter), now = base_clock_boot_ns();
+    ev_timer_stop(v->cfg.loop, &v->timer);
+    ev_timer_set(&v->timer, due > now ? (double)(due - now) / 1e9 : 0., 0.);
+    ev_timer_start(v->cfg.loop, &v->timer);
+}
+
+static void step(struct sched_voter_node *v, const struct sched_msg *m)
+{
+    if (v->failed) {
+        return;
+    }
+    uint32_t known = v->voter.known.num;
+    bool amnesia = v->voter.amnesia;
+    sched_fx_clear(&v->fx);
+    sched_voter_step(&v->voter, base_clock_boot_ns(), m, &v->fx);
+    if (!store(v)) {
+        return;
+    }
+    for (uint32_t i = 0; i < v->fx.n; i++) {
+        const struct sched_fx_item *it = &v->fx.items[i];
+        if (it->kind == SCHED_FX_SEND) {
+            sched_cluster_send(v->cluster, &it->msg);
+        } else if (it->kind == SCHED_FX_PUSH) {
+            sched_cluster_push(v->cluster, &it->msg);
+        }
+    }
+    if (v->voter.known.num != known) {
+        LOG_INFO(v->cfg.log, "view num=%u members=%u", v->voter.known.num,
+            sched_view_members(&v->voter.known));
+        tell_gossip(v);
+    }
+    if (amnesia && !v->voter.amnesia) {
+        LOG_INFO(v->cfg.log, "the others have told what was lost, voting again");
+    }
+    arm(v);
+}
+
+static void on_timer(struct ev_loop *loop, ev_timer *w, int events)
+{
+    (void)loop;
+    (void)events;
+    step(w->data, NULL);
+}
+
+static void on_message(void *user, const struct sched_msg *m)
+{
+    step(user, m);
+}
+
+static void on_incarnation(void *user, uint32_t inc)
+{
+    struct sched_voter_node *v = user;
+    int rc = sched_node_db_set_number(v->db, key_gossip, inc);
+    rc = rc != 0 ? rc : sched_node_db_commit(v->db);
+    if (rc != 0) {
+        fail(v, rc);
+    }
+}
+
+static void on_left(void *user)
+{
+    struct sched_voter_node *v = user;
+    v->cfg.on_left(v->cfg.user);
+}
+
+/* ---- what can be seen ---- */
+
+static int describe_members(const struct sched_voter_node *v, struct base_buf *to)
+{
+    const struct sched_view *view = &v->voter.known;
+    uint64_t now = base_clock_boot_ns();
+    bool first = true;
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < view->n; i++) {
+        const struct sched_member *m = &view->m[i];
+        if ((m->flags & SCHED_MEMBER_IN) == 0) {
+            continue;
+        }
+        const struct sched_voter_peer *p = NULL;
+        for (uint32_t k = 0; k < v->voter.n_peers; k++) {
+            p = v->voter.peers[k].node == m->node ? &v->voter.peers[k] : p;
+        }
+        bool heard = p != NULL && p->seen_inc == m->inc;
+        uint32_t open = 0;
+        for (int k = 0; heard && k < SCHED_BUCKET_WORDS; k++) {
+            open += (uint32_t)__builtin_popcountll(p->unsettled[k]);
+        }
+        bool holds = sched_voter_holds(&v->voter, (struct sched_host){m->node, m->inc}, now);
+        rc = base_buf_printf(to,
+            "%s{\"node\":\"%s\",\"incarnation\":%u,\"zone\":%u,\"weight\":%u,\"leaseMs\":%" PRIu64
+            ",\"installed\":%u,\"unsettledBuckets\":%u,\"active\":%u,\"ready\":%u}",
+            first ? "" : ",", sched_cluster_name(v->cluster, m->node), m->inc, m->zone, m->weight,
+            holds ? (p->until_ns - now) / BASE_NS_PER_MS : 0, heard ? p->installed : 0, open,
+            heard ? p->active : 0, heard ? p->ready : 0);
+        first = false;
+    }
+    return rc;
+}
+
+static void on_admin(void *user, const char *question, struct base_buf *to)
+{
+    struct sched_voter_node *v = user;
+    if (strcmp(question, "status") != 0) {
+        (void)base_buf_printf(to, "{\"error\":\"unknown question\"}");
+        return;
+    }
+    const struct sched_settings *s = v->cfg.settings;
+    int rc = base_buf_printf(to,
+        "{\"node\":\"%s\",\"role\":\"voter\",\"version\":\"%s\",\"voting\":%s,\"commits\":%" PRIu64
+        ",\"view\":{\"number\":%u,\"digest\":\"%016" PRIx64 "\",\"rebuilt\":%s,\"members\":[",
+        s->name, WARREN_VERSION, v->voter.amnesia ? "false" : "true", v->commits,
+        v->voter.known.num, sched_view_digest(&v->voter.known),
+        sched_bucket_any(v->voter.known.rec) ? "true" : "false");
+    rc = rc != 0 ? rc : describe_members(v, to);
+    rc = rc != 0 ? rc : base_buf_printf(to, "]},\"voters\":[");
+    for (unsigned i = 0; rc == 0 && i < s->voters_count; i++) {
+        rc = base_buf_printf(to, "%s\"%s\"", i == 0 ? "" : ",", s->voters[i]);
+    }
+    rc = rc != 0 ? rc : base_buf_printf(to, "],");
+    rc = rc != 0 ? rc : sched_cluster_describe(v->cluster, to);
+    rc = rc != 0 ? rc : base_buf_printf(to, "}");
+    if (rc != 0) {
+        base_buf_clear(to);
+    }
+}
+
+static const struct sched_cluster_ops cluster_ops = {.on_message = on_message,
+    .on_admin = on_admin,
+    .on_incarnation = on_incarnation,
+    .on_left = on_left};
+
+/* ---- life ---- */
+
+static void *take_block(size_t n)
+{
+    return aligned_alloc(16, (n + 15) & ~(size_t)15);
+}
+
+static int carve(struct sched_voter_node *v, struct base_error *err)
+{
+    struct sched_mem mem = {0};
+    sched_fx_init(&v->fx, &mem);
+    v->fx_mem = take_block(mem.used);
+    v->voter_mem = take_block(sched_voter_size(&v->core_cfg));
+    if (v->fx_mem == NULL || v->voter_mem == NULL) {
+        return base_fail(err, BASE_ENOMEM, "voter: out of memory");
+    }
+    mem = (struct sched_mem){.base = v->fx_mem, .size = mem.used};
+    sched_fx_init(&v->fx, &mem);
+    return 0;
+}
+
+/* A room of its own for what a row decodes to: it must live until init has copied it. */
+struct stored {
+    struct sched_wire_room room;
+    void *mem;
+    struct sched_msg msg;
+    bool there;
+};
+
+static int load(struct sched_voter_node *v, const char *key, uint8_t type, struct stored *ret)
+{
+    const uint8_t *p = NULL;
+    size_t n = 0;
+    int rc = sched_node_db_get(v->db, key, &p, &n);
+    if (rc == BASE_ENOTFOUND) {
+        return 0;
+    }
+    struct sched_mem mem = {0};
+    sched_wire_room_init(&ret->room, v->core_cfg.members_max, &mem);
+    ret->mem = rc != 0 ? NULL : take_block(mem.used);
+    if (ret->mem == NULL) {
+        return rc != 0 ? rc : BASE_ENOMEM;
+    }
+    mem = (struct sched_mem){.base = ret->mem, .size = mem.used};
+    sched_wire_room_init(&ret->room, v->core_cfg.members_max, &mem);
+    rc = sched_wire_decode(p, n, &ret->room, &ret->msg);
+    ret->there = rc == 0 && ret->msg.type == type;
+    return ret->there ? 0 : BASE_ECORRUPT;
+}
+
+/* A view without members, before which there was nothing. */
+static int bear(struct sched_voter_node *v, struct sched_view *first)
+{
+    *first = (struct sched_view){.num = 1};
+    struct sched_row row = {.kind = SCHED_ROW_KNOWN, .view = first};
+    int rc = put_row(v, &row);
+    return rc != 0 ? rc : sched_node_db_commit(v->db);
+}
+
+static int boot(struct sched_voter_node *v, struct base_error *err)
+{
+    struct stored vote = {0}, known = {0}, quotas[SCHED_QUOTAS_MAX] = {0};
+    struct sched_row rows[SCHED_QUOTAS_MAX];
+    struct sched_view first;
+    struct sched_voter_boot b = {
+        .id = v->cfg.settings->id, .seed = base_rand_u64(), .now_ns = base_clock_boot_ns()};
+    int rc = load(v, key_vote, SCHED_MSG_VTELL, &vote);
+    rc = rc != 0 ? rc : load(v, key_known, SCHED_MSG_VIEW, &known);
+    for (uint32_t i = 0; rc == 0 && i < v->core_cfg.n_quotas; i++) {
+        char key[24];
+        quota_key(i, key);
+        rc = load(v, key, SCHED_MSG_QTELL, &quotas[i]);
+        const struct sched_m_qreg *q = &quotas[i].msg.qreg;
+        rows[i] = (struct sched_row){.kind = SCHED_ROW_QUOTA,
+            .first = i,
+            .promised = q->promised,
+            .accepted = q->accepted,
+            .n = q->n,
+            .entries = q->entries};
+        b.quotas[i] = quotas[i].there ? &rows[i] : NULL;
+    }
+    if (rc == 0 && known.there) {
+        b.known = known.msg.view.view;
+        b.promised = vote.there ? vote.msg.vtell.promised : 0;
+        b.accepted = vote.there ? vote.msg.vtell.accepted : 0;
+        b.acc = vote.there ? vote.msg.vtell.view : NULL;
+    } else if (rc == 0 && v->cfg.birth) {
+        rc = bear(v, &first);
+        b.known = &first;
+    }
+    if (rc == 0) {
+        struct sched_mem mem = {.base = v->voter_mem, .size = sched_voter_size(&v->core_cfg)};
+        sched_voter_init(&v->voter, &v->core_cfg, &mem, &b);
+    }
+    free(vote.mem);
+    free(known.mem);
+    for (uint32_t i = 0; i < SCHED_QUOTAS_MAX; i++) {
+        free(quotas[i].mem);
+    }
+    return rc == 0 ? 0 : base_fail(err, rc, "node.mdb: %s", base_err_str(rc));
+}
+
+static int start_cluster(struct sched_voter_node *v, struct base_error *err)
+{
+    uint64_t inc = sched_node_db_number(v->db, key_gossip, 0) + 1;
+    struct sched_cluster_cfg c = {.loop = v->cfg.loop,
+        .log = v->cfg.log,
+        .settings = v->cfg.settings,
+        .role = SCHED_ROSTER_VOTER,
+        .gossip_inc = inc < SCHED_INC_MAX ? (uint32_t)inc : 1,
+        .ops = &cluster_ops,
+        .user = v};
+    int rc = sched_node_db_set_number(v->db, key_gossip, c.gossip_inc);
+    rc = rc != 0 ? rc : sched_node_db_commit(v->db);
+    if (rc != 0) {
+        return base_fail(err, rc, "node.mdb: %s", base_err_str(rc));
+    }
+    return sched_cluster_create(&v->cluster, &c, err);
+}
+
+static int start(struct sched_voter_node *v, struct base_error *err)
+{
+    const struct sched_settings *s = v->cfg.settings;
+    char path[512];
+    bool listed = false;
+    for (unsigned i = 0; i < s->voters_count; i++) {
+        listed = listed || s->voter[i] == s->id;
+    }
+    if (!listed) {
+        return base_fail(err, BASE_EINVAL, "'%s' is not one of the voters", s->name);
+    }
+    if (snprintf(path, sizeof path, "%s/node.mdb", s->state_dir) >= (int)sizeof path) {
+        return base_fail(err, BASE_ETOOBIG, "state_dir is too long");
+    }
+    sched_settings_cfg(s, &v->core_cfg);
+    int rc = carve(v, err);
+    rc = rc != 0 ? rc : sched_node_db_open(&v->db, path, err);
+    rc = rc != 0 ? rc : boot(v, err);
+    return rc != 0 ? rc : start_cluster(v, err);
+}
+
+int sched_voter_node_create(
+    struct sched_voter_node **ret, const struct sched_voter_node_cfg *cfg, struct base_error *err)
+{
+    struct sched_voter_node *v = calloc(1, sizeof *v);
+    if (v == NULL) {
+        return base_fail(err, BASE_ENOMEM, "voter: out of memory");
+    }
+    v->cfg = *cfg;
+    ev_timer_init(&v->timer, on_timer, 0., 0.);
+    v->timer.data = v;
+    int rc = start(v, err);
+    if (rc != 0) {
+        sched_voter_node_destroy(v);
+        return rc;
+    }
+    if (v->voter.amnesia) {
+        LOG_WARN(cfg->log, "no store: not voting until the others have told what was lost");
+    }
+    tell_gossip(v);
+    arm(v);
+    *ret = v;
+    return 0;
+}
+
+void sched_voter_node_destroy(struct sched_voter_node *v)
+{
+    if (v == NULL) {
+        return;
+    }
+    ev_timer_stop(v->cfg.loop, &v->timer);
+    sched_cluster_destroy(v->cluster);
+    sched_node_db_close(v->db);
+    free(v->voter_mem);
+    free(v->fx_mem);
+    free(v);
+}
+
+void sched_voter_node_leave(struct sched_voter_node *v)
+{
+    sched_cluster_leave(v->cluster);
+}
+
+int sched_voter_node_rekey(struct sched_voter_node *v, struct base_error *err)
+{
+    return sched_cluster_rekey(v->cluster, err);
+}
+
+const struct sched_voter *sched_voter_node_core(const struct sched_voter_node *v)
+{
+    return &v->voter;
+}
+
+struct sched_cluster *sched_voter_node_cluster(struct sched_voter_node *v)
+{
+    return v->cluster;
+}
+
+const char *sched_voter_node_endpoint(const struct sched_voter_node *v)
+{
+    return sched_cluster_endpoint(v->cluster);
+}
