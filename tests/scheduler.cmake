@@ -23,3 +23,7 @@ add_executable(test_mesh integration/test_mesh.c lib/main.c)
 target_link_libraries(test_mesh PRIVATE scheduler_io warren_flags)
 add_test(NAME integration.mesh COMMAND test_mesh)
 set_tests_properties(integration.mesh PROPERTIES LABELS integration TIMEOUT 120)
+add_test(NAME integration.cluster_voters
+  COMMAND ${CMAKE_SOURCE_DIR}/tests/integration/test_cluster_voters.py)
+set_tests_properties(integration.cluster_voters PROPERTIES LABELS integration TIMEOUT 180
+  ENVIRONMENT "WARREN_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONDONTWRITEBYTECODE=1")

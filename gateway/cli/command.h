@@ -36,4 +36,5 @@ extern const struct cli_command cli_cmd_sessions;
 extern const struct cli_command cli_cmd_token;
 extern const struct cli_command cli_cmd_keys;
 extern const struct cli_command cli_cmd_pool;
+extern const struct cli_command cli_cmd_cluster;
 extern const struct cli_command cli_cmd_version;
