@@ -460,3 +460,73 @@ int sched_wire_decode(
     }
     return w.bad || w.at != len ? BASE_EBADMSG : 0;
 }
+
+/* ---- rows of a store ---- */
+
+static void row_body(struct walk *w, struct sched_row *r)
+{
+    u8(w, &r->kind, SCHED_ROW_QUOTA);
+    switch ((enum sched_row_kind)r->kind) {
+    case SCHED_ROW_VIEW:
+        u32(w, &r->num);
+        view(w, &r->view, false);
+        break;
+    case SCHED_ROW_BASE:
+        u32(w, &r->first);
+        u32(w, &r->num);
+        w->bad = w->bad || r->first >= SCHED_BUCKETS;
+        break;
+    case SCHED_ROW_REG:
+        key(w, &r->key);
+        u64(w, &r->promised);
+        u64(w, &r->accepted);
+        rec(w, &r->rec);
+        break;
+    case SCHED_ROW_SESS:
+        key(w, &r->key);
+        u8(w, &r->state, 255);
+        u64(w, &r->born_ns);
+        rec(w, &r->rec);
+        break;
+    case SCHED_ROW_EXEC:
+        key(w, &r->key);
+        exec_id(w, &r->exec);
+        u8(w, &r->state, 255);
+        u64(w, &r->rec.epoch);
+        break;
+    case SCHED_ROW_META:
+    case SCHED_ROW_PARTS:
+    case SCHED_ROW_VOTE:
+    case SCHED_ROW_KNOWN:
+    case SCHED_ROW_QUOTA:
+        w->bad = true;
+        break;
+    }
+}
+
+int sched_wire_row_encode(const struct sched_row *r, uint8_t *buf, size_t cap)
+{
+    struct sched_wire_room limits = {.members_max = SCHED_MEMBERS_MAX};
+    struct walk w = {.out = buf, .end = cap, .room = &limits};
+    struct sched_row copy = *r;
+    uint8_t version = SCHED_WIRE_VERSION;
+    u8(&w, &version, 255);
+    row_body(&w, &copy);
+    return w.bad ? BASE_EINVAL : (int)w.at;
+}
+
+int sched_wire_row_decode(
+    const uint8_t *buf, size_t len, struct sched_wire_room *room, struct sched_row *ret)
+{
+    struct walk w = {.decode = true, .in = buf, .end = len, .room = room};
+    uint8_t version = 0;
+    memset(ret, 0, sizeof *ret);
+    u8(&w, &version, 255);
+    if (!w.bad && version != SCHED_WIRE_VERSION) {
+        return BASE_EVERSION;
+    }
+    if (!w.bad) {
+        row_body(&w, ret);
+    }
+    return w.bad || w.at != len ? BASE_EBADMSG : 0;
+}

@@ -1,4 +1,5 @@
 #pragma once
+#include "scheduler/core/fx.h"
 #include "scheduler/core/msg.h"
 
 /* The packed form of the messages between the cores: little-endian, no padding, version byte first.
@@ -31,3 +32,9 @@ int sched_wire_encode(const struct sched_msg *m, uint8_t *buf, size_t cap);
  * *ret is not usable. `from` and `to` of *ret are 0. */
 int sched_wire_decode(
     const uint8_t *buf, size_t len, struct sched_wire_room *room, struct sched_msg *ret);
+
+/* Rows of a worker's store in the same way: VIEW, BASE, REG, SESS, EXEC; `erase` is not in it.
+ * Others have other forms: BASE_EINVAL. */
+int sched_wire_row_encode(const struct sched_row *r, uint8_t *buf, size_t cap);
+int sched_wire_row_decode(
+    const uint8_t *buf, size_t len, struct sched_wire_room *room, struct sched_row *ret);

@@ -1,0 +1,85 @@
+#pragma once
+#include <ev.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/base/err.h"
+#include "proto/base/log.h"
+#include "scheduler/core/node.h"
+#include "scheduler/io/settings.h"
+
+/* A worker's share of the cluster in a libev loop: the core of core/node.h, its stores and its
+ * messages. What a session is made of is the owner's: it is told to start and to stop, and tells
+ * what became of it.
+ *
+ * Incarnation and number of starts are in STATE/node.mdb, on the disk; all else is in
+ * RUN/sched.mdb, which is gone with the microVMs. A worker that finds its run store gone begins a
+ * new life.
+ *
+ * Time everywhere is CLOCK_BOOTTIME in ns. */
+struct sched_host_node;
+
+struct sched_host_ops {
+    /* microVMs run before freeze_at and end at kill_at; inc: the life that holds the lease. */
+    void (*lease)(void *user, uint64_t freeze_at_ns, uint64_t kill_at_ns, uint32_t inc);
+    /* Answer with sched_host_node_up() or down(), from inside or later. */
+    void (*vm_start)(void *user, struct sched_key key, sched_epoch epoch);
+    void (*vm_stop)(void *user, struct sched_key key, sched_epoch epoch);
+    /* Answer with done(), or never. NULL: nothing ever starts this way. */
+    void (*vm_exec)(void *user, const struct sched_fx_vm *vm);
+    /* This life is over, or the store has failed: all microVMs must end, and then the process. Who
+     * starts next is somebody else. Called once; afterwards nothing happens any more. */
+    void (*leave)(void *user, const char *why);
+};
+
+struct sched_host_cfg {
+    struct ev_loop *loop;
+    const struct base_log *log;
+    const struct sched_settings *settings;
+    const char *run_dir;
+    uint32_t sess_max; /* places for sessions */
+    uint32_t regs_max; /* registers; 0: 4 * sess_max * 3 */
+    uint32_t execs_max;
+    uint32_t cooldown_ms, max_alive_ms; /* 0: only the owner ends sessions */
+    uint32_t keep_ms;                   /* 0: 10 minutes */
+    const struct sched_host_ops *ops;
+    void *user;
+};
+
+/* Starts to ask for a lease at once. Sessions of the same life are there: see each(). */
+int sched_host_node_create(
+    struct sched_host_node **ret, const struct sched_host_cfg *cfg, struct base_error *err);
+void sched_host_node_destroy(struct sched_host_node *n); /* NULL is fine */
+
+/* Sessions that an earlier process of this life had: for each of them the owner must say up() or
+ * down() (what was to be stopped is to be stopped again). */
+void sched_host_node_each(struct sched_host_node *n,
+    void (*fn)(void *ctx, struct sched_key key, sched_epoch epoch, bool stop), void *ctx);
+
+void sched_host_node_up(struct sched_host_node *n, struct sched_key key, sched_epoch epoch);
+void sched_host_node_down(struct sched_host_node *n, struct sched_key key, sched_epoch epoch);
+void sched_host_node_done(
+    struct sched_host_node *n, const struct sched_fx_vm *vm, enum sched_outcome outcome);
+
+/* A client ends a session. */
+void sched_host_node_delete(struct sched_host_node *n, struct sched_key key);
+
+/* No new sessions; those that are left end after grace_ms. */
+void sched_host_node_drain(struct sched_host_node *n, uint32_t grace_ms);
+
+enum sched_host_verdict {
+    SCHED_HOST_HERE,     /* it runs here under this epoch, and may */
+    SCHED_HOST_NOT_NOW,  /* no lease, or it starts or stops: ask again */
+    SCHED_HOST_NOT_HERE, /* a promise: nothing will ever run here under this epoch */
+};
+
+/* What to do with a request that was sent here for a session. */
+enum sched_host_verdict sched_host_node_check(
+    const struct sched_host_node *n, struct sched_key key, sched_epoch epoch);
+
+/* The epoch under which the key's session runs or starts here; 0: none. */
+sched_epoch sched_host_node_epoch(const struct sched_host_node *n, struct sched_key key);
+
+/* For looking only. */
+const struct sched_node *sched_host_node_core(const struct sched_host_node *n);
+const char *sched_host_node_endpoint(const struct sched_host_node *n);
