@@ -41,12 +41,26 @@ void sched_hand_clear(struct sched_hand *h, const struct sched_cfg *cfg)
 
 /* ---- settling ---- */
 
-static void settle(struct sched_hand *h, struct sched_env *e, struct sched_reg *reg, uint32_t part)
+/* Partitions that a step has settled: one row, however many they are, because the effects of a step
+ * are bounded. What lies between them is stored as it is. */
+struct span {
+    uint32_t first, end; /* end 0: none */
+};
+
+static void settle(struct sched_hand *h, struct sched_reg *reg, uint32_t part, struct span *s)
 {
     struct sched_part *p = &reg->parts[part];
     p->settled = p->era;
     h->unsettled--;
-    sched_reg_store_parts(reg, e, part, 1);
+    s->first = s->end == 0 || part < s->first ? part : s->first;
+    s->end = part >= s->end ? part + 1 : s->end;
+}
+
+static void store_span(struct sched_env *e, const struct sched_reg *reg, const struct span *s)
+{
+    if (s->end > 0) {
+        sched_reg_store_parts(reg, e, s->first, s->end - s->first);
+    }
 }
 
 static bool wants(const struct sched_env *e, const struct sched_reg *reg, uint32_t part)
@@ -60,14 +74,14 @@ static bool wants(const struct sched_env *e, const struct sched_reg *reg, uint32
 }
 
 static void settle_if_majority(
-    struct sched_hand *h, struct sched_env *e, struct sched_reg *reg, uint32_t part)
+    struct sched_hand *h, struct sched_env *e, struct sched_reg *reg, uint32_t part, struct span *s)
 {
     struct sched_group old;
     old_group(e, part, &old);
     uint32_t votes = sched_votes(h->got[part]);
     uint32_t need = MUTANT(27) ? 1 : sched_group_majority(&old);
     if (old.n > 0 && votes >= need && wants(e, reg, part)) {
-        settle(h, e, reg, part);
+        settle(h, reg, part, s);
     }
 }
 
@@ -85,13 +99,13 @@ static void settle_rebuilt(struct sched_hand *h, struct sched_env *e, struct sch
     if (!inventory_complete(h, e)) {
         return;
     }
-    uint32_t budget = SCHED_FX_RESERVE / 2;
-    for (uint32_t part = 0; part < n_parts(e) && budget > 0; part++) {
+    struct span s = {0, 0};
+    for (uint32_t part = 0; part < n_parts(e); part++) {
         if (rebuilds(e, part) && wants(e, reg, part)) {
-            settle(h, e, reg, part);
-            budget--;
+            settle(h, reg, part, &s);
         }
     }
+    store_span(e, reg, &s);
 }
 
 /* ---- installing a view ---- */
@@ -287,17 +301,19 @@ void sched_hand_tick(
         h->pass_member = sched_bucket_any(e->view->rec) ? 0 : e->view->n;
         settle_rebuilt(h, e, reg);
     }
+    struct span s = {0, 0};
     struct asking a = {.n_batches = 0};
     ask_inventory(h, e, &a);
     for (; h->pass_part < n_parts(e) && a.sent < BURST; h->pass_part++) {
         if (!wants(e, reg, h->pass_part) || rebuilds(e, h->pass_part)) {
             continue;
         }
-        settle_if_majority(h, e, reg, h->pass_part); /* a group of one, and only we were in it */
+        settle_if_majority(h, e, reg, h->pass_part, &s); /* a group of one: only we were in it */
         if (wants(e, reg, h->pass_part) && !ask_old_group(h, e, &a, h->pass_part)) {
             break;
         }
     }
+    store_span(e, reg, &s);
     for (uint32_t i = 0; i < a.n_batches; i++) {
         send_batch(e, &a, &a.batch[i]);
     }
@@ -386,6 +402,7 @@ void sched_hand_synced(
         return;
     }
     struct sched_host from = {msg->from, m->inc};
+    struct span s = {0, 0};
     for (uint32_t i = 0; i < m->n_recs; i++) {
         uint32_t part = sched_key_part(m->recs[i].key, e->cfg->pbits);
         if (wants(e, reg, part) && !rebuilds(e, part) && !sched_reg_merge(reg, e, &m->recs[i])) {
@@ -406,9 +423,10 @@ void sched_hand_synced(
         int seat = sched_group_seat(&old, from);
         if (seat >= 0) {
             h->got[part] |= (uint8_t)(1u << seat);
-            settle_if_majority(h, e, reg, part);
+            settle_if_majority(h, e, reg, part, &s);
         }
     }
+    store_span(e, reg, &s);
 }
 
 void sched_hand_inv(struct sched_env *e, struct sched_sess *sess, const struct sched_msg *msg)

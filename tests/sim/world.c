@@ -191,9 +191,12 @@ static void apply_store(struct sim *s, struct sim_node *n, const struct sched_ro
         n->left = row->num > n->host->env.me.inc;
         n->inc = row->num;
         s->stat.evicted += !n->left;
-    } else if (row->kind == SCHED_ROW_PARTS && row->n == 1 &&
-               row->parts->settled == row->parts->era) {
-        sim_check_settled(s, n, row->first);
+    } else if (row->kind == SCHED_ROW_PARTS) {
+        for (uint32_t i = 0; i < row->n; i++) {
+            if (row->parts[i].settled != 0 && row->parts[i].settled == row->parts[i].era) {
+                sim_check_settled(s, n, row->first + i);
+            }
+        }
     } else if (row->kind == SCHED_ROW_KNOWN || row->kind == SCHED_ROW_VIEW) {
         sim_check_view(s, n, row->view);
     }

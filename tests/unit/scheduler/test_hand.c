@@ -27,6 +27,14 @@ static void group(
     *ret = (struct sched_group){1, {{10, 1}}};
 }
 
+/* One member, then two. */
+static void group_grows(
+    void *ctx, const struct sched_view *v, bool prev, uint32_t part, struct sched_group *ret)
+{
+    (void)ctx, (void)part;
+    *ret = (struct sched_group){v->num > 2 && !prev ? 2 : 1, {{10, 1}, {11, 1}}};
+}
+
 static struct sched_key key_of(uint32_t i)
 {
     return (struct sched_key){base_hash_mix64(i + 1), i};
@@ -163,4 +171,42 @@ TEST(the_first_members_ever_have_settled_at_once_and_no_others)
     r.view.m[0].flags = SCHED_MEMBER_IN | SCHED_MEMBER_PREV;
     sched_hand_install(&r.h, &r.env, &r.reg, &r.sess, 0);
     CHECK_EQ(r.h.unsettled, 16);
+}
+
+/* The only member of a group has nobody to ask: when others come, all its partitions settle in the
+ * same step, and there may be very many of them. */
+TEST(any_number_of_partitions_settle_in_one_step)
+{
+    enum { PBITS = 14 };
+    struct sched_mem mem = {.base = memory, .size = sizeof memory};
+    memset(&r, 0, sizeof r);
+    r.cfg = (struct sched_cfg){
+        .pbits = PBITS, .members_max = 2, .regs_max = 1, .sess_max = 1, .keep_ms = 1000};
+    sched_fx_init(&r.fx, &mem);
+    sched_view_init(&r.view, 2, &mem);
+    CHECK_EQ(sched_view_admit(&r.view, (struct sched_host){10, 1}, 0, 100), 0);
+    r.view.num = 2;
+    r.env = (struct sched_env){.cfg = &r.cfg,
+        .placer = {NULL, group_grows},
+        .fx = &r.fx,
+        .view = &r.view,
+        .me = {10, 1},
+        .now_ns = SCHED_MS(1000),
+        .base = r.base};
+    sched_hand_init(&r.h, &r.cfg, &mem);
+    sched_reg_init(&r.reg, &r.cfg, &mem);
+    sched_sess_init(&r.sess, &r.cfg, &mem);
+    CHECK(mem.used <= mem.size);
+    sched_hand_install(&r.h, &r.env, &r.reg, &r.sess, 0);
+    CHECK_EQ(r.h.unsettled, 0); /* the birth */
+    sched_fx_clear(&r.fx);
+    sched_view_advance(&r.view);
+    sched_hand_install(&r.h, &r.env, &r.reg, &r.sess, 2);
+    CHECK_EQ(r.h.unsettled, 1 << PBITS);
+    sched_fx_clear(&r.fx);
+    sched_hand_tick(&r.h, &r.env, &r.reg, &r.sess);
+    CHECK_EQ(r.h.unsettled, 0);
+    CHECK(sched_reg_ready(&r.reg, 0) && sched_reg_ready(&r.reg, (1 << PBITS) - 1));
+    CHECK_EQ(r.fx.n, 1);
+    CHECK_EQ(r.fx.items[0].row.n, 1 << PBITS);
 }
