@@ -23,6 +23,13 @@ add_executable(test_mesh integration/test_mesh.c lib/main.c)
 target_link_libraries(test_mesh PRIVATE scheduler_io warren_flags)
 add_test(NAME integration.mesh COMMAND test_mesh)
 set_tests_properties(integration.mesh PROPERTIES LABELS integration TIMEOUT 120)
+# Everything of a cluster but the microVMs.
+add_executable(cluster_rig lib/cluster_rig.c)
+target_link_libraries(cluster_rig PRIVATE scheduler_io warren_flags)
+set_target_properties(cluster_rig PROPERTIES C_CLANG_TIDY "")
+add_test(NAME integration.cluster_rig COMMAND ${CMAKE_SOURCE_DIR}/tests/cluster/test_rig.py)
+set_tests_properties(integration.cluster_rig PROPERTIES LABELS integration TIMEOUT 300
+  ENVIRONMENT "WARREN_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONDONTWRITEBYTECODE=1;WARREN_CLUSTER_RIG=$<TARGET_FILE:cluster_rig>")
 add_test(NAME integration.cluster_voters
   COMMAND ${CMAKE_SOURCE_DIR}/tests/integration/test_cluster_voters.py)
 set_tests_properties(integration.cluster_voters PROPERTIES LABELS integration TIMEOUT 180

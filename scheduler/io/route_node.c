@@ -1,0 +1,332 @@
+#include "scheduler/io/route_node.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/base/clock.h"
+#include "proto/net/cluster_key.h"
+#include "scheduler/io/cluster.h"
+#include "scheduler/io/views.h"
+
+/* Callbacks of the owner come from the loop, so what they are about is kept. */
+struct call {
+    struct call *next;
+    uint8_t kind; /* SCHED_FX_SEND: go; SCHED_FX_OUTCOME */
+    uint64_t rid;
+    struct sched_host host;
+    sched_epoch epoch;
+    enum sched_outcome outcome;
+};
+
+struct sched_route_node {
+    struct sched_route_node_cfg cfg;
+    struct sched_cfg core_cfg;
+    struct sched_route_cfg route_cfg;
+    struct sched_route route;
+    struct sched_fx fx;
+    void *route_mem, *fx_mem;
+    struct sched_cluster *cluster;
+    struct sched_views *views;
+    const struct sched_view *kept;
+    ev_timer timer, turn;
+    struct call *first, **last;
+};
+
+static void later(struct sched_route_node *n, const struct call *what)
+{
+    struct call *c = malloc(sizeof *c);
+    if (c == NULL) {
+        return; /* a lost message; the core asks again, or the owner's own time-out ends it */
+    }
+    *c = *what;
+    c->next = NULL;
+    *n->last = c;
+    n->last = &c->next;
+    ev_feed_event(n->cfg.loop, &n->turn, EV_CUSTOM);
+}
+
+static void apply(struct sched_route_node *n, const struct sched_fx_item *it)
+{
+    if (it->kind == SCHED_FX_OUTCOME) {
+        struct call c = {.kind = SCHED_FX_OUTCOME,
+            .rid = it->outcome.rid,
+            .epoch = it->outcome.epoch,
+            .outcome = (enum sched_outcome)it->outcome.outcome};
+        later(n, &c);
+    } else if (it->kind == SCHED_FX_SEND && it->msg.type == SCHED_MSG_EXEC &&
+               n->cfg.ops->go != NULL) {
+        const struct sched_m_exec *m = &it->msg.exec;
+        struct call c = {
+            .kind = SCHED_FX_SEND, .rid = m->rid, .host = {it->msg.to, m->inc}, .epoch = m->epoch};
+        later(n, &c);
+    } else if (it->kind == SCHED_FX_SEND) {
+        sched_cluster_send(n->cluster, &it->msg);
+    }
+}
+
+static void arm(struct sched_route_node *n)
+{
+    uint64_t due = sched_route_deadline_ns(&n->route), now = base_clock_boot_ns();
+    ev_timer_stop(n->cfg.loop, &n->timer);
+    ev_timer_set(&n->timer, due > now ? (double)(due - now) / 1e9 : 0.001, 0.);
+    ev_timer_start(n->cfg.loop, &n->timer);
+}
+
+static void carry_out(struct sched_route_node *n)
+{
+    for (uint32_t i = 0; i < n->fx.n; i++) {
+        apply(n, &n->fx.items[i]);
+    }
+    arm(n);
+}
+
+static void step(struct sched_route_node *n, const struct sched_msg *m)
+{
+    sched_fx_clear(&n->fx);
+    sched_route_step(&n->route, base_clock_boot_ns(), m, &n->fx);
+    carry_out(n);
+}
+
+static void on_timer(struct ev_loop *loop, ev_timer *w, int events)
+{
+    (void)loop;
+    (void)events;
+    step(w->data, NULL);
+}
+
+static void on_turn(struct ev_loop *loop, ev_timer *w, int events)
+{
+    (void)loop;
+    (void)events;
+    struct sched_route_node *n = w->data;
+    while (n->first != NULL) {
+        struct call *c = n->first;
+        n->first = c->next;
+        n->last = n->first == NULL ? &n->first : n->last;
+        if (c->kind == SCHED_FX_SEND) {
+            n->cfg.ops->go(n->cfg.user, c->rid, c->host, c->epoch);
+        } else if (c->rid != 0) {
+            n->cfg.ops->outcome(n->cfg.user, c->rid, c->outcome, c->epoch);
+        }
+        free(c);
+    }
+}
+
+static void on_message(void *user, const struct sched_msg *m)
+{
+    struct sched_route_node *n = user;
+    if (m->type != SCHED_MSG_VIEW) {
+        step(n, m);
+        return;
+    }
+    if (m->view.view->num <= n->route.view->num) {
+        return;
+    }
+    struct sched_msg copy = *m;
+    const struct sched_view *view = sched_views_keep(n->views, m->view.view);
+    if (view == NULL) {
+        return;
+    }
+    copy.view.view = view;
+    step(n, &copy);
+    sched_views_drop(n->views, n->kept);
+    n->kept = view;
+    LOG_INFO(n->cfg.log, "view num=%u members=%u", view->num, sched_view_members(view));
+    struct sched_dynamic d = {.view = view->num, .flags = SCHED_DYN_SETTLED};
+    sched_cluster_dynamic(n->cluster, &d);
+}
+
+static void on_suspect(void *user, uint64_t id, bool suspected)
+{
+    struct sched_route_node *n = user;
+    sched_route_suspect(&n->route, id, suspected);
+}
+
+static void on_admin(void *user, const char *question, struct base_buf *to)
+{
+    struct sched_route_node *n = user;
+    if (strcmp(question, "status") != 0) {
+        (void)base_buf_printf(to, "{\"error\":\"unknown question\"}");
+        return;
+    }
+    int rc = base_buf_printf(to,
+        "{\"node\":\"%s\",\"role\":\"gateway\",\"version\":\"%s\",\"view\":{\"number\":%u},"
+        "\"requests\":%u,",
+        n->cfg.settings->name, WARREN_VERSION, n->route.view->num, n->route.used);
+    rc = rc != 0 ? rc : sched_cluster_describe(n->cluster, to);
+    rc = rc != 0 ? rc : base_buf_printf(to, "}");
+    if (rc != 0) {
+        base_buf_clear(to);
+    }
+}
+
+static const struct sched_cluster_ops cluster_ops = {
+    .on_message = on_message, .on_suspect = on_suspect, .on_admin = on_admin};
+
+/* ---- the owner ---- */
+
+uint64_t sched_route_node_request(
+    struct sched_route_node *n, struct sched_key key, struct sched_exec exec, uint32_t timeout_ms)
+{
+    struct sched_route_ask ask = {.key = key, .exec = exec, .timeout_ms = timeout_ms};
+    sched_fx_clear(&n->fx);
+    uint64_t rid = sched_route_request(&n->route, base_clock_boot_ns(), &ask, &n->fx);
+    carry_out(n);
+    return rid;
+}
+
+static const struct sched_req *find(const struct sched_route_node *n, uint64_t rid)
+{
+    uint32_t i = sched_map_get(&n->route.by_rid, rid, 0);
+    return i == SCHED_MAP_NONE ? NULL : &n->route.reqs[i];
+}
+
+static void said(struct sched_route_node *n, uint8_t type, uint64_t rid, sched_epoch epoch)
+{
+    const struct sched_req *q = find(n, rid);
+    if (q == NULL || q->state != SCHED_REQ_SENT || q->to.epoch != epoch) {
+        return;
+    }
+    struct sched_msg m = {.type = type,
+        .from = q->to.host.node,
+        .to = n->cfg.settings->id,
+        .exec = {.rid = rid,
+            .key = q->key,
+            .epoch = epoch,
+            .inc = q->to.host.inc,
+            .exec = q->exec,
+            .outcome = SCHED_OUTCOME_OK}};
+    step(n, &m);
+}
+
+void sched_route_node_done(struct sched_route_node *n, uint64_t rid, sched_epoch epoch)
+{
+    said(n, SCHED_MSG_DONE, rid, epoch);
+}
+
+void sched_route_node_not_here(struct sched_route_node *n, uint64_t rid, sched_epoch epoch)
+{
+    said(n, SCHED_MSG_NOTHERE, rid, epoch);
+}
+
+void sched_route_node_forget(struct sched_route_node *n, uint64_t rid)
+{
+    const struct sched_req *q = find(n, rid);
+    if (q != NULL) { /* as if it had been answered; whoever answers really comes too late */
+        struct sched_msg m = {.type = SCHED_MSG_DONE,
+            .exec = {.rid = rid, .key = q->key, .epoch = q->to.epoch, .exec = q->exec}};
+        step(n, &m);
+    }
+    for (struct call *c = n->first; c != NULL; c = c->next) {
+        if (c->rid == rid) {
+            c->kind = SCHED_FX_OUTCOME;
+            c->rid = 0;
+        }
+    }
+}
+
+bool sched_route_node_ready(const struct sched_route_node *n)
+{
+    return n->kept != NULL && sched_view_members(n->kept) > 0;
+}
+
+const struct sched_route *sched_route_node_core(const struct sched_route_node *n)
+{
+    return &n->route;
+}
+
+const char *sched_route_node_endpoint(const struct sched_route_node *n)
+{
+    return sched_cluster_endpoint(n->cluster);
+}
+
+/* ---- life ---- */
+
+static void *take_block(size_t n)
+{
+    return aligned_alloc(16, (n + 15) & ~(size_t)15);
+}
+
+static int carve(struct sched_route_node *n, struct base_error *err)
+{
+    struct sched_mem mem = {0};
+    sched_fx_init(&n->fx, &mem);
+    n->fx_mem = take_block(mem.used);
+    size_t size = sched_route_size(&n->core_cfg, &n->route_cfg);
+    n->route_mem = take_block(size);
+    if (n->fx_mem == NULL || n->route_mem == NULL) {
+        return base_fail(err, BASE_ENOMEM, "gateway: out of memory");
+    }
+    mem = (struct sched_mem){.base = n->fx_mem, .size = mem.used};
+    sched_fx_init(&n->fx, &mem);
+    mem = (struct sched_mem){.base = n->route_mem, .size = size};
+    sched_route_init(&n->route, &n->core_cfg, &n->route_cfg, sched_views_placer(n->views), &mem);
+    /* Numbers of an earlier process are smaller: it did not live a second with 2^32 requests. */
+    sched_route_start(&n->route, base_clock_real_ns() / BASE_NS_PER_S << 32);
+    return 0;
+}
+
+static int start(struct sched_route_node *n, struct base_error *err)
+{
+    const struct sched_settings *s = n->cfg.settings;
+    uint8_t key[16];
+    sched_settings_cfg(s, &n->core_cfg);
+    n->route_cfg = (struct sched_route_cfg){.reqs_max = n->cfg.reqs_max,
+        .cache_max = n->cfg.cache_max,
+        .hedge_ms = n->cfg.hedge_ms,
+        .resend_ms = n->cfg.resend_ms};
+    int rc = proto_net_cluster_key_read(s->cluster_key, key, err);
+    rc = rc != 0 ? rc : sched_views_create(&n->views, key, s->partition_bits, s->members_max, err);
+    explicit_bzero(key, sizeof key);
+    rc = rc != 0 ? rc : carve(n, err);
+    struct sched_cluster_cfg c = {.loop = n->cfg.loop,
+        .log = n->cfg.log,
+        .settings = s,
+        .role = SCHED_ROSTER_GATEWAY,
+        .gossip_inc = 1, /* it has no memory: others tell it when it must be more */
+        .ops = &cluster_ops,
+        .user = n};
+    return rc != 0 ? rc : sched_cluster_create(&n->cluster, &c, err);
+}
+
+int sched_route_node_create(
+    struct sched_route_node **ret, const struct sched_route_node_cfg *cfg, struct base_error *err)
+{
+    struct sched_route_node *n = calloc(1, sizeof *n);
+    if (n == NULL) {
+        return base_fail(err, BASE_ENOMEM, "gateway: out of memory");
+    }
+    n->cfg = *cfg;
+    n->last = &n->first;
+    ev_timer_init(&n->timer, on_timer, 0., 0.);
+    ev_timer_init(&n->turn, on_turn, 0., 0.);
+    n->timer.data = n->turn.data = n;
+    int rc = start(n, err);
+    if (rc != 0) {
+        sched_route_node_destroy(n);
+        return rc;
+    }
+    arm(n);
+    *ret = n;
+    return 0;
+}
+
+void sched_route_node_destroy(struct sched_route_node *n)
+{
+    if (n == NULL) {
+        return;
+    }
+    ev_timer_stop(n->cfg.loop, &n->timer);
+    ev_clear_pending(n->cfg.loop, &n->turn);
+    while (n->first != NULL) {
+        struct call *c = n->first;
+        n->first = c->next;
+        free(c);
+    }
+    sched_cluster_destroy(n->cluster);
+    sched_views_drop(n->views, n->kept);
+    sched_views_destroy(n->views);
+    free(n->route_mem);
+    free(n->fx_mem);
+    free(n);
+}

@@ -1,0 +1,121 @@
+"""A cluster of real processes on loopback, with the keys and settings that `warren cluster` makes."""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+
+BIN = pathlib.Path(os.environ["WARREN_BIN_DIR"])
+LEAVES = 3  # a worker whose life is over ends like this; who starts next has another one
+RIG = os.environ.get("WARREN_CLUSTER_RIG", "")
+
+
+def free_ports(n):
+    """Ports that are free for TCP and UDP; held until all are found."""
+    held, ports = [], []
+    while len(ports) < n:
+        tcp, udp = socket.socket(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        tcp.bind(("127.0.0.1", 0))
+        try:
+            udp.bind(tcp.getsockname())
+            ports.append(tcp.getsockname()[1])
+            held += [tcp, udp]
+        except OSError:
+            tcp.close()
+            udp.close()
+    for s in held:
+        s.close()
+    return ports
+
+
+class Nodes:
+    """Voters, hosts and load generators of tests/lib/cluster_rig.c, by name."""
+
+    def __init__(self, voters=(), workers=(), gateways=()):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="warren-test-cluster-"))
+        self.procs, self.logs = {}, {}
+        names = [("voter", n) for n in voters] + [("worker", n) for n in workers] + \
+            [("gateway", n) for n in gateways]
+        self.voters = list(voters)
+        options = [f"--{role}={n}=127.0.0.1:{p}" for (role, n), p in zip(names, free_ports(len(names)))]
+        done = self.warren("init", *options)
+        if done.returncode != 0:
+            raise AssertionError(done.stderr)
+
+    def warren(self, *args):
+        return subprocess.run([BIN / "warren", "cluster", *args, "--state-dir", self.dir],
+                              capture_output=True, text=True, check=False)
+
+    def config(self, name):
+        return self.dir / "cluster" / name / "cluster.yaml"
+
+    def spawn(self, name, *command):
+        """Its log goes to a file; started again it goes on there."""
+        log = self.logs.setdefault(name, self.dir / f"{name}.log")
+        with open(log, "a") as f:
+            self.procs[name] = subprocess.Popen(command, stdout=f, stderr=f)
+
+    def voter(self, name, *args):
+        self.spawn(name, BIN / "warren-scheduler", "--config", self.config(name), *args)
+
+    def host(self, name):
+        run = self.dir / f"{name}.run"
+        run.mkdir(exist_ok=True)
+        self.spawn(name, RIG, "host", self.config(name), run, self.dir / f"{name}.journal")
+
+    def load(self, name, keys):
+        self.spawn(name, RIG, "load", self.config(name), self.dir / f"{name}.journal", str(keys))
+
+    def signal(self, name, number):
+        self.procs[name].send_signal(number)
+
+    def kill(self, name):
+        p = self.procs.pop(name)
+        p.kill()
+        p.wait()
+
+    def end(self, name):
+        p = self.procs.pop(name)
+        p.send_signal(signal.SIGTERM)
+        return p.wait()
+
+    def status(self):
+        """Answers of the voters by name."""
+        done = self.warren("status", "--json", "--timeout", "1")
+        return {a["asked"]: a for a in json.loads(done.stdout)} if done.returncode == 0 else {}
+
+    def until(self, what, holds):
+        """Asks the voters again and again; the test's time-out is the bound."""
+        while True:
+            got = self.status()
+            if holds(got):
+                return got
+            for n, p in list(self.procs.items()):
+                if p.poll() == LEAVES and n.startswith("w"):
+                    p.wait()
+                    self.host(n)  # as a service manager does
+                elif p.poll() is not None:
+                    raise AssertionError(f"{n} has ended with {p.returncode} while waiting for: {what}\n" +
+                                         self.logs[n].read_text()[-3000:])
+
+    def journal(self, name):
+        path = self.dir / f"{name}.journal"
+        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+    def close(self):
+        for p in self.procs.values():
+            if p.poll() is None:
+                p.send_signal(signal.SIGCONT)
+                p.kill()
+            p.wait()
+        shutil.rmtree(self.dir)
+
+
+def members(answer):
+    """Names and lives of the members with a lease and settled partitions, as a voter sees them."""
+    return {m["node"]: m["incarnation"] for m in answer["view"]["members"]
+            if m["leaseMs"] > 0 and m["unsettledBuckets"] == 0 and
+            m["installed"] == answer["view"]["number"]}

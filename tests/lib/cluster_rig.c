@@ -1,0 +1,238 @@
+/* A node for tests of a cluster without microVMs, with the loops, stores and messages of the
+ * product:
+ *
+ *   cluster_rig host CONFIG RUN_DIR JOURNAL     a worker; "microVMs" are entries of a table that
+ * obey the lease as supervisors would, and die with it cluster_rig load CONFIG JOURNAL KEYS a
+ * gateway: requests for random keys, some at a time, until SIGTERM; then those under way may end
+ *
+ * Journals are lines, written with one write() each:
+ *   host: "start KEY EPOCH EXEC" "bind KEY EPOCH"
+ *   load: "ask KEY EXEC" "OK|FAILED|UNKNOWN KEY EXEC EPOCH MS" */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "proto/base/assert.h"
+#include "proto/base/clock.h"
+#include "proto/base/hash.h"
+#include "proto/base/rand.h"
+#include "scheduler/io/host_node.h"
+#include "scheduler/io/route_node.h"
+
+enum { PLACES = 256, AT_A_TIME = 16, TIMEOUT_MS = 12000, KEYS_MAX = 10000 };
+
+struct rig {
+    struct ev_loop *loop;
+    struct base_log log;
+    struct sched_settings *settings;
+    struct sched_host_node *host;
+    struct sched_route_node *route;
+    int journal;
+    uint64_t freeze_at_ns;
+    ev_signal term;
+    bool stopping, left;
+    unsigned keys, open;
+    struct {
+        uint64_t rid, since_ns;
+        unsigned key;
+        struct sched_exec exec;
+    } asked[AT_A_TIME];
+    ev_timer pace;
+};
+
+static void note(const struct rig *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void note(const struct rig *r, const char *fmt, ...)
+{
+    char line[200];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    REQUIRE(write(r->journal, line, (size_t)n) == n);
+}
+
+/* ---- a worker ---- */
+
+static void on_lease(void *user, uint64_t freeze_at_ns, uint64_t kill_at_ns, uint32_t inc)
+{
+    struct rig *r = user;
+    (void)kill_at_ns, (void)inc;
+    r->freeze_at_ns = freeze_at_ns;
+}
+
+static void on_start(void *user, struct sched_key key, sched_epoch epoch)
+{
+    struct rig *r = user;
+    note(r, "bind %" PRIu64 " %" PRIu64 "\n", key.lo, epoch);
+    sched_host_node_up(r->host, key, epoch);
+}
+
+static void on_stop(void *user, struct sched_key key, sched_epoch epoch)
+{
+    sched_host_node_down(((struct rig *)user)->host, key, epoch);
+}
+
+static void on_exec(void *user, const struct sched_fx_vm *vm)
+{
+    struct rig *r = user;
+    if (base_clock_boot_ns() >= r->freeze_at_ns) {
+        return; /* frozen */
+    }
+    note(r, "start %" PRIu64 " %" PRIu64 " %016" PRIx64 "%016" PRIx64 "\n", vm->key.lo, vm->epoch,
+        vm->exec.hi, vm->exec.lo);
+    sched_host_node_done(r->host, vm, SCHED_OUTCOME_OK);
+}
+
+static void on_leave(void *user, const char *why)
+{
+    struct rig *r = user;
+    LOG_INFO(&r->log, "leaving: %s", why);
+    r->left = true;
+    ev_break(r->loop, EVBREAK_ALL);
+}
+
+static void gone(void *ctx, struct sched_key key, sched_epoch epoch, bool stop)
+{
+    (void)stop;
+    sched_host_node_down(((struct rig *)ctx)->host, key, epoch);
+}
+
+static const struct sched_host_ops host_ops = {.lease = on_lease,
+    .vm_start = on_start,
+    .vm_stop = on_stop,
+    .vm_exec = on_exec,
+    .leave = on_leave};
+
+static int host(struct rig *r, const char *run_dir, struct base_error *err)
+{
+    struct sched_host_cfg c = {.loop = r->loop,
+        .log = &r->log,
+        .settings = r->settings,
+        .run_dir = run_dir,
+        .sess_max = PLACES,
+        .execs_max = 1 << 16,
+        .cooldown_ms = 60000,
+        .keep_ms = 30000,
+        .ops = &host_ops,
+        .user = r};
+    int rc = sched_host_node_create(&r->host, &c, err);
+    if (rc == 0) {
+        sched_host_node_each(r->host, gone, r); /* they died with the process before this one */
+    }
+    return rc;
+}
+
+/* ---- a gateway ---- */
+
+static void ask(struct rig *r, unsigned i)
+{
+    uint64_t key = base_rand_u64() % r->keys + 1;
+    struct sched_exec exec = {base_rand_u64(), base_rand_u64()};
+    struct sched_key k = {base_hash_mix64(key), key};
+    r->asked[i].key = (unsigned)key;
+    r->asked[i].exec = exec;
+    r->asked[i].since_ns = base_clock_boot_ns();
+    note(r, "ask %" PRIu64 " %016" PRIx64 "%016" PRIx64 "\n", key, exec.hi, exec.lo);
+    r->asked[i].rid = sched_route_node_request(r->route, k, exec, TIMEOUT_MS);
+    REQUIRE(r->asked[i].rid != 0);
+    r->open++;
+}
+
+static void on_outcome(void *user, uint64_t rid, enum sched_outcome outcome, sched_epoch epoch)
+{
+    static const char *const words[] = {"OK", "FAILED", "UNKNOWN"};
+    struct rig *r = user;
+    unsigned i = 0;
+    while (i < AT_A_TIME && r->asked[i].rid != rid) {
+        i++;
+    }
+    REQUIRE(i < AT_A_TIME);
+    r->asked[i].rid = 0;
+    r->open--;
+    note(r, "%s %u %016" PRIx64 "%016" PRIx64 " %" PRIu64 " %" PRIu64 "\n", words[outcome],
+        r->asked[i].key, r->asked[i].exec.hi, r->asked[i].exec.lo, epoch,
+        (base_clock_boot_ns() - r->asked[i].since_ns) / BASE_NS_PER_MS);
+    if (r->stopping && r->open == 0) {
+        ev_break(r->loop, EVBREAK_ALL);
+    }
+}
+
+static const struct sched_route_ops route_ops = {.outcome = on_outcome};
+
+static void on_pace(struct ev_loop *loop, ev_timer *w, int events)
+{
+    (void)loop, (void)events;
+    struct rig *r = w->data;
+    for (unsigned i = 0; i < AT_A_TIME && !r->stopping && sched_route_node_ready(r->route); i++) {
+        if (r->asked[i].rid == 0) {
+            ask(r, i);
+            return;
+        }
+    }
+}
+
+static int load(struct rig *r, const char *keys, struct base_error *err)
+{
+    struct sched_route_node_cfg c = {.loop = r->loop,
+        .log = &r->log,
+        .settings = r->settings,
+        .reqs_max = 2 * AT_A_TIME,
+        .cache_max = 1024,
+        .hedge_ms = 100,
+        .resend_ms = 500,
+        .ops = &route_ops,
+        .user = r};
+    r->keys = (unsigned)strtoul(keys, NULL, 10);
+    REQUIRE(r->keys > 0 && r->keys <= KEYS_MAX);
+    ev_timer_init(&r->pace, on_pace, 0., 0.005);
+    r->pace.data = r;
+    ev_timer_start(r->loop, &r->pace);
+    return sched_route_node_create(&r->route, &c, err);
+}
+
+static void on_term(struct ev_loop *loop, ev_signal *w, int events)
+{
+    (void)events;
+    struct rig *r = w->data;
+    r->stopping = true;
+    if (r->open == 0) {
+        ev_break(loop, EVBREAK_ALL);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static struct rig r;
+    struct base_error err;
+    if (argc != 5) {
+        (void)fprintf(stderr, "usage: see tests/lib/cluster_rig.c\n");
+        return 2;
+    }
+    bool is_host = strcmp(argv[1], "host") == 0;
+    r.loop = ev_default_loop(EVBACKEND_EPOLL | EVFLAG_NOENV);
+    base_log_init(&r.log, is_host ? "host" : "load", STDERR_FILENO);
+    (void)signal(SIGPIPE, SIG_IGN);
+    r.journal = open(argv[is_host ? 4 : 3], O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    ev_signal_init(&r.term, on_term, SIGTERM);
+    r.term.data = &r;
+    ev_signal_start(r.loop, &r.term);
+    int rc = r.journal < 0 ? base_fail(&err, -errno, "journal")
+                           : sched_settings_load(argv[2], &r.settings, &err);
+    rc = rc != 0 ? rc : is_host ? host(&r, argv[3], &err) : load(&r, argv[4], &err);
+    if (rc != 0) {
+        LOG_ERROR(&r.log, "%s", err.text);
+        return 1;
+    }
+    ev_run(r.loop, 0);
+    sched_host_node_destroy(r.host);
+    sched_route_node_destroy(r.route);
+    sched_settings_destroy(r.settings);
+    return r.left ? 3 : 0;
+}
