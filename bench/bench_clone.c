@@ -277,7 +277,7 @@ int main(int argc, char **argv)
         .freeze_ms = 10000,
         .kill_ms = 5000,
     };
-    struct worker_engine_events ev = {&b, template_state, vm_ready, vm_dead, vm_gone};
+    struct worker_engine_events ev = {&b, template_state, vm_ready, vm_dead, vm_gone, NULL};
     struct worker_engine_pool pool = {
         "bench", 512, 1, {WARREN__KERNEL__KERNEL_PYTHON, WARREN__KERNEL__KERNEL_NONE}};
     struct base_error err;

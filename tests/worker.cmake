@@ -1,3 +1,5 @@
+warren_unit(worker_fence SOURCES unit/worker/test_fence.c DEPS worker_fence)
+warren_unit(worker_lease SOURCES unit/worker/test_lease.c DEPS worker_engine)
 warren_unit(worker_pool SOURCES unit/worker/test_pool.c DEPS worker_core)
 warren_unit(worker_pool_model SOURCES unit/worker/test_pool_model.c DEPS worker_core)
 warren_unit(worker_quota SOURCES unit/worker/test_quota.c DEPS worker_core)
@@ -15,8 +17,8 @@ add_test(NAME integration.guest
 set_tests_properties(integration.guest PROPERTIES LABELS integration SKIP_RETURN_CODE 77
   RUN_SERIAL ON TIMEOUT 600)
 warren_unit(worker_rpc SOURCES unit/worker/test_rpc.c unit/worker/rpc_rig.c lib/fake_engine.c
-  DEPS worker_rpc)
+  lib/fake_world.c DEPS worker_rpc)
 warren_unit(worker_rpc_exec SOURCES unit/worker/test_rpc_exec.c unit/worker/rpc_rig.c
-  lib/fake_engine.c DEPS worker_rpc)
+  lib/fake_engine.c lib/fake_world.c DEPS worker_rpc)
 warren_fuzz(worker_request SOURCES fuzz/fuzz_worker_request.c DEPS worker_wire)
 warren_fuzz(worker_rows SOURCES fuzz/fuzz_worker_rows.c DEPS worker_wire)

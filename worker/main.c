@@ -44,7 +44,7 @@ static const char usage[] =
     "  --help          print this\n"
     "\n"
     "SIGTERM and SIGINT end all microVMs and clean up. A worker that dies otherwise leaves them\n"
-    "running for the lease time (freeze_s + kill_s); the next one takes them over.\n";
+    "running for freeze_s + kill_s; the next one takes them over.\n";
 
 struct worker {
     struct ev_loop *loop;
@@ -273,6 +273,12 @@ static void on_vm_gone(void *user, uint32_t slot)
     look(w);
 }
 
+static void on_frozen(void *user, bool on)
+{
+    struct worker *w = user;
+    w->inner.frozen(w->inner.user, on);
+}
+
 static int start_sessions(struct worker *w, struct base_error *err)
 {
     const struct worker_config *y = w->config;
@@ -317,11 +323,13 @@ static int start_engine(struct worker *w, struct base_error *err)
         .uid_base = y->uid_base,
         .slots_max = slots(w),
         .spares_max = SPARES_MAX,
+        .leased = y->leased,
         .freeze_ms = y->freeze_s * 1000,
         .kill_ms = y->kill_s * 1000,
     };
     w->inner = *worker_session_engine_events(w->sessions);
-    w->events = (struct worker_engine_events){w, on_template, on_vm_ready, on_vm_dead, on_vm_gone};
+    w->events = (struct worker_engine_events){
+        w, on_template, on_vm_ready, on_vm_dead, on_vm_gone, on_frozen};
     int rc = worker_engine_create(&c, &w->events, &w->engine, err);
     if (rc != 0) {
         return rc;

@@ -1,9 +1,15 @@
 /* warren-supervisor: the small process beside each QEMU. It starts QEMU in the jail, is its parent,
  * holds the freeze and kill deadlines of the lease page on its own timer, and buries QEMU and its
- * folder. It outlives the worker on purpose. */
+ * folder. It outlives the worker on purpose.
+ *
+ * It freezes with SIGSTOP, not with the freezer of a cgroup: that stops every thread of QEMU, the
+ * vCPUs among them (a signal takes them out of the guest), needs no delegated cgroup, and cannot be
+ * undone from inside, because QEMU may neither fork nor signal others and is stopped itself. The
+ * supervisor is the parent and holds a pidfd, so the number of the process cannot be another's. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -25,8 +31,7 @@
 #include "worker/jail/lease.h"
 #include "worker/jail/supervise.h"
 
-/* While frozen the page is looked at this often; the worker's CHECK makes it immediate. */
-enum { FROZEN_LOOK_MS = 200, FIRST_GREETING_MS = 2000 };
+enum { FIRST_GREETING_MS = 2000 };
 
 struct supervisor {
     const char *dir;
@@ -36,7 +41,9 @@ struct supervisor {
     const struct worker_lease_page *page;
     pid_t qemu;
     int pidfd, timer, worker; /* worker: connection or -1 */
-    bool frozen, expired, greeted;
+    int gate;                 /* QEMU is not started before a byte is in it; -1: it was */
+    bool template, expired, greeted;
+    struct worker_fence fence;
 };
 
 static void say(const char *what)
@@ -47,10 +54,13 @@ static void say(const char *what)
 
 static bool parse(int argc, char **argv, struct supervisor *s)
 {
-    *s = (struct supervisor){.worker = -1};
+    *s = (struct supervisor){.worker = -1, .gate = -1};
     int i = 1;
     for (; i + 1 < argc && strcmp(argv[i], "--") != 0; i += 2) {
-        if (strcmp(argv[i], "--dir") == 0) {
+        if (strcmp(argv[i], "--template") == 0) {
+            s->template = true;
+            i--; /* has no value */
+        } else if (strcmp(argv[i], "--dir") == 0) {
             s->dir = argv[i + 1];
         } else if (strcmp(argv[i], "--uid") == 0) {
             s->uid = (uid_t)strtoul(argv[i + 1], NULL, 10);
@@ -78,10 +88,10 @@ static bool map_page(struct supervisor *s)
         return false;
     }
     s->page = p;
-    return s->page->magic == WORKER_LEASE_MAGIC && s->page->version == 1;
+    return true;
 }
 
-_Noreturn static void run_qemu(const struct supervisor *s)
+_Noreturn static void run_qemu(const struct supervisor *s, int gate)
 {
     sigset_t none;
     sigemptyset(&none);
@@ -90,7 +100,9 @@ _Noreturn static void run_qemu(const struct supervisor *s)
         _exit(126);
     }
     /* QEMU has no business with the lease page, the control socket or a second log. */
-    (void)fcntl(WORKER_FD_LEASE, F_SETFD, FD_CLOEXEC);
+    if (dup3(gate, WORKER_FD_LEASE, O_CLOEXEC) < 0) {
+        _exit(126);
+    }
     (void)fcntl(WORKER_FD_SUP, F_SETFD, FD_CLOEXEC);
     (void)fcntl(WORKER_FD_LOG, F_SETFD, FD_CLOEXEC);
     struct worker_jail jail = {.uid = s->uid, .kvm_gid = s->kvm_gid, .fd_end = WORKER_FD_END};
@@ -99,8 +111,10 @@ _Noreturn static void run_qemu(const struct supervisor *s)
         (void)dprintf(STDERR_FILENO, "jail: %s: %s\n", err.text, strerror(-err.code));
         _exit(126);
     }
-    /* The supervisor may have died before the death signal was set. */
-    if (getppid() == 1) {
+    /* Nothing runs that nobody watches: the supervisor opens when it is ready and the lease says
+     * so. Its death closes the gate's other end, or came before the death signal was set. */
+    char go;
+    if (read(WORKER_FD_LEASE, &go, 1) != 1 || getppid() == 1) {
         _exit(125);
     }
     static char path[] = "PATH=/usr/bin:/bin", home[] = "HOME=/";
@@ -119,31 +133,50 @@ static void signal_qemu(const struct supervisor *s, int sig)
 
 static void arm(const struct supervisor *s, uint64_t at_ns)
 {
-    uint64_t soon = base_clock_boot_ns() + FROZEN_LOOK_MS * BASE_NS_PER_MS;
-    uint64_t ns = s->frozen && at_ns > soon ? soon : at_ns;
-    struct itimerspec it = {.it_value = {(time_t)(ns / BASE_NS_PER_S), (long)(ns % BASE_NS_PER_S)}};
+    struct itimerspec it = {
+        .it_value = {(time_t)(at_ns / BASE_NS_PER_S), (long)(at_ns % BASE_NS_PER_S)}};
     if (timerfd_settime(s->timer, TFD_TIMER_ABSTIME, &it, NULL) != 0) {
         say("timerfd_settime");
     }
 }
 
-/* The whole rule: running before freeze_at, stopped until kill_at, then ended. */
+static void open_gate(struct supervisor *s)
+{
+    if (write(s->gate, "", 1) != 1) {
+        say("open the gate");
+    }
+    (void)close(s->gate);
+    s->gate = -1;
+}
+
+/* Carries the verdict out. A frozen one is stopped again with every look: should somebody have sent
+ * SIGCONT, it does not run for long. */
 static void obey_lease(struct supervisor *s)
 {
-    uint64_t now = base_clock_boot_ns();
-    uint64_t freeze_at = atomic_load(&s->page->freeze_at_ns);
-    uint64_t kill_at = atomic_load(&s->page->kill_at_ns);
-    if (now >= kill_at) {
+    struct worker_fence_clock now = {base_clock_boot_ns(), base_clock_mono_ns()};
+    struct worker_fence_lease lease;
+    bool whole = worker_lease_read(s->page, &lease);
+    bool was_frozen = s->fence.verdict == WORKER_FENCE_FREEZE;
+    uint64_t look_ns;
+    switch (worker_fence_look(&s->fence, whole ? &lease : NULL, &now, &look_ns)) {
+    case WORKER_FENCE_KILL:
         s->expired = true;
         signal_qemu(s, SIGKILL);
         return;
+    case WORKER_FENCE_FREEZE:
+        if (s->gate < 0) {
+            signal_qemu(s, SIGSTOP);
+        }
+        break;
+    case WORKER_FENCE_RUN:
+        if (s->gate >= 0) {
+            open_gate(s);
+        } else if (was_frozen) {
+            signal_qemu(s, SIGCONT);
+        }
+        break;
     }
-    bool freeze = now >= freeze_at;
-    if (freeze != s->frozen) {
-        signal_qemu(s, freeze ? SIGSTOP : SIGCONT);
-        s->frozen = freeze;
-    }
-    arm(s, freeze ? kill_at : freeze_at);
+    arm(s, now.boot_ns + look_ns);
 }
 
 static void greet(struct supervisor *s)
@@ -162,7 +195,7 @@ static void greet(struct supervisor *s)
         .version = 1,
         .supervisor_pid = getpid(),
         .qemu_pid = s->qemu,
-        .frozen = s->frozen,
+        .frozen = s->fence.verdict == WORKER_FENCE_FREEZE,
     };
     (void)!send(fd, &hello, sizeof hello, MSG_NOSIGNAL);
 }
@@ -239,21 +272,36 @@ static void bury(struct supervisor *s)
     }
 }
 
+/* A machine whose processors are all busy must not make a freeze late. QEMU does not inherit it. */
+static void hurry(void)
+{
+    struct sched_param first = {.sched_priority = 1};
+    (void)sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &first);
+}
+
 static int start(struct supervisor *s)
 {
     if (!map_page(s)) {
         say("lease page");
         return 1;
     }
+    struct worker_fence_clock now = {base_clock_boot_ns(), base_clock_mono_ns()};
+    worker_fence_init(&s->fence, &now, s->template);
+    hurry();
+    int gate[2] = {-1, -1};
+    bool ok = pipe2(gate, O_CLOEXEC) == 0;
     s->timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
-    s->qemu = fork();
-    if (s->qemu < 0 || s->timer < 0) {
+    s->qemu = ok && s->timer >= 0 ? fork() : -1;
+    if (s->qemu < 0) {
         say("start");
         return 1;
     }
     if (s->qemu == 0) {
-        run_qemu(s);
+        (void)close(gate[1]);
+        run_qemu(s, gate[0]);
     }
+    (void)close(gate[0]);
+    s->gate = gate[1];
     s->pidfd = (int)syscall(SYS_pidfd_open, s->qemu, 0);
     struct base_error err;
     if (s->pidfd < 0 || worker_jail_supervisor(&err) != 0) {
@@ -277,7 +325,7 @@ int main(int argc, char **argv)
     struct supervisor s;
     if (!parse(argc, argv, &s)) {
         (void)fprintf(stderr,
-            "usage: warren-supervisor --dir DIR --uid UID [--kvm-gid GID] -- "
+            "usage: warren-supervisor [--template] --dir DIR --uid UID [--kvm-gid GID] -- "
             "QEMU ARGUMENTS\nStarted by warren-worker, with descriptors 3..13.\n");
         return 2;
     }

@@ -8,14 +8,17 @@ import concurrent.futures
 import hashlib
 import http.client
 import json
+import mmap
 import os
 import pathlib
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 import uuid
@@ -592,6 +595,179 @@ end = time.monotonic() + {seconds}
 while time.monotonic() < end: pass
 print('done')
 """
+
+
+class Voters:
+    """Stands where the voters of a cluster would: grants the lease of this machine's worker by
+    writing its page (worker/jail/lease.h), again and again."""
+    MAGIC, VERSION, LEASE, WORDS = 0x57524C31, 2, 2, 6
+
+    def __init__(self, path):
+        with open(path, "r+b") as f:
+            self.page = mmap.mmap(f.fileno(), 0)
+        self.epoch, self.grants = 1, True
+        self.lock, self.stop = threading.Condition(), False
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    @staticmethod
+    def _mix(x):
+        mask = (1 << 64) - 1
+        x = (x + 0x9E3779B97F4A7C15) & mask
+        x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & mask
+        return x ^ (x >> 31)
+
+    def write(self, freeze_s, kill_s):
+        """Deadlines from now on; 0: long ago."""
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        at = [int(now + s * 1e9) if s else 0 for s in (freeze_s, kill_s)]
+        magic, version, turn = struct.unpack_from("<IIQ", self.page)
+        assert (magic, version) == (self.MAGIC, self.VERSION)
+        words, check = [self.LEASE, *at, self.epoch, int(70e9), turn + 1], self.MAGIC
+        for w in words:
+            check = self._mix(check ^ w)
+        struct.pack_into("<7Q", self.page, 16 + (turn + 1) % 2 * 56, *words, check)
+        struct.pack_into("<Q", self.page, 8, turn + 1)
+
+    def _run(self):
+        with self.lock:
+            while not self.stop:
+                if self.grants:
+                    self.write(3, 600)
+                self.lock.wait(0.2)
+
+    def set(self, grants, write=None):
+        with self.lock:
+            self.grants = grants
+            if write:
+                self.write(*write)
+            self.lock.notify_all()
+
+    def close(self):
+        with self.lock:
+            self.stop = True
+            self.lock.notify_all()
+        self.thread.join()
+        self.page.close()
+
+
+class Lease(Base):
+    """What a machine does whose lease comes, goes and comes back. Its worker was started again with
+    `lease: cluster`; the microVMs of the one before it live on."""
+    TICKS = ("import threading, time\nticks, gap, stop = 0, 0.0, False\n"
+             "def run():\n    global ticks, gap\n    last = time.monotonic()\n"
+             "    while not stop:\n        time.sleep(0.01)\n        now = time.monotonic()\n"
+             "        gap = max(gap, now - last)\n        last = now\n        ticks += 1\n"
+             "threading.Thread(target=run, daemon=True).start()")
+
+    @staticmethod
+    def restart_worker(lease):
+        path = cluster.state / "worker.yaml"
+        lines = [x for x in path.read_text().splitlines() if not x.startswith("lease:")]
+        path.write_text("\n".join([*lines, f"lease: {lease}", ""]))
+        since = len(cluster.events)
+        os.kill(cluster.daemon("worker"), signal.SIGKILL)
+        return since
+
+    @classmethod
+    def setUpClass(cls):
+        (page,) = cluster.run.glob("*/lease")
+        since = cls.restart_worker("cluster")
+        wait_for("the page of a machine with voters", lambda: page.read_bytes()[
+            16 + page.read_bytes()[8] % 2 * 56] == Voters.LEASE)
+        cls.voters = Voters(page)
+        cluster.wait_ready_again("worker", since)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.voters.close()
+        since = cls.restart_worker("none")
+        cluster.wait_ready_again("worker", since)
+
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(self.voters.set, True)
+        self.s = self.session()
+        self.again(self.TICKS)
+
+    @staticmethod
+    def states():
+        """State letters of the microVMs."""
+        out = set()
+        for pid in cluster.machines().values():
+            fields = leaks.read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+            out.add(fields[0].decode() if fields else "gone")
+        return out
+
+    @staticmethod
+    def cpu():
+        out = {}
+        for pid in cluster.machines().values():
+            fields = leaks.read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+            out[pid] = int(fields[11]) + int(fields[12]) if fields else 0
+        return out
+
+    def again(self, code, **how):
+        """Runs code once the worker takes it."""
+        return wait_for("an answer", lambda: (lambda a: a if a.status in (200, 202) else None)(
+            self.client.execute(self.s, code, **how))).json["result"]["executionResult"]
+
+    def test_microvms_stand_still_without_a_lease_and_go_on_with_it(self):
+        before = self.run_ok(self.s, "ticks")["executionResult"]
+        self.assertGreater(wait_for("it ticks", lambda: self.run_ok(self.s, "ticks")[
+            "executionResult"] - before), 0)
+        worker = cluster.daemon("worker")
+        os.kill(worker, signal.SIGSTOP)  # it can neither renew nor freeze anything
+        try:
+            self.voters.set(False)
+            wait_for("all microVMs are frozen", lambda: self.states() == {"T"})
+            frozen = time.monotonic()
+            cpu = self.cpu()
+            time.sleep(3)  # during which vCPUs that ran would use time
+            self.assertEqual(self.cpu(), cpu)
+            self.assertEqual(self.states(), {"T"})
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        # The worker runs again, the lease is not back: it promises nothing.
+        a = self.client.execute(self.s, "ticks")
+        self.assertEqual((a.status, a.code()), (503, "ServiceUnavailable"), a)
+        self.assertIn("lease", a.json["error"]["message"])
+        self.assertGreater(int(a.headers["Retry-After"]), 0)
+        self.assertEqual(self.client.execute(self.session(), "1").status, 503)
+        stood = time.monotonic() - frozen
+        self.voters.set(True)
+        ticks, gap = self.again("[ticks, gap]")
+        self.assertGreater(gap, stood - 0.5, "the guest went on while it was frozen")
+        self.assertGreater(self.again("ticks"), ticks)
+
+    def test_frozen_time_is_not_time_of_the_execution(self):
+        code = ("import time\nfor _ in range(40):\n    time.sleep(0.05)\n"
+                "open('/mnt/data/half', 'a').write('x')\n"
+                "for _ in range(40):\n    time.sleep(0.05)\n'whole'")
+        watcher = cluster.client(token=self.client.token)
+        with concurrent.futures.ThreadPoolExecutor(1) as threads:
+            future = threads.submit(self.client.execute, self.s, code, timeout_s=15)
+            wait_for("half of it", lambda: watcher.call(
+                "GET", "/files", identifier=self.s).json["value"])
+            self.voters.set(False, write=(0, 600))
+            wait_for("all microVMs are frozen", lambda: self.states() == {"T"})
+            time.sleep(16)  # longer than the whole time-out
+            self.assertFalse(future.done())
+            self.voters.set(True)
+            a = future.result()
+        watcher.close()
+        self.assertEqual(a.json["status"], "Succeeded", a)
+        self.assertEqual(a.json["result"]["executionResult"], "'whole'")
+
+    def test_a_lease_that_is_given_back_ends_all_sessions(self):
+        self.run_ok(self.s, "kept = 1")
+        machines = cluster.machines()
+        self.voters.set(False, write=(0, 0))
+        wait_for("all microVMs end", lambda: not set(machines) & set(cluster.machines()))
+        self.voters.epoch = 2  # the worker's next incarnation
+        self.voters.set(True)
+        self.assertEqual(self.again("'kept' in globals()"), "False")
 
 
 class Crashes(Base):

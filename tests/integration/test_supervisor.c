@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -21,16 +22,27 @@ enum { UID = 290001, WAIT_MS = 20000 };
 
 struct world {
     char dir[64], folder[80];
+    const char *option; /* further option of the supervisor */
+    bool frozen;        /* from the start */
     struct worker_lease_page *page;
     int sup; /* connection */
     pid_t qemu;
 };
 
-static void lease(struct world *w, uint64_t freeze_ms, uint64_t kill_ms)
+static struct worker_fence_lease lease_of(int freeze_ms, int kill_ms)
 {
     uint64_t now = base_clock_boot_ns();
-    atomic_store(&w->page->kill_at_ns, now + kill_ms * BASE_NS_PER_MS);
-    atomic_store(&w->page->freeze_at_ns, now + freeze_ms * BASE_NS_PER_MS);
+    return (struct worker_fence_lease){.mode = WORKER_FENCE_LEASE,
+        .freeze_at_ns = now + (uint64_t)freeze_ms * BASE_NS_PER_MS,
+        .kill_at_ns = now + (uint64_t)kill_ms * BASE_NS_PER_MS,
+        .epoch = 1,
+        .alone_ns = 600 * BASE_NS_PER_S};
+}
+
+static void lease(struct world *w, int freeze_ms, int kill_ms)
+{
+    struct worker_fence_lease l = lease_of(freeze_ms, kill_ms);
+    worker_lease_write(w->page, &l);
 }
 
 static int listen_at(const char *folder, const char *name)
@@ -80,9 +92,9 @@ static void start(struct world *w, const char *program, const char *argument)
     void *p = mmap(NULL, sizeof *w->page, PROT_READ | PROT_WRITE, MAP_SHARED, page, 0);
     CHECK(p != MAP_FAILED);
     w->page = p;
-    w->page->magic = WORKER_LEASE_MAGIC;
-    w->page->version = 1;
-    lease(w, 60000, 120000);
+    w->page->version = WORKER_LEASE_VERSION;
+    atomic_store(&w->page->magic, WORKER_LEASE_MAGIC);
+    lease(w, w->frozen ? 0 : 600000, 600000);
     int sup = listen_at(w->folder, "sup.sock");
     (void)snprintf(path, sizeof path, "%s/qemu.log", w->folder);
     int log = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
@@ -97,8 +109,11 @@ static void start(struct world *w, const char *program, const char *argument)
         (void)dup2(high_page, WORKER_FD_LEASE);
         (void)dup2(high_sup, WORKER_FD_SUP);
         (void)dup2(high_log, WORKER_FD_LOG);
-        (void)execl(SUPERVISOR, SUPERVISOR, "--dir", w->folder, "--uid", "290001", "--", program,
-            argument, (char *)NULL);
+        const char *const plain[] = {
+            SUPERVISOR, "--dir", w->folder, "--uid", "290001", "--", program, argument, NULL};
+        const char *const with[] = {SUPERVISOR, w->option, "--dir", w->folder, "--uid", "290001",
+            "--", program, argument, NULL};
+        (void)execv(SUPERVISOR, (char *const *)(uintptr_t)(w->option == NULL ? plain : with));
         _exit(127);
     }
     int status;
@@ -173,7 +188,7 @@ static void await_program(pid_t pid, const char *name)
 
 TEST(runs_without_root_network_capabilities_or_a_way_back)
 {
-    struct world w;
+    struct world w = {0};
     start(&w, "/bin/sleep", "1000");
     await_program(w.qemu, "sleep");
     char v[128], ours[128], theirs[128], path[64];
@@ -201,23 +216,156 @@ TEST(runs_without_root_network_capabilities_or_a_way_back)
     CHECK_EQ(WTERMSIG(finish(&w).status), SIGKILL);
 }
 
-TEST(freezes_when_the_lease_runs_out_and_thaws_when_it_comes_back)
+/* CPU time of a process in clock ticks. */
+static unsigned long cpu_of(pid_t pid)
 {
-    struct world w;
+    char path[64], line[1024];
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    FILE *f = fopen(path, "re");
+    CHECK(f != NULL && fgets(line, sizeof line, f) != NULL);
+    (void)fclose(f);
+    unsigned long user = 0, system = 0;
+    CHECK_EQ(sscanf(strrchr(line, ')') + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu",
+                 &user, &system),
+        2);
+    return user + system;
+}
+
+static void check(const struct world *w)
+{
+    CHECK_EQ(send(w->sup, "C", 1, 0), 1);
+}
+
+static void kill_it(struct world *w)
+{
+    CHECK_EQ(send(w->sup, "K", 1, 0), 1);
+    (void)finish(w);
+}
+
+TEST(freezes_by_its_own_timer_and_thaws_when_the_lease_comes_back)
+{
+    struct world w = {0};
+    start(&w, "/usr/bin/awk", "BEGIN { while (1); }");
+    await_program(w.qemu, "awk");
+    lease(&w, 100, 600000);
+    check(&w); /* that the new deadline is earlier; the freeze itself nobody orders */
+    await_state(w.qemu, 'T');
+    unsigned long before = cpu_of(w.qemu);
+    (void)poll(NULL, 0, 300); /* a program that runs all the time has used some of that */
+    CHECK_EQ(cpu_of(w.qemu), before);
+    lease(&w, 600000, 600000); /* no word to the supervisor: it looks by itself while frozen */
+    await_state(w.qemu, 'R');
+    kill_it(&w);
+}
+
+TEST(a_stopped_worker_cannot_keep_its_microvms_running)
+{
+    struct world w = {0};
     start(&w, "/bin/sleep", "1000");
     await_program(w.qemu, "sleep");
-    lease(&w, 0, 60000);
-    CHECK_EQ(send(w.sup, "C", 1, 0), 1);
-    await_state(w.qemu, 'T');
-    lease(&w, 60000, 120000); /* no word to the supervisor: it looks by itself while frozen */
+    /* The worker renews for half a second at a time, is stopped, and comes back. */
+    pid_t worker = fork();
+    if (worker == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        for (;;) {
+            lease(&w, 500, 600000);
+            check(&w);
+            (void)poll(NULL, 0, 50);
+        }
+    }
     await_state(w.qemu, 'S');
-    CHECK_EQ(send(w.sup, "K", 1, 0), 1);
-    (void)finish(&w);
+    CHECK_EQ(kill(worker, SIGSTOP), 0);
+    await_state(w.qemu, 'T');
+    CHECK_EQ(kill(worker, SIGCONT), 0);
+    await_state(w.qemu, 'S');
+    CHECK_EQ(kill(worker, SIGKILL), 0); /* and is killed: the end comes without it too */
+    CHECK_EQ(waitpid(worker, NULL, 0), worker);
+    await_state(w.qemu, 'T');
+    lease(&w, 0, 200);
+    struct worker_supervise_exit last = finish(&w);
+    CHECK_EQ(last.expired, 1);
+}
+
+TEST(one_that_starts_while_frozen_does_not_run_a_single_instruction)
+{
+    struct world w = {.frozen = true};
+    start(&w, "/bin/sleep", "1000");
+    char name[128];
+    check(&w);
+    check(&w); /* the supervisor has looked */
+    (void)poll(NULL, 0, 300);
+    (void)status_field(w.qemu, "Name", name);
+    CHECK_STR(name, "warren-superv"); /* not even exec */
+    lease(&w, 600000, 600000);
+    await_program(w.qemu, "sleep");
+    kill_it(&w);
+    w = (struct world){.frozen = true};
+    start(&w, "/bin/sleep", "1000");
+    lease(&w, 0, 200); /* and ends without ever having run */
+    CHECK_EQ(finish(&w).expired, 1);
+}
+
+TEST(a_frozen_one_that_somebody_continues_is_stopped_again)
+{
+    struct world w = {0};
+    start(&w, "/usr/bin/awk", "BEGIN { while (1); }");
+    await_program(w.qemu, "awk");
+    lease(&w, 0, 600000);
+    check(&w);
+    await_state(w.qemu, 'T');
+    CHECK_EQ(kill(w.qemu, SIGCONT), 0);
+    check(&w);
+    await_state(w.qemu, 'T');
+    CHECK_EQ(kill(w.qemu, SIGCONT), 0); /* and nobody says a word */
+    await_state(w.qemu, 'R');
+    await_state(w.qemu, 'T');
+    kill_it(&w);
+}
+
+TEST(a_damaged_page_freezes_and_another_incarnation_ends)
+{
+    struct world w = {0};
+    start(&w, "/bin/sleep", "1000");
+    await_program(w.qemu, "sleep");
+    struct worker_lease_page good = *w.page;
+    memset(w.page->copy, 0xa5, sizeof w.page->copy);
+    check(&w);
+    await_state(w.qemu, 'T');
+    memcpy(w.page->copy, good.copy, sizeof good.copy);
+    await_state(w.qemu, 'S');
+    struct worker_fence_lease l = lease_of(600000, 600000);
+    l.epoch = 2;
+    worker_lease_write(w.page, &l);
+    check(&w);
+    CHECK_EQ(finish(&w).expired, 1);
+}
+
+TEST(a_template_runs_without_a_lease)
+{
+    struct world w = {.frozen = true, .option = "--template"};
+    start(&w, "/bin/sleep", "1000");
+    await_program(w.qemu, "sleep");
+    await_state(w.qemu, 'S');
+    kill_it(&w);
+}
+
+TEST(where_no_lease_is_needed_it_ends_when_nobody_renews)
+{
+    struct world w = {0};
+    start(&w, "/bin/sleep", "1000");
+    await_program(w.qemu, "sleep");
+    struct worker_fence_lease l = {.mode = WORKER_FENCE_NO_LEASE, .alone_ns = 300 * BASE_NS_PER_MS};
+    worker_lease_write(w.page, &l);
+    check(&w);
+    await_state(w.qemu, 'S');
+    struct worker_supervise_exit last = finish(&w);
+    CHECK_EQ(last.expired, 1);
+    CHECK_EQ(WTERMSIG(last.status), SIGKILL);
 }
 
 TEST(ends_its_microvm_when_nobody_renews_and_nobody_is_connected)
 {
-    struct world w;
+    struct world w = {0};
     start(&w, "/bin/sleep", "1000");
     (void)close(w.sup);
     w.sup = connect_sup(&w); /* a new worker takes the place of the old one */
@@ -225,7 +373,7 @@ TEST(ends_its_microvm_when_nobody_renews_and_nobody_is_connected)
     receive(w.sup, &hello, sizeof hello);
     CHECK_EQ(hello.qemu_pid, w.qemu);
     lease(&w, 0, 300);
-    CHECK_EQ(send(w.sup, "C", 1, 0), 1);
+    check(&w);
     struct worker_supervise_exit last = finish(&w);
     CHECK_EQ(last.expired, 1);
     CHECK_EQ(WTERMSIG(last.status), SIGKILL);
@@ -233,7 +381,7 @@ TEST(ends_its_microvm_when_nobody_renews_and_nobody_is_connected)
 
 TEST(a_program_that_ends_by_itself_is_buried_with_its_last_words)
 {
-    struct world w;
+    struct world w = {0};
     start(&w, "/bin/ls", "/no/such/thing");
     struct worker_supervise_exit last = finish(&w);
     CHECK_EQ(WEXITSTATUS(last.status), 2);

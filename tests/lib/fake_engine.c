@@ -442,18 +442,24 @@ static void on_turn(struct ev_loop *loop, struct ev_timer *t, int events)
         progress = true;
     }
     for (int i = 0; i < STREAMS; i++) { /* streams first: closed comes before dead */
-        if (e->streams[i] != NULL) {
+        if (e->streams[i] != NULL && !e->w->frozen) {
             progress |= stream_turn(e->streams[i]);
         }
     }
     for (uint32_t i = 0; i < e->w->slots; i++) {
-        progress |= vm_turn(e, i);
+        progress |= (!e->w->frozen || e->w->vms[i].state >= VM_DEAD) && vm_turn(e, i);
     }
     if (progress) {
         wake(e);
     } else {
         e->w->go_on = 0;
     }
+}
+
+void fake_world_freeze(struct fake_world *w, bool on)
+{
+    w->frozen = on;
+    wake(w->engine);
 }
 
 /* --- engine.h ------------------------------------------------------------------------------ */
@@ -484,6 +490,13 @@ int worker_engine_pool_add(struct worker_engine *e, const struct worker_engine_p
     *ret_pool = e->pools++;
     wake(e);
     return 0;
+}
+
+void worker_engine_look(struct worker_engine *e)
+{
+    if (e->frozen != e->w->frozen && !e->dead) {
+        e->events.frozen(e->events.user, e->frozen = e->w->frozen);
+    }
 }
 
 int worker_engine_vm_start(
@@ -748,43 +761,4 @@ void fake_world_die(struct fake_world *w, uint32_t slot)
 void fake_world_vanish(struct fake_world *w, uint32_t slot)
 {
     vm_clear(&w->vms[slot]);
-}
-
-uint32_t fake_world_alive(const struct fake_world *w)
-{
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < w->slots; i++) {
-        n += w->vms[i].state != VM_FREE;
-    }
-    return n;
-}
-
-uint32_t fake_world_runs(const struct fake_world *w)
-{
-    return w->runs;
-}
-
-uint32_t fake_world_files(const struct fake_world *w)
-{
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < w->slots; i++) {
-        for (int k = 0; k < FILES; k++) {
-            n += w->vms[i].files[k].name[0] != '\0';
-        }
-    }
-    return n;
-}
-
-uint32_t fake_world_kept(const struct fake_world *w)
-{
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < w->slots; i++) {
-        for (int k = 0; k < EXECS; k++) {
-            const struct fake_exec *x = w->vms[i].execs[k];
-            for (int j = 0; x != NULL && j < EVENTS; j++) {
-                n += base_buf_size(&x->events[j]) > 0;
-            }
-        }
-    }
-    return n;
 }

@@ -26,6 +26,10 @@ void fake_world_slow(
 void fake_world_die(struct fake_world *w, uint32_t slot);    /* the microVM in a slot dies */
 void fake_world_vanish(struct fake_world *w, uint32_t slot); /* it died while no worker looked */
 
+/* The lease is lost or back, which the worker notices when it looks. Guests that are frozen say and
+ * hear nothing. */
+void fake_world_freeze(struct fake_world *w, bool on);
+
 /* After the n-th claim, stream or acknowledgement from now on the worker is dead: crash() is called
  * once, and nothing that this engine is told any more reaches a guest. 0: never. */
 void fake_world_crash_at(struct fake_world *w, uint32_t n, void (*crash)(void *user), void *user);

@@ -53,6 +53,7 @@ struct fake_world {
     struct fake_vm *vms;
     struct worker_engine *engine;
     bool hold_starts;
+    bool frozen;
     uint32_t fail_starts, fail_claims, slow, runs, go_on;
     uint32_t crash_in;
     void (*crash)(void *user);
@@ -68,4 +69,5 @@ struct worker_engine {
     uint32_t pools;
     uint32_t told; /* pools whose template was announced */
     bool dead;     /* the worker has crashed */
+    bool frozen;   /* what the worker was told */
 };

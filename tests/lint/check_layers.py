@@ -22,7 +22,7 @@ ALLOW = {  # folder: what it may include
     "worker/core": SCHED | {"worker/core"},
     "worker/wire": SCHED | {"worker/core", "worker/wire"},
     "worker/io": SCHED | {"worker/jail", "scheduler/io", "scheduler/wire", "worker/core", "worker/wire", "worker/io", "proto/net", "proto/yaml"},
-    "worker/jail": BASE | {"worker/jail"},
+    "worker/jail": BASE | {"worker/core", "worker/jail"},
     "worker": SCHED | {"scheduler/io", "scheduler/wire", "worker/core", "worker/wire", "worker/io", "worker/jail", "proto/net"},
     "gateway/core": SCHED | {"gateway/core"},
     "gateway/wire": SCHED | {"gateway/core", "gateway/wire"},

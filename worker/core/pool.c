@@ -231,6 +231,17 @@ static void drain(struct worker_pools *p, const struct worker_pool_event *ev)
     }
 }
 
+static void freeze(struct worker_pools *p, bool on)
+{
+    p->frozen = on;
+    for (uint32_t i = 0; i < p->cfg.vms_max; i++) {
+        worker_pool_slot_freeze(p, &p->slots[i], on);
+    }
+    for (uint32_t i = 0; on && i < p->n; i++) {
+        worker_pool_queue_refuse(p, &p->pools[i]);
+    }
+}
+
 static int dispatch(struct worker_pools *p, const struct worker_pool_event *ev)
 {
     switch (ev->kind) {
@@ -243,9 +254,11 @@ static int dispatch(struct worker_pools *p, const struct worker_pool_event *ev)
     case WORKER_EV_VM_CLAIMED:
     case WORKER_EV_VM_DEAD:
     case WORKER_EV_VM_GONE:
+        worker_pool_slot_event(p, ev);
+        break;
     case WORKER_EV_FREEZE:
     case WORKER_EV_THAW:
-        worker_pool_slot_event(p, ev);
+        freeze(p, ev->kind == WORKER_EV_FREEZE);
         break;
     case WORKER_EV_REQUEST:
         worker_pool_request(p, ev);
@@ -334,6 +347,9 @@ const char *worker_pool_end_text(enum worker_end end)
 
 const char *worker_pool_fault(const struct worker_pools *p, uint32_t pool)
 {
+    if (p->frozen) {
+        return "the worker has no lease at the moment";
+    }
     return p->drain ? "the worker is draining" : p->pools[pool].fault;
 }
 

@@ -31,7 +31,8 @@
  * A session ends `cooldown_ms` after its last use and never while a hold (request, execution) is
  * open. Epochs only grow. A session counts for the tenant whose request made it, who may have only
  * so many; new sessions of different tenants get microVMs in turns (deficit round robin), whatever
- * number of them each has waiting. */
+ * number of them each has waiting. While frozen every request is refused, nothing starts, and a
+ * start that was under way has its whole time again after the thaw; cooldowns run on. */
 
 #define WORKER_NONE UINT32_MAX
 
@@ -128,8 +129,8 @@ enum worker_pool_event_kind {
     WORKER_EV_VM_CLAIMED,   /* slot: the claim was carried out */
     WORKER_EV_VM_DEAD,      /* slot, text, exited: will never serve again; VM_GONE follows */
     WORKER_EV_VM_GONE,      /* slot: nothing of it is left */
-    WORKER_EV_FREEZE,       /* slot: the lease ran out, vCPUs stand still */
-    WORKER_EV_THAW,         /* slot */
+    WORKER_EV_FREEZE,       /* the lease ran out: all vCPUs stand still, nothing is promised */
+    WORKER_EV_THAW,         /* it is back */
     WORKER_EV_REQUEST,      /* request, pool, hash, id, allocate, generation, deadline_ns */
     WORKER_EV_CANCEL,       /* request: given up while it waited */
     WORKER_EV_HOLD,         /* session, epoch: something more runs in it */

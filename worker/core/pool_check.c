@@ -111,6 +111,12 @@ static const char *check_pool(
     if (queued != pool->queued || length(&pool->ready) != pool->slots[WORKER_SLOT_READY]) {
         return "a list of the pool is wrong";
     }
+    if (pool->slots[p->frozen ? WORKER_SLOT_LIVE : WORKER_SLOT_FROZEN] > 0) {
+        return "a microVM runs without a lease, or is frozen with one";
+    }
+    if (p->frozen && pool->queued > 0) {
+        return "a request waits while nothing may run";
+    }
     if (pool->queued > 0 && pool->slots[WORKER_SLOT_READY] > 0 &&
         p->cfg.epoch_next < p->cfg.epoch_limit) {
         return "a request waits beside a ready microVM";

@@ -284,12 +284,17 @@ static uint32_t backoff_ms(const struct worker_pools *p, const struct worker_poo
     return clamp_ms(pool->backoff_ns > p->now_ns ? pool->backoff_ns - p->now_ns : 0);
 }
 
+void worker_pool_session_refuse(struct worker_pools *p, struct worker_session *s)
+{
+    waiters_answer(p, s, WORKER_ANSWER_UNAVAILABLE, backoff_ms(p, &p->pools[s->pool]));
+}
+
 void worker_pool_queue_refuse(struct worker_pools *p, struct worker_pool *pool)
 {
     struct worker_fair_item *i;
     while ((i = worker_fair_next(&pool->queue)) != NULL) {
         struct worker_session *s = CONTAINER_OF(i, struct worker_session, wait);
-        waiters_answer(p, s, WORKER_ANSWER_UNAVAILABLE, backoff_ms(p, pool));
+        worker_pool_session_refuse(p, s);
         session_drop(p, s);
     }
 }
@@ -299,7 +304,7 @@ static bool refuses(const struct worker_pools *p, const struct worker_pool *pool
 {
     bool broken = pool->failures >= WORKER_POOL_BROKEN_AFTER && pool->backoff_ns > p->now_ns &&
                   pool->slots[WORKER_SLOT_READY] == 0;
-    return p->drain || pool->template == WORKER_POOL_TEMPLATE_FAILED || broken;
+    return p->drain || p->frozen || pool->template == WORKER_POOL_TEMPLATE_FAILED || broken;
 }
 
 /* --- life ---------------------------------------------------------------------------------- */
@@ -554,7 +559,7 @@ static void request_known(
         answer(p, ev, WORKER_ANSWER_NOT_FOUND, 0, WORKER_END_NONE);
     } else if (s->state == WORKER_SESSION_LIVE) {
         use_now(p, s, ev);
-    } else if (s->state == WORKER_SESSION_FROZEN || (ending && p->drain)) {
+    } else if (ending && p->drain) {
         answer(p, ev, WORKER_ANSWER_UNAVAILABLE, RETRY_MS_MIN, WORKER_END_NONE);
     } else {
         wait_for(p, s, ev, false);
@@ -564,6 +569,11 @@ static void request_known(
 void worker_pool_request(struct worker_pools *p, const struct worker_pool_event *ev)
 {
     REQUIRE(ev->pool < p->n && ev->id != NULL);
+    if (p->frozen) { /* another worker may have the identifier by now, so even "no" would be a claim
+                      */
+        answer(p, ev, WORKER_ANSWER_UNAVAILABLE, RETRY_MS_MIN, WORKER_END_NONE);
+        return;
+    }
     uint32_t i = worker_pool_session_find(p, ev->pool, ev->hash, ev->id);
     if (i != WORKER_NONE) {
         request_known(p, &p->sessions[i], ev);

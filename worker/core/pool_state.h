@@ -109,6 +109,7 @@ struct worker_pools {
     uint32_t ending;
     uint32_t free_n; /* slots */
     bool drain;
+    bool frozen;
     bool epochs_asked;
     bool more; /* a tick ended at its budget */
     struct worker_list free_slots, free_sessions, free_waiters, free_tombs;
@@ -151,6 +152,7 @@ void worker_pool_slot_move(
     struct worker_pools *p, struct worker_slot *v, enum worker_slot_state to);
 void worker_pool_slot_event(struct worker_pools *p, const struct worker_pool_event *ev);
 void worker_pool_slot_kill(struct worker_pools *p, struct worker_slot *v);
+void worker_pool_slot_freeze(struct worker_pools *p, struct worker_slot *v, bool freeze);
 void worker_pool_slot_timer(struct worker_pools *p, struct worker_slot *v);
 void worker_pool_template(struct worker_pools *p, const struct worker_pool_event *ev);
 void worker_pool_pump(struct worker_pools *p); /* hands out ready instances, starts new ones */
@@ -166,6 +168,8 @@ void worker_pool_session_live(struct worker_pools *p, struct worker_session *s);
 void worker_pool_session_unclaim(struct worker_pools *p, struct worker_session *s);
 void worker_pool_session_claim(
     struct worker_pools *p, struct worker_session *s, struct worker_slot *v);
+/* Answers those that wait for it UNAVAILABLE. */
+void worker_pool_session_refuse(struct worker_pools *p, struct worker_session *s);
 /* Answers all that wait in the pool's queue UNAVAILABLE and forgets their sessions. */
 void worker_pool_queue_refuse(struct worker_pools *p, struct worker_pool *pool);
 int worker_pool_restore(struct worker_pools *p, const struct worker_pool_event *ev);

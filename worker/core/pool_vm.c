@@ -96,12 +96,44 @@ void worker_pool_slot_timer(struct worker_pools *p, struct worker_slot *v)
     }
 }
 
+static void start_time(struct worker_pools *p, struct worker_slot *v)
+{
+    if (p->frozen) {
+        sched_wheel_cancel(&p->wheel, &v->timer.node);
+    } else {
+        sched_wheel_set(
+            &p->wheel, &v->timer.node, p->now_ns + p->cfg.start_ms_max * BASE_NS_PER_MS);
+    }
+}
+
+void worker_pool_slot_freeze(struct worker_pools *p, struct worker_slot *v, bool freeze)
+{
+    enum worker_slot_state from = freeze ? WORKER_SLOT_LIVE : WORKER_SLOT_FROZEN;
+    if (v->state == from) {
+        worker_pool_slot_move(p, v, freeze ? WORKER_SLOT_FROZEN : WORKER_SLOT_LIVE);
+        p->sessions[v->session].state = freeze ? WORKER_SESSION_FROZEN : WORKER_SESSION_LIVE;
+    } else if (v->state == WORKER_SLOT_STARTING) {
+        start_time(p, v);
+    } else if (freeze && v->session != WORKER_NONE) {
+        worker_pool_session_refuse(p, &p->sessions[v->session]);
+    }
+}
+
+/* What it said before it was frozen, or a claim that was under way. */
+static void live(struct worker_pools *p, struct worker_slot *v)
+{
+    worker_pool_slot_move(p, v, WORKER_SLOT_LIVE);
+    worker_pool_session_live(p, &p->sessions[v->session]);
+    if (p->frozen) {
+        worker_pool_slot_freeze(p, v, true);
+    }
+}
+
 static void on_ready(struct worker_pools *p, struct worker_slot *v)
 {
     struct worker_pool *pool = &p->pools[v->pool];
     if (v->state == WORKER_SLOT_ADOPTING && v->session != WORKER_NONE) {
-        worker_pool_slot_move(p, v, WORKER_SLOT_LIVE);
-        worker_pool_session_live(p, &p->sessions[v->session]);
+        live(p, v);
     } else if (v->state == WORKER_SLOT_ADOPTING || v->state == WORKER_SLOT_STARTING) {
         if (v->state == WORKER_SLOT_STARTING) {
             pool->failures = 0;
@@ -116,8 +148,7 @@ static void on_ready(struct worker_pools *p, struct worker_slot *v)
 static void on_claimed(struct worker_pools *p, struct worker_slot *v)
 {
     if (v->state == WORKER_SLOT_CLAIMED) {
-        worker_pool_slot_move(p, v, WORKER_SLOT_LIVE);
-        worker_pool_session_live(p, &p->sessions[v->session]);
+        live(p, v);
         worker_pool_fx_slot(p, WORKER_FX_STORE_VM, v->index);
     }
 }
@@ -168,15 +199,6 @@ static void on_gone(struct worker_pools *p, struct worker_slot *v)
     }
 }
 
-static void on_freeze(struct worker_pools *p, struct worker_slot *v, bool freeze)
-{
-    enum worker_slot_state from = freeze ? WORKER_SLOT_LIVE : WORKER_SLOT_FROZEN;
-    if (v->state == from) {
-        worker_pool_slot_move(p, v, freeze ? WORKER_SLOT_FROZEN : WORKER_SLOT_LIVE);
-        p->sessions[v->session].state = freeze ? WORKER_SESSION_FROZEN : WORKER_SESSION_LIVE;
-    }
-}
-
 void worker_pool_slot_event(struct worker_pools *p, const struct worker_pool_event *ev)
 {
     REQUIRE(ev->slot < p->cfg.vms_max);
@@ -187,10 +209,8 @@ void worker_pool_slot_event(struct worker_pools *p, const struct worker_pool_eve
         on_claimed(p, v);
     } else if (ev->kind == WORKER_EV_VM_DEAD) {
         on_dead(p, v, ev);
-    } else if (ev->kind == WORKER_EV_VM_GONE) {
-        on_gone(p, v);
     } else {
-        on_freeze(p, v, ev->kind == WORKER_EV_FREEZE);
+        on_gone(p, v);
     }
 }
 
@@ -245,7 +265,7 @@ static bool wanted_ahead(const struct worker_pool *pool)
  */
 static bool may_start(struct worker_pools *p, struct worker_pool *pool, uint64_t not_before_ns)
 {
-    if (pool->template != WORKER_POOL_TEMPLATE_READY || p->drain) {
+    if (pool->template != WORKER_POOL_TEMPLATE_READY || p->drain || p->frozen) {
         return false;
     }
     uint64_t at = pool->backoff_ns > not_before_ns ? pool->backoff_ns : not_before_ns;
@@ -263,7 +283,7 @@ static void start(struct worker_pools *p, uint32_t pool, bool urgent)
     v->pool = pool;
     v->session = WORKER_NONE;
     worker_pool_slot_move(p, v, WORKER_SLOT_STARTING);
-    sched_wheel_set(&p->wheel, &v->timer.node, p->now_ns + p->cfg.start_ms_max * BASE_NS_PER_MS);
+    start_time(p, v);
     worker_pool_fx_slot(p, WORKER_FX_STORE_VM, v->index);
     worker_pool_fx_add(p, &(struct worker_pool_fx){.kind = WORKER_FX_START,
                               .slot = v->index,
@@ -319,7 +339,7 @@ static bool start_next(struct worker_pools *p, bool urgent)
 
 void worker_pool_pump(struct worker_pools *p)
 {
-    for (uint32_t i = 0; i < p->n; i++) {
+    for (uint32_t i = 0; i < p->n && !p->frozen; i++) {
         hand_out(p, &p->pools[i]);
     }
     while (p->starting < p->cfg.starts_max && start_next(p, true)) {

@@ -1,12 +1,13 @@
 #include "worker/guest/loop.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
+
+enum { BEAT_MS = 1000, ABSENT_MS = 1000 };
 
 int agent_loop_init(struct agent_loop *l)
 {
@@ -90,7 +91,19 @@ static int wait_ms(const struct agent_loop *l)
         return 0;
     }
     uint64_t ms = (first - now + BASE_NS_PER_MS - 1) / BASE_NS_PER_MS;
-    return ms > INT_MAX ? INT_MAX : (int)ms;
+    return ms > BEAT_MS ? BEAT_MS : (int)ms;
+}
+
+void agent_loop_awake(struct agent_loop *l, uint64_t now_ns)
+{
+    uint64_t due = l->seen_ns + l->rest_ns;
+    if (l->seen_ns != 0 && now_ns > due + ABSENT_MS * BASE_NS_PER_MS) {
+        for (struct agent_timer *t = l->timers; t != NULL; t = t->next) {
+            t->at_ns += t->at_ns != 0 ? now_ns - due : 0;
+        }
+    }
+    l->seen_ns = now_ns;
+    l->rest_ns = 0;
 }
 
 static void run_timers(struct agent_loop *l)
@@ -115,7 +128,9 @@ void agent_loop_turn(struct agent_loop *l)
     struct epoll_event ev[AGENT_LOOP_BATCH];
     int ms = wait_ms(l);
     l->again = false;
+    l->rest_ns = ms < 0 ? 0 : (uint64_t)ms * BASE_NS_PER_MS;
     int n = epoll_wait(l->epoll_fd, ev, AGENT_LOOP_BATCH, ms);
+    agent_loop_awake(l, base_clock_mono_ns());
     l->batch_n = n < 0 ? 0 : n;
     for (int i = 0; i < l->batch_n; i++) {
         l->batch[i] = ev[i].data.ptr;

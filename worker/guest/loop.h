@@ -3,7 +3,8 @@
 #include <stdint.h>
 
 /* Event loop of the agent: epoll and a handful of timers, one thread. It blocks in epoll_wait with
- * no timeout when no timer runs, so an idle agent costs nothing. */
+ * no timeout when no timer runs, so an idle agent costs nothing. While one runs it wakes up once a
+ * second: a longer absence was a frozen microVM, and that time counts for no timer. */
 
 struct agent_watch {
     int fd; /* -1: not watched */
@@ -24,7 +25,9 @@ struct agent_loop {
     struct agent_watch *batch[AGENT_LOOP_BATCH]; /* of this turn; NULL once removed */
     int batch_n;
     struct agent_timer *timers;
-    bool again; /* work is left: the next turn does not block */
+    uint64_t seen_ns; /* when it was awake last */
+    uint64_t rest_ns; /* and how long it meant to sleep then */
+    bool again;       /* work is left: the next turn does not block */
 };
 
 /* 0 or -errno. */
@@ -40,6 +43,9 @@ void agent_loop_remove(struct agent_loop *l, struct agent_watch *w);
 
 void agent_loop_timer_add(struct agent_loop *l, struct agent_timer *t);
 void agent_loop_timer_remove(struct agent_loop *l, struct agent_timer *t);
+
+/* The loop is awake: moves the timers by what it missed. A part of the turn, here for tests. */
+void agent_loop_awake(struct agent_loop *l, uint64_t now_ns);
 
 /* One turn: waits, calls what is ready, then the timers that are due. */
 void agent_loop_turn(struct agent_loop *l);

@@ -44,6 +44,7 @@ static const cyaml_schema_field_t fields[] = {TEXT(0, "name", name),
     TEXT(0, "bulk", bulk), TEXT(OPT, "curve_secret", curve_secret), TEXT(OPT, "clients", clients),
     TEXT(0, "cluster_key", cluster_key), TEXT(0, "image", image),
     TEXT(OPT, "accelerator", accelerator_text), TEXT(OPT, "log_level", log_level_text),
+    TEXT(OPT, "lease", lease_text),
     CYAML_FIELD_UINT("freeze_s", OPT, struct worker_config, freeze_s),
     CYAML_FIELD_UINT("kill_s", OPT, struct worker_config, kill_s),
     CYAML_FIELD_UINT("uid_base", OPT, struct worker_config, uid_base),
@@ -91,6 +92,11 @@ static int check_words(struct worker_config *c, struct base_error *err)
         return base_fail(err, BASE_EINVAL, "accelerator: must be auto, kvm or tcg");
     }
     c->accelerator = (enum worker_accel)found;
+    const char *lease = c->lease_text != NULL ? c->lease_text : "none";
+    c->leased = strcmp(lease, "cluster") == 0;
+    if (!c->leased && strcmp(lease, "none") != 0) {
+        return base_fail(err, BASE_EINVAL, "lease: must be none or cluster");
+    }
     c->log_level = BASE_LOG_INFO;
     if (c->log_level_text != NULL && !base_log_parse(c->log_level_text, &c->log_level)) {
         return base_fail(err, BASE_EINVAL, "log_level: must be error, warn, info or debug");

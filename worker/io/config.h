@@ -41,9 +41,11 @@ struct worker_config {
     char *image;
     char *accelerator_text; /* "auto" ... as written; see accelerator */
     char *log_level_text;
+    char *lease_text; /* "none" (or NULL): one machine; "cluster": voters grant it; see leased */
     enum worker_accel accelerator;
     enum base_log_level log_level;
-    uint32_t freeze_s;
+    bool leased;
+    uint32_t freeze_s; /* microVMs end freeze_s + kill_s after a worker that does not come back */
     uint32_t kill_s;
     uint32_t uid_base;
     uint32_t vms_max;        /* microVMs of this machine; 0 in the file: what the pools need */

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,10 +16,10 @@
 #include "proto/base/container.h"
 #include "proto/limits.h"
 #include "worker/io/kvm_probe.h"
+#include "worker/io/lease.h"
 #include "worker/io/places.h"
 #include "worker/io/template.h"
 #include "worker/io/vm.h"
-#include "worker/jail/lease.h"
 
 enum { PROBE_MS_MAX = 250, RETRY_S_FIRST = 2, RETRY_S_MAX = 120, RENEW_MS = 1000, TSC_MS = 50 };
 
@@ -43,8 +42,10 @@ struct pool {
 struct worker_engine {
     struct worker_engine_config config;
     struct worker_engine_events events;
-    struct worker_lease_page *page;
-    int lease_fd, root_fd;
+    struct worker_lease lease;
+    bool frozen;   /* what the owner was told last */
+    ev_timer look; /* when the lease may have run out */
+    int root_fd;
     bool kvm;
     struct worker_kvm_probe probe;
     uint32_t tsc_khz;
@@ -135,40 +136,76 @@ static void on_post(struct ev_loop *loop, ev_prepare *w, int revents)
 
 /* --- lease --------------------------------------------------------------------------------- */
 
-/* On one machine the worker is its own voter: being alive is what renews the lease. With a cluster
- * the grant of a voter majority does. */
-static void renew(struct worker_engine *e)
+/* After a renewal that is shorter than the last one, or a thaw, supervisors must not wait for their
+ * timers. */
+static void supervisors_look(struct worker_engine *e)
 {
-    uint64_t freeze_at = base_clock_boot_ns() + e->config.freeze_ms * BASE_NS_PER_MS;
-    atomic_store(&e->page->kill_at_ns, freeze_at + e->config.kill_ms * BASE_NS_PER_MS);
-    atomic_store(&e->page->freeze_at_ns, freeze_at);
+    for (uint32_t i = 0; i < e->places.n; i++) {
+        if (e->places.vms[i].state != WORKER_VM_FREE) {
+            worker_qemu_check(&e->places.vms[i].qemu);
+        }
+    }
+}
+
+void worker_engine_look(struct worker_engine *e)
+{
+    uint64_t look_ns;
+    bool frozen = !worker_lease_held(&e->lease, &look_ns);
+    uint64_t most_ns = RENEW_MS * BASE_NS_PER_MS;
+    ev_timer_stop(e->config.loop, &e->look);
+    ev_timer_set(&e->look, (double)(look_ns < most_ns ? look_ns : most_ns) / 1e9, 0.);
+    ev_timer_start(e->config.loop, &e->look);
+    if (frozen == e->frozen) {
+        return;
+    }
+    e->frozen = frozen;
+    LOG_WARN(e->config.log, "%s",
+        frozen ? "the lease ran out: all microVMs are frozen"
+               : "the lease is back: microVMs run again");
+    for (uint32_t i = 0; i < e->places.n; i++) {
+        worker_vm_pause(&e->places.vms[i], frozen);
+    }
+    if (!frozen) {
+        supervisors_look(e);
+    }
+    if (e->events.frozen != NULL) {
+        e->events.frozen(e->events.user, frozen);
+    }
+}
+
+static void on_look(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    (void)loop;
+    (void)revents;
+    worker_engine_look(CONTAINER_OF(w, struct worker_engine, look));
 }
 
 static void on_renew(struct ev_loop *loop, ev_timer *w, int revents)
 {
     (void)loop;
     (void)revents;
-    renew(CONTAINER_OF(w, struct worker_engine, renew));
+    struct worker_engine *e = CONTAINER_OF(w, struct worker_engine, renew);
+    worker_lease_beat(&e->lease);
+}
+
+void worker_lease_publish(
+    struct worker_engine *e, uint64_t freeze_at_ns, uint64_t kill_at_ns, uint64_t epoch)
+{
+    if (worker_lease_grant(&e->lease, freeze_at_ns, kill_at_ns, epoch)) {
+        supervisors_look(e);
+    }
+    worker_engine_look(e);
 }
 
 static int open_lease(struct worker_engine *e, struct base_error *err)
 {
-    char path[128];
-    (void)snprintf(path, sizeof path, "%s/lease", e->config.run_dir);
-    CLEANUP(base_closep) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0 || ftruncate(fd, sizeof *e->page) != 0) {
-        return base_fail(err, -errno, "lease page '%s': %s", path, strerror(errno));
-    }
-    void *p = mmap(NULL, sizeof *e->page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (p == MAP_FAILED) {
-        return base_fail(err, -errno, "map '%s': %s", path, strerror(errno));
-    }
-    e->page = p;
-    renew(e);
-    e->page->version = 1;
-    e->page->magic = WORKER_LEASE_MAGIC;
-    e->lease_fd = open(path, O_RDONLY | O_CLOEXEC);
-    return e->lease_fd < 0 ? base_fail(err, -errno, "open '%s'", path) : 0;
+    struct worker_lease_config c = {
+        .run_dir = e->config.run_dir,
+        .leased = e->config.leased,
+        .kill_ns = e->config.kill_ms * BASE_NS_PER_MS,
+        .alone_ns = ((uint64_t)e->config.freeze_ms + e->config.kill_ms) * BASE_NS_PER_MS,
+    };
+    return worker_lease_open(&e->lease, &c, err);
 }
 
 /* --- templates ------------------------------------------------------------------------------ */
@@ -257,7 +294,7 @@ int worker_engine_pool_add(struct worker_engine *e, const struct worker_engine_p
         .qemu_version = e->qemu_version,
         .tsc_khz = e->tsc_khz,
         .uid = e->config.uid_base + e->places.n + p->number,
-        .lease_fd = e->lease_fd,
+        .lease_fd = e->lease.fd,
         .root_fd = e->root_fd,
         .number = p->number,
         .user = p,
@@ -281,7 +318,7 @@ static struct worker_vm *vm_at(struct worker_engine *e, uint32_t slot)
 
 static struct worker_vm_parts parts_of(const struct worker_engine *e, const struct pool *p)
 {
-    return (struct worker_vm_parts){p->template, p->spec.kernels, e->lease_fd, e->root_fd};
+    return (struct worker_vm_parts){p->template, p->spec.kernels, e->lease.fd, e->root_fd};
 }
 
 /* A spare of the pool, when somebody waits; otherwise the place that has rested longest. */
@@ -446,7 +483,7 @@ static void on_spare(struct ev_loop *loop, ev_timer *w, int revents)
         }
     }
     struct spare_need need = spare_need(e);
-    bool more = need.pool != NULL && e->reaped && e->places.rested_n > 0;
+    bool more = need.pool != NULL && e->reaped && e->places.rested_n > 0 && !e->frozen;
     if (more && need.n < e->config.spares_max) {
         start_spare(e, need.pool);
     } else if (more && need.oldest != NULL &&
@@ -599,7 +636,8 @@ int worker_engine_create(const struct worker_engine_config *config,
     }
     e->config = *config;
     e->events = *events;
-    e->lease_fd = e->root_fd = -1;
+    e->lease.fd = e->root_fd = -1;
+    ev_init(&e->look, on_look);
     ev_init(&e->post, on_post);
     ev_timer_init(&e->renew, on_renew, RENEW_MS / 1e3, RENEW_MS / 1e3);
     ev_timer_init(&e->spare, on_spare, 0., SPARE_IDLE_MS / 1e3);
@@ -622,6 +660,7 @@ void worker_engine_destroy(struct worker_engine *e)
     }
     struct ev_loop *loop = e->config.loop;
     ev_timer_stop(loop, &e->renew);
+    ev_timer_stop(loop, &e->look);
     ev_timer_stop(loop, &e->spare);
     for (uint32_t i = 0; i < e->pools_n; i++) {
         ev_timer_stop(loop, &e->pools[i].retry);
@@ -639,10 +678,7 @@ void worker_engine_destroy(struct worker_engine *e)
         }
     }
     (void)ev_clear_pending(loop, &e->post);
-    if (e->page != NULL) {
-        (void)munmap(e->page, sizeof *e->page);
-    }
-    base_closep(&e->lease_fd);
+    worker_lease_close(&e->lease);
     base_closep(&e->root_fd);
     worker_places_deinit(&e->places);
     free(e->news);

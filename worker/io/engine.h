@@ -31,8 +31,10 @@ struct worker_engine_config {
     uint32_t uid_base;
     uint32_t slots_max;
     uint32_t spares_max; /* QEMU processes started ahead, without a guest; 0: none */
-    uint32_t freeze_ms;  /* lease: microVMs freeze this long after the last renewal */
-    uint32_t kill_ms;    /* and are ended this long after that */
+    bool leased;         /* voters grant a lease: worker_lease_publish(). Frozen until then */
+    uint32_t freeze_ms;  /* without: microVMs end this long, and */
+    uint32_t kill_ms;    /* this long after the worker's end. Leased: this long after the start,
+                            if no lease ever comes */
 };
 
 struct worker_engine_pool {
@@ -57,9 +59,11 @@ struct worker_engine_events {
      * their closed callback before. vm_gone follows. */
     void (*vm_dead)(void *user, uint32_t slot, const char *why);
     void (*vm_gone)(void *user, uint32_t slot); /* process, folder and uid are free again */
+    /* The lease ran out: all vCPUs stand still, nothing may be promised; or it is back. */
+    void (*frozen)(void *user, bool on);
 };
 
-/* Probes the accelerator, opens the lease page. The lease is renewed by the engine's own timer. */
+/* Probes the accelerator, opens the lease page. */
 int worker_engine_create(const struct worker_engine_config *config,
     const struct worker_engine_events *events, struct worker_engine **ret, struct base_error *err);
 
@@ -106,6 +110,21 @@ int worker_engine_vm_adopt(
 
 /* Ends every microVM of the run folder whose slot is not in use (after all adopts). */
 void worker_engine_reap_strangers(struct worker_engine *e);
+
+/* --- the lease ------------------------------------------------------------------------------- */
+
+/* What voters granted: microVMs run before freeze_at_ns and are ended at kill_at_ns (not before
+ * freeze_at_ns; both CLOCK_BOOTTIME of this machine). epoch: the incarnation of this worker that
+ * holds the lease, 0 while it is not admitted; a microVM that ran under another one is ended. Times
+ * of 0 end everything at once. The page is written and supervisors are told before this returns;
+ * frozen() may be called from inside. Without effect when the configuration says that no lease is
+ * needed. */
+void worker_lease_publish(
+    struct worker_engine *e, uint64_t freeze_at_ns, uint64_t kill_at_ns, uint64_t epoch);
+
+/* Looks at the clock and the lease now, so that what was asked after the lease ran out is not
+ * answered by what was true before. frozen() may be called from inside. */
+void worker_engine_look(struct worker_engine *e);
 
 /* --- streams ------------------------------------------------------------------------------- */
 

@@ -122,6 +122,9 @@ static bool build(struct args *a, const struct worker_qemu_spawn *s)
 {
     *a = (struct args){.n = 0};
     arg(a, "%s", s->supervisor);
+    if (s->state_fd < 0) {
+        arg(a, "--template");
+    }
     arg(a, "--dir");
     arg(a, "%s", s->dir);
     arg(a, "--uid");
@@ -401,6 +404,23 @@ int worker_qemu_spawn(struct worker_qemu *q, struct ev_loop *loop,
     return rc;
 }
 
+static void order(struct worker_qemu *q, char what)
+{
+    if (q->sup >= 0) {
+        (void)!send(q->sup, &what, 1, MSG_NOSIGNAL);
+    }
+}
+
+void worker_qemu_kill(struct worker_qemu *q)
+{
+    order(q, WORKER_SUPERVISE_KILL);
+}
+
+void worker_qemu_check(struct worker_qemu *q)
+{
+    order(q, WORKER_SUPERVISE_CHECK);
+}
+
 int worker_qemu_adopt(struct worker_qemu *q, struct ev_loop *loop, const char *dir,
     const struct worker_qemu_events *events, int ret_fds[3])
 {
@@ -411,17 +431,8 @@ int worker_qemu_adopt(struct worker_qemu *q, struct ev_loop *loop, const char *d
         worker_qemu_deinit(q);
         return BASE_ENOTFOUND;
     }
-    static const char check = WORKER_SUPERVISE_CHECK;
-    (void)!send(q->sup, &check, 1, MSG_NOSIGNAL);
+    worker_qemu_check(q);
     return 0;
-}
-
-void worker_qemu_kill(struct worker_qemu *q)
-{
-    static const char order = WORKER_SUPERVISE_KILL;
-    if (q->sup >= 0) {
-        (void)!send(q->sup, &order, 1, MSG_NOSIGNAL);
-    }
 }
 
 bool worker_qemu_end(const char *dir)

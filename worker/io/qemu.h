@@ -63,7 +63,8 @@ int worker_qemu_record(const char *dir, const char *text, struct base_error *err
 int worker_qemu_adopt(struct worker_qemu *q, struct ev_loop *loop, const char *dir,
     const struct worker_qemu_events *events, int ret_fds[3]);
 
-void worker_qemu_kill(struct worker_qemu *q); /* gone follows */
+void worker_qemu_kill(struct worker_qemu *q);  /* gone follows */
+void worker_qemu_check(struct worker_qemu *q); /* its supervisor looks at the lease page now */
 
 /* Ends whatever runs in dir and waits until it is gone; false when no supervisor answers there. */
 bool worker_qemu_end(const char *dir);

@@ -175,6 +175,12 @@ static void on_gone(void *user, uint32_t slot)
         user, &(struct worker_pool_event){.kind = WORKER_EV_VM_GONE, .slot = slot});
 }
 
+static void on_frozen(void *user, bool on)
+{
+    (void)worker_session_step(
+        user, &(struct worker_pool_event){.kind = on ? WORKER_EV_FREEZE : WORKER_EV_THAW});
+}
+
 const struct worker_engine_events *worker_session_engine_events(struct worker_sessions *s)
 {
     return &s->events;
@@ -267,7 +273,8 @@ int worker_session_create(const struct worker_session_config *config, struct wor
         .template_state = on_template,
         .vm_ready = on_ready,
         .vm_dead = on_dead,
-        .vm_gone = on_gone};
+        .vm_gone = on_gone,
+        .frozen = on_frozen};
     ev_timer_init(&s->timer, on_timer, 0., 0.);
     worker_list_init(&s->lives);
     rc = cores_create(s, first, err);
@@ -331,6 +338,7 @@ int worker_session_pool_add(
 
 int worker_session_start(struct worker_sessions *s, struct base_error *err)
 {
+    worker_engine_look(s->engine);
     int rc = worker_session_restore(s, err);
     s->started = rc == 0;
     (void)worker_session_step(s, &(struct worker_pool_event){.kind = WORKER_EV_TICK});
@@ -387,6 +395,7 @@ uint64_t worker_session_hash(
 void worker_session_acquire(struct worker_sessions *s, struct worker_session_want *w)
 {
     w->waiting = true;
+    worker_engine_look(s->engine); /* its timer may be late, or this process was stopped */
     uint64_t now = worker_session_now();
     (void)worker_session_step(
         s, &(struct worker_pool_event){.kind = WORKER_EV_REQUEST,

@@ -40,6 +40,32 @@ static void tell(struct worker_vm *vm, unsigned news)
     vm->owner.news(vm->owner.user, vm);
 }
 
+static void give_time(struct worker_vm *vm, uint32_t ms)
+{
+    vm->limit_ms = ms;
+    vm->waits = vm->paused;
+    ev_timer_stop(vm->config->loop, &vm->deadline);
+    if (!vm->paused) {
+        ev_timer_set(&vm->deadline, ms / 1e3, 0.);
+        ev_timer_start(vm->config->loop, &vm->deadline);
+    }
+}
+
+static void no_deadline(struct worker_vm *vm)
+{
+    vm->waits = false;
+    ev_timer_stop(vm->config->loop, &vm->deadline);
+}
+
+void worker_vm_pause(struct worker_vm *vm, bool on)
+{
+    bool had = vm->waits || ev_is_active(&vm->deadline);
+    vm->paused = on;
+    if (had) {
+        give_time(vm, vm->limit_ms);
+    }
+}
+
 static void fail(struct worker_vm *vm, const char *why)
 {
     if (vm->state == WORKER_VM_DYING || vm->state == WORKER_VM_FREE) {
@@ -47,7 +73,7 @@ static void fail(struct worker_vm *vm, const char *why)
     }
     (void)snprintf(vm->why, sizeof vm->why, "%s", why);
     enter(vm, WORKER_VM_DYING);
-    ev_timer_stop(vm->config->loop, &vm->deadline);
+    no_deadline(vm);
     worker_qemu_kill(&vm->qemu);
     tell(vm, WORKER_VM_NEWS_DEAD);
 }
@@ -67,7 +93,7 @@ static void on_deadline(struct ev_loop *loop, ev_timer *w, int revents)
 static void become_ready(struct worker_vm *vm)
 {
     enter(vm, vm->claimed ? WORKER_VM_LIVE : WORKER_VM_READY);
-    ev_timer_stop(vm->config->loop, &vm->deadline);
+    no_deadline(vm);
     tell(vm, WORKER_VM_NEWS_READY);
 }
 
@@ -247,13 +273,6 @@ static int connect_all(struct worker_vm *vm, const int fds[3])
     return worker_link_init(&vm->link, vm->config->loop, fds, &ev, vm->adopted);
 }
 
-static void give_time(struct worker_vm *vm, uint32_t ms)
-{
-    ev_timer_stop(vm->config->loop, &vm->deadline);
-    ev_timer_set(&vm->deadline, ms / 1e3, 0.);
-    ev_timer_start(vm->config->loop, &vm->deadline);
-}
-
 /* --- records: which microVM a folder holds --------------------------------------------------- */
 
 static const char record_head[] = "vm ";
@@ -312,7 +331,7 @@ static void on_spare_up(void *user, const struct worker_qmp_reply *reply)
     if (reply->error != NULL) {
         fail(vm, reply->error);
     } else if (vm->state == WORKER_VM_SPARE) {
-        ev_timer_stop(vm->config->loop, &vm->deadline);
+        no_deadline(vm);
     }
 }
 
@@ -452,7 +471,7 @@ void worker_vm_kill(struct worker_vm *vm)
     }
     if (vm->state != WORKER_VM_DYING) {
         enter(vm, WORKER_VM_DYING);
-        ev_timer_stop(vm->config->loop, &vm->deadline);
+        no_deadline(vm);
         worker_qemu_kill(&vm->qemu);
     }
     tell(vm, 0);

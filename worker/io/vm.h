@@ -63,6 +63,8 @@ struct worker_vm {
     uint8_t vm_id[16];
     Warren__Kernel kernels[4];
     bool urgent, adopted, claimed, stopped, rehearsed, qemu_alive;
+    bool paused, waits; /* frozen; the deadline is then off and has to go on with limit_ms */
+    uint32_t limit_ms;
     unsigned news;
     uint64_t since_ns; /* when the state was entered */
     struct worker_qemu qemu;
@@ -107,6 +109,10 @@ int worker_vm_adopt(struct worker_vm *vm, const struct worker_vm_adopt *adopt);
 
 int worker_vm_claim(struct worker_vm *vm, const char *hostname);
 void worker_vm_kill(struct worker_vm *vm);
+
+/* Frozen: nothing that it owes can come, so no deadline counts; each begins anew after the thaw. In
+ * any state. */
+void worker_vm_pause(struct worker_vm *vm, bool on);
 
 /* To be called by the owner after DEAD or GONE news, outside of the vm's own callbacks: closes
  * streams and connections. */

@@ -199,6 +199,7 @@ TEST(a_good_configuration_with_defaults)
     CHECK_STR(c->pools[1], "/pools/shell.json");
     CHECK_EQ(c->freeze_s, 10);
     CHECK_EQ(c->kill_s, 60);
+    CHECK(!c->leased);
     CHECK_EQ(c->uid_base, 200000);
     CHECK_EQ(c->accelerator, WORKER_ACCEL_AUTO);
     CHECK_EQ(c->log_level, BASE_LOG_INFO);
@@ -207,6 +208,9 @@ TEST(a_good_configuration_with_defaults)
     CHECK_EQ(c->accelerator, WORKER_ACCEL_TCG);
     CHECK_EQ(c->log_level, BASE_LOG_DEBUG);
     CHECK_EQ(c->freeze_s, 3);
+    worker_config_destroy(c);
+    CHECK_EQ(variant(NULL, "lease: cluster", &c, NULL), 0);
+    CHECK(c->leased);
     worker_config_destroy(c);
     worker_config_destroy(NULL);
 }
@@ -262,6 +266,7 @@ TEST(wrong_configurations_are_refused_by_key_and_line)
     not_accepted("clients:", "", "clients: is missing");
     not_accepted(NULL, "accelerator: gpu", "accelerator: must be");
     not_accepted(NULL, "log_level: loud", "log_level: must be");
+    not_accepted(NULL, "lease: maybe", "lease: must be");
     not_accepted(NULL, "freeze_s: 4000", "freeze_s: at most");
     not_accepted(NULL, "freeze_s: -1", "line 12");
     not_accepted(NULL, "uid_base: 5", "uid_base: must be");

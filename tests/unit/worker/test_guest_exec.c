@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "proto/base/clock.h"
 #include "proto/base/err.h"
 #include "tests/lib/check.h"
 #include "worker/guest/exec.h"
@@ -458,4 +459,28 @@ TEST(credit_is_given_back_and_not_overrun)
     expect(b, PROTO_FRAME_RST, 1);
     CHECK_EQ(b->execs.count, 0);
     drop(b);
+}
+
+static void nothing(struct agent_timer *t)
+{
+    (void)t;
+}
+
+TEST(time_that_the_microvm_was_frozen_counts_for_no_timer)
+{
+    struct agent_loop l = {.epoll_fd = -1};
+    struct agent_timer limit = {.at_ns = 105 * BASE_NS_PER_S, .fired = nothing}, off = {0};
+    agent_loop_timer_add(&l, &limit);
+    agent_loop_timer_add(&l, &off);
+    agent_loop_awake(&l, 100 * BASE_NS_PER_S); /* the first time */
+    CHECK_EQ(limit.at_ns, 105 * BASE_NS_PER_S);
+    agent_loop_awake(&l, 101 * BASE_NS_PER_S); /* busy for a second: that is the guest's own time */
+    CHECK_EQ(limit.at_ns, 105 * BASE_NS_PER_S);
+    l.rest_ns = BASE_NS_PER_S;
+    agent_loop_awake(&l, 103 * BASE_NS_PER_S); /* woke up a second late: as emulation does */
+    CHECK_EQ(limit.at_ns, 105 * BASE_NS_PER_S);
+    l.rest_ns = BASE_NS_PER_S;
+    agent_loop_awake(&l, 164 * BASE_NS_PER_S); /* a minute late */
+    CHECK_EQ(limit.at_ns, 165 * BASE_NS_PER_S);
+    CHECK_EQ(off.at_ns, 0);
 }

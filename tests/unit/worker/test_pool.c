@@ -517,6 +517,22 @@ TEST(epochs_are_set_aside_before_they_run_out_and_nothing_is_claimed_without_one
     free(b.mem);
 }
 
+static void lease(struct bench *b, bool held)
+{
+    step(b, (struct worker_pool_event){.kind = held ? WORKER_EV_THAW : WORKER_EV_FREEZE});
+}
+
+static enum worker_answer answer_of(struct bench *b, uint64_t request)
+{
+    const struct worker_pool_fx *f;
+    for (int k = 0; (f = fx(b, WORKER_FX_ANSWER, k)) != NULL; k++) {
+        if (f->request == request) {
+            return f->answer;
+        }
+    }
+    return 99;
+}
+
 TEST(frozen_sessions_are_not_used_and_thaw)
 {
     struct bench b;
@@ -524,12 +540,87 @@ TEST(frozen_sessions_are_not_used_and_thaw)
     bench_init(&b, &cfg);
     uint32_t pool = pool_add(&b, spec("python", 3, 0));
     struct worker_pool_fx a = open_session(&b, pool, "alice");
-    slot_event(&b, WORKER_EV_FREEZE, a.slot);
+    lease(&b, false);
+    CHECK_EQ(b.p->slots[a.slot].state, WORKER_SLOT_FROZEN);
     ask(&b, 2, pool, "alice");
-    CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->answer, WORKER_ANSWER_UNAVAILABLE);
-    slot_event(&b, WORKER_EV_THAW, a.slot);
+    CHECK_EQ(answer_of(&b, 2), WORKER_ANSWER_UNAVAILABLE);
+    CHECK(fx(&b, WORKER_FX_ANSWER, 0)->retry_ms > 0);
+    CHECK_STR(worker_pool_fault(b.p, pool), "the worker has no lease at the moment");
+    ask(&b, 3, pool, "bobby"); /* nor is a new one made: it may be somebody else's by now */
+    CHECK_EQ(answer_of(&b, 3), WORKER_ANSWER_UNAVAILABLE);
+    CHECK(fx(&b, WORKER_FX_START, 0) == NULL);
+    lease(&b, true);
+    ask(&b, 4, pool, "alice");
+    CHECK_EQ(answer_of(&b, 4), WORKER_ANSWER_USE);
+    free(b.mem);
+}
+
+TEST(who_waits_is_refused_when_the_lease_goes)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(4);
+    bench_init(&b, &cfg);
+    uint32_t pool = pool_add(&b, spec("python", 3, 0));
+    ask(&b, 1, pool, "alice"); /* waits for a start */
+    uint32_t starting = fx(&b, WORKER_FX_START, 0)->slot;
+    ask(&b, 2, pool, "bobby");
+    uint32_t claimed = fx(&b, WORKER_FX_START, 0)->slot;
+    slot_event(&b, WORKER_EV_VM_READY, claimed); /* alice's now, waits for the claim */
+    CHECK(fx(&b, WORKER_FX_CLAIM, 0) != NULL);
+    lease(&b, false);
+    CHECK_EQ(answer_of(&b, 1), WORKER_ANSWER_UNAVAILABLE);
+    CHECK_EQ(answer_of(&b, 2), WORKER_ANSWER_UNAVAILABLE);
+    slot_event(&b, WORKER_EV_VM_CLAIMED, claimed); /* the engine had done it already */
+    CHECK_EQ(b.p->slots[claimed].state, WORKER_SLOT_FROZEN);
+    slot_event(&b, WORKER_EV_VM_READY, starting); /* said so before it was frozen */
+    CHECK(fx(&b, WORKER_FX_CLAIM, 0) == NULL);
+    lease(&b, true);
     ask(&b, 3, pool, "alice");
-    CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->answer, WORKER_ANSWER_USE);
+    CHECK_EQ(answer_of(&b, 3), WORKER_ANSWER_USE);
+    free(b.mem);
+}
+
+TEST(a_start_has_its_whole_time_again_after_a_thaw)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(4);
+    cfg.start_ms_max = 10000;
+    bench_init(&b, &cfg);
+    uint32_t pool = pool_add(&b, spec("python", 3, 1));
+    uint32_t slot = fx(&b, WORKER_FX_START, 0)->slot;
+    (void)pool;
+    b.now_ns += 9 * S;
+    lease(&b, false);
+    b.now_ns += 60 * S;
+    step(&b, (struct worker_pool_event){.kind = WORKER_EV_TICK});
+    CHECK_EQ(b.p->slots[slot].state, WORKER_SLOT_STARTING);
+    lease(&b, true);
+    b.now_ns += 9 * S;
+    step(&b, (struct worker_pool_event){.kind = WORKER_EV_TICK});
+    CHECK_EQ(b.p->slots[slot].state, WORKER_SLOT_STARTING);
+    b.now_ns += 2 * S;
+    step(&b, (struct worker_pool_event){.kind = WORKER_EV_TICK});
+    CHECK_EQ(b.p->slots[slot].state, WORKER_SLOT_ENDING);
+    free(b.mem);
+}
+
+TEST(a_frozen_session_cools_down_as_ever)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(4);
+    bench_init(&b, &cfg);
+    uint32_t pool = pool_add(&b, spec("python", 3, 0));
+    struct worker_pool_fx a = open_session(&b, pool, "alice");
+    step(&b, (struct worker_pool_event){
+                 .kind = WORKER_EV_RELEASE, .session = a.session, .epoch = a.epoch});
+    lease(&b, false);
+    b.now_ns += 299 * S;
+    step(&b, (struct worker_pool_event){.kind = WORKER_EV_TICK});
+    CHECK(fx(&b, WORKER_FX_KILL, 0) == NULL);
+    b.now_ns += 2 * S;
+    step(&b, (struct worker_pool_event){.kind = WORKER_EV_TICK});
+    CHECK_EQ(fx(&b, WORKER_FX_KILL, 0)->slot, a.slot);
+    CHECK_EQ(fx(&b, WORKER_FX_ENDING, 0)->end, WORKER_END_EXPIRED);
     free(b.mem);
 }
 

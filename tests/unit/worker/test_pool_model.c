@@ -10,6 +10,7 @@
  *  - an identifier never has two microVMs, a pool never more sessions than its maximum;
  *  - epochs grow; at most two microVMs start at a time;
  *  - no session expires before its cooldown or while it is held;
+ *  - without a lease nobody is given a microVM and none starts;
  *  - a crash of the worker loses no session whose microVM lives, and leaves no microVM behind;
  *  - when faults stop, everything is answered and the ready instances are there. */
 
@@ -54,6 +55,7 @@ struct world {
     uint64_t used_ns[POOLS][IDS]; /* last use that the world knows of */
     uint32_t holds[POOLS][IDS];
     proto_epoch epoch_seen;
+    bool frozen;
     bool calm; /* no faults any more */
 };
 
@@ -94,6 +96,7 @@ static void answered(struct world *w, const struct worker_pool_fx *f)
         return;
     }
     const struct vm *vm = &w->vms[f->slot];
+    CHECK(!w->frozen);
     CHECK(vm->state == SERVING && vm->id == r->id && vm->pool == r->pool);
     CHECK_EQ(id_of(w, f->session), r->id);
     r->holding = true;
@@ -106,7 +109,7 @@ static void answered(struct world *w, const struct worker_pool_fx *f)
 static void claimed(struct world *w, const struct worker_pool_fx *f)
 {
     struct vm *vm = &w->vms[f->slot];
-    CHECK(vm->state == IDLE && vm->pool == f->pool);
+    CHECK(vm->state == IDLE && vm->pool == f->pool && !w->frozen);
     CHECK(f->epoch > w->epoch_seen);
     w->epoch_seen = f->epoch;
     int id = id_of(w, f->session);
@@ -173,6 +176,7 @@ static void carry_out(struct world *w, const struct worker_pool_fx *f)
         break;
     case WORKER_FX_START:
         CHECK_EQ(vm->state, NO_VM);
+        CHECK(!w->frozen);
         *vm = (struct vm){.state = BOOTING, .pool = f->pool, .id = -1};
         break;
     case WORKER_FX_CLAIM:
@@ -311,12 +315,19 @@ static void manager_new(struct world *w)
     }
 }
 
+static void lease(struct world *w, bool held)
+{
+    w->frozen = !held;
+    send(w, (struct worker_pool_event){.kind = held ? WORKER_EV_THAW : WORKER_EV_FREEZE});
+}
+
 /* The worker is killed and comes back: only rows and microVMs are left. */
 static void crash(struct world *w)
 {
     memset(w->reqs, 0, sizeof w->reqs);
     memset(w->holds, 0, sizeof w->holds);
     manager_new(w);
+    lease(w, !w->frozen); /* what the page says */
     for (uint32_t i = 0; i < VMS; i++) {
         struct vm *vm = &w->vms[i];
         struct row *row = vm->id < 0 ? NULL : &w->rows[vm->pool][vm->id];
@@ -368,6 +379,8 @@ static void one(struct world *w)
     } else if (what < 99 && dice(w, 3) == 0) {
         crash(w);
         templates(w, WORKER_POOL_TEMPLATE_READY);
+    } else if (dice(w, 2) == 0) {
+        lease(w, w->frozen);
     } else if (dice(w, 4) == 0) {
         send(w, (struct worker_pool_event){
                     .kind = WORKER_EV_DRAIN, .on = dice(w, 2) == 0, .end_all = dice(w, 2) == 0});
@@ -377,6 +390,7 @@ static void one(struct world *w)
 static void settle(struct world *w)
 {
     w->calm = true;
+    lease(w, true);
     send(w, (struct worker_pool_event){.kind = WORKER_EV_DRAIN});
     templates(w, WORKER_POOL_TEMPLATE_READY);
     for (int round = 0; round < 200; round++) {

@@ -204,6 +204,45 @@ TEST(a_microvm_that_dies_leaves_an_unknown_outcome_and_the_code_never_runs_again
     rig_deinit(&r);
 }
 
+TEST(without_a_lease_nothing_is_taken_and_what_runs_is_not_said_to_be_done)
+{
+    setup();
+    uint64_t c = rig_exec(&r, "alice", 1, "say x\nhold\nsay y");
+    RIG_UNTIL(&r, rig_count(&r, c, PROTO_ENVELOPE_EVENT) == 1);
+    fake_world_freeze(r.world, true);
+    fake_world_go_on(r.world);
+    Warren__Reply *end = rig_reply(&r, rig_exec(&r, "alice", 2, "say z"), PROTO_ENVELOPE_END);
+    CHECK_EQ(end->status, WARREN__STATUS__STATUS_UNAVAILABLE);
+    CHECK(end->retry_after_ms > 0);
+    CHECK_STR(end->text, "the worker has no lease at the moment");
+    warren__reply__free_unpacked(end, NULL);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "bobby", 3, "say z")), WARREN__STATUS__STATUS_UNAVAILABLE);
+    CHECK_EQ(rig_count(&r, c, PROTO_ENVELOPE_END), 0);
+    CHECK_EQ(fake_world_runs(r.world), 1);
+    fake_world_freeze(r.world, false);
+    fake_world_go_on(r.world);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 2, "say z")), WARREN__STATUS__STATUS_OK);
+    fake_world_go_on(r.world);
+    CHECK_EQ(rig_status(&r, c), WARREN__STATUS__STATUS_OK);
+    output_is(c, "x|y|");
+    CHECK_EQ(fake_world_runs(r.world), 2);
+    rig_deinit(&r);
+}
+
+TEST(a_microvm_that_ends_frozen_leaves_an_unknown_outcome)
+{
+    setup();
+    uint64_t c = rig_exec(&r, "alice", 1, "say x\nhold\nsay y");
+    RIG_UNTIL(&r, rig_count(&r, c, PROTO_ENVELOPE_EVENT) == 1);
+    fake_world_freeze(r.world, true);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "bobby", 2, "say b")), WARREN__STATUS__STATUS_UNAVAILABLE);
+    fake_world_die(r.world, 0);
+    CHECK_EQ(rig_status(&r, c), WARREN__STATUS__STATUS_OUTCOME_UNKNOWN);
+    fake_world_freeze(r.world, false);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "bobby", 2, "say b")), WARREN__STATUS__STATUS_OK);
+    rig_deinit(&r);
+}
+
 TEST(a_refusal_of_the_agent_is_told_and_the_id_may_be_used_again)
 {
     setup();
