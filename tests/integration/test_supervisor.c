@@ -263,6 +263,9 @@ TEST(a_stopped_worker_cannot_keep_its_microvms_running)
     struct world w = {0};
     start(&w, "/bin/sleep", "1000");
     await_program(w.qemu, "sleep");
+    lease(&w, 0, 600000);
+    check(&w);
+    await_state(w.qemu, 'T');
     /* The worker renews for half a second at a time, is stopped, and comes back. */
     pid_t worker = fork();
     if (worker == 0) {
