@@ -320,7 +320,6 @@ TEST(a_frozen_one_that_somebody_continues_is_stopped_again)
     check(&w);
     await_state(w.qemu, 'T');
     CHECK_EQ(kill(w.qemu, SIGCONT), 0); /* and nobody says a word */
-    await_state(w.qemu, 'R');
     await_state(w.qemu, 'T');
     kill_it(&w);
 }
