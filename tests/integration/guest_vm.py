@@ -41,7 +41,8 @@ class Machine:
         clone = state is not None
         khz = tsc_khz()
         argv = ["qemu-system-x86_64", "-M", "microvm,pit=off,pic=off,rtc=on,isa-serial=on,"
-                "x-option-roms=off,mem-merge=off,memory-backend=ram", "-accel", "tcg", "-cpu", "max",
+                "x-option-roms=off,mem-merge=off,memory-backend=ram", "-accel", "tcg",
+                "-cpu", "max,erms=off,smap=off,la57=off",
                 "-m", f"{args.memory}M", "-nodefaults", "-no-user-config", "-no-reboot",
                 "-display", "none", "-object",
                 f"memory-backend-file,id=ram,size={args.memory}M,mem-path={self.memory},"
@@ -61,7 +62,7 @@ class Machine:
             argv += ["-serial", f"file:{self.log_path}", "-kernel", f"{args.image}/vmlinuz",
                      "-initrd", os.path.join(work, "initrd"), "-append",
                      f"console=ttyS0 tsc=reliable tsc_early_khz={khz} lpj={khz * 4} no_timer_check "
-                     "nowatchdog psi=0 mitigations=off cryptomgr.notests "
+                     "init_on_alloc=0 nowatchdog psi=0 mitigations=off cryptomgr.notests "
                      "initcall_blacklist=init_kprobe_trace rcupdate.rcu_expedited=1 quiet "
                      f"reboot=t panic=-1 warren.kernels={args.kernels}"]
         self.errors = open(os.path.join(self.dir, "qemu"), "w")
