@@ -85,18 +85,9 @@ static void settle_if_majority(
     }
 }
 
-static bool inventory_complete(const struct sched_hand *h, const struct sched_env *e)
-{
-    uint32_t missing = 0;
-    for (uint32_t i = 0; i < e->view->n; i++) {
-        missing += (e->view->m[i].flags & SCHED_MEMBER_IN) != 0 && h->inv_done[i] == 0;
-    }
-    return missing == 0 || (MUTANT(28) && missing == 1);
-}
-
 static void settle_rebuilt(struct sched_hand *h, struct sched_env *e, struct sched_reg *reg)
 {
-    if (!inventory_complete(h, e)) {
+    if (h->inv_left > (MUTANT(28) ? 1 : 0)) {
         return;
     }
     struct span s = {0, 0};
@@ -193,6 +184,7 @@ void sched_hand_resume(struct sched_hand *h, struct sched_env *e, const struct s
 {
     memset(h->inv_done, 0, e->cfg->members_max);
     memset(h->inv_next, 0, sizeof *h->inv_next * e->cfg->members_max);
+    h->inv_left = sched_view_members(e->view);
     h->unsettled = 0;
     for (uint32_t part = 0; part < n_parts(e); part++) {
         h->unsettled += wants(e, reg, part);
@@ -451,7 +443,8 @@ void sched_hand_inved(
 {
     const struct sched_m_synced *m = &msg->synced;
     const struct sched_member *from = sched_view_find(e->view, msg->from);
-    if (!fresh(e, m) || from == NULL || from->inc != m->inc || h->unsettled == 0) {
+    if (!fresh(e, m) || h->unsettled == 0 || from == NULL || from->inc != m->inc ||
+        (from->flags & SCHED_MEMBER_IN) == 0) {
         return;
     }
     uint32_t i = (uint32_t)(from - e->view->m);
@@ -466,6 +459,7 @@ void sched_hand_inved(
     }
     if (m->next == 0) {
         h->inv_done[i] = 1;
+        h->inv_left--;
         settle_rebuilt(h, e, reg);
     } else if (m->next > m->cursor) {
         h->inv_next[i] = m->next;

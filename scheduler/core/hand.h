@@ -16,6 +16,7 @@
 struct sched_hand {
     uint8_t *got;       /* per partition: seats of the old group that answered completely */
     uint8_t *inv_done;  /* per entry of the view: its inventory is complete */
+    uint32_t inv_left;  /* members of the view whose inventory is not complete */
     uint32_t *inv_next; /* per entry: where its inventory goes on */
     uint32_t base[SCHED_BUCKETS];
     uint32_t unsettled; /* partitions of ours that are not settled */

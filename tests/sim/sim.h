@@ -122,8 +122,12 @@ enum sim_event_kind {
     SIM_E_LOAD,
 };
 
-struct sim_event {
+struct sim_due { /* events in order of time; what they are lies in slots that do not move */
     uint64_t at_ns, seq;
+    uint32_t slot;
+};
+
+struct sim_event {
     uint8_t kind;
     uint32_t node, arg, gen;
     struct sim_packet *data; /* MSG; arg is the sender */
@@ -136,7 +140,8 @@ struct sim {
     struct sched_route_cfg rcfg;
     uint64_t now_ns, seq, hash;
     struct base_hash_rng rng;
-    struct sim_event *heap;
+    struct sim_due *heap; /* four children each; slots of the unused end are the free ones */
+    struct sim_event *slots;
     uint32_t n_heap, cap_heap;
     struct sim_node *nodes;
     uint32_t n_nodes;
