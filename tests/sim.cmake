@@ -1,5 +1,5 @@
 # The simulator and what runs in it.
-set(SIM_SOURCES sim/bus.c sim/check.c sim/fault.c sim/load.c sim/main.c sim/schedule.c sim/shrink.c
+set(SIM_SOURCES sim/bus.c sim/check.c sim/check_life.c sim/fault.c sim/load.c sim/main.c sim/schedule.c sim/shrink.c
   sim/store.c sim/trace.c sim/vm.c sim/world.c)
 set(SIM_LIB_SOURCES ${SIM_SOURCES})
 list(REMOVE_ITEM SIM_LIB_SOURCES sim/main.c)
@@ -33,8 +33,8 @@ add_test(NAME sim.swim COMMAND swim_sim --seeds 1..100 --quiet)
 set_tests_properties(sim.swim PROPERTIES LABELS sim)
 
 # Every schedule of sim/directed is a regression test; so is every seed that ever failed.
-foreach(name bind_without_lease forgotten_ballots forgotten_claim inline_after_newcomer
-    inline_after_rebuild r1_early_removal
+foreach(name bind_without_lease forgotten_ballots forgotten_claim forgotten_era inline_after_newcomer
+    inline_after_rebuild late_promise r1_early_removal
     r2_refusal_ends_renewal r3_one_deaf_voter r4_initial_grant r7_deaf_worker
     stale_bind_after_rebuild voter_lost_promise)
   warren_sim(directed.${name}
@@ -79,6 +79,9 @@ set_target_properties(sim_mutants PROPERTIES C_CLANG_TIDY "")
 add_test(NAME mutants COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/sim/mutants.py
   $<TARGET_FILE:sim_mutants> ${CMAKE_CURRENT_SOURCE_DIR}/sim)
 set_tests_properties(mutants PROPERTIES LABELS mutants TIMEOUT 900)
+add_test(NAME sim.shrink COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/sim/shrink.sh $<TARGET_FILE:sim>
+  $<TARGET_FILE:sim_mutants> ${CMAKE_CURRENT_BINARY_DIR}/sim_shrink)
+set_tests_properties(sim.shrink PROPERTIES LABELS sim)
 
 # The membership with breakages that its unit cases or its simulator must find.
 set(swim_core_sources)

@@ -74,7 +74,7 @@ static void refresh(struct sched_env *e, struct refreshes *all, struct sched_ses
 
 static bool over(const struct sched_env *e, const struct sched_sess_row *row)
 {
-    bool idle = row->running == 0 &&
+    bool idle = row->running == 0 && !MUTANT(51) &&
                 e->now_ns >= row->last_ns + SCHED_MS(row->rec.cooldown_ms) / (MUTANT(36) ? 2 : 1);
     return idle || e->now_ns >= row->born_ns + SCHED_MS(e->cfg->max_alive_ms);
 }

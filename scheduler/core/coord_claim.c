@@ -200,7 +200,7 @@ static void decide_end(struct sched_coord *c, struct sched_env *e, struct sched_
 static bool doubtful(const struct sched_op *op)
 {
     return op->best.epoch <= op->forgotten ||
-           sched_epoch_era(op->best.epoch) != sched_epoch_era(op->ballot);
+           (sched_epoch_era(op->best.epoch) != sched_epoch_era(op->ballot) && !MUTANT(49));
 }
 
 void sched_coord_decide(struct sched_coord *c, struct sched_env *e, struct sched_op *op)

@@ -52,7 +52,7 @@ void sched_lease_page(const struct sched_lease *l, struct sched_env *e)
     if (MUTANT(4)) {
         page->freeze_at_ns = UINT64_MAX / 2;
     }
-    page->kill_at_ns = page->freeze_at_ns + SCHED_MS(e->cfg->kill_ms);
+    page->kill_at_ns = page->freeze_at_ns + SCHED_MS(e->cfg->kill_ms) * (MUTANT(50) ? 100 : 1);
 }
 
 bool sched_lease_grant(

@@ -6,6 +6,7 @@
 #include "proto/base/assert.h"
 #include "proto/base/err.h"
 #include "proto/base/hash.h"
+#include "scheduler/core/mutant.h"
 
 struct sched_place_slot {
     uint64_t id; /* 0: free */
@@ -409,7 +410,9 @@ int sched_place_reweight(struct sched_place *t, uint64_t id, uint8_t weight)
     int rc = sched_place_find(t, id, &slot);
     if (rc == 0 && t->slots[slot].weight != weight) {
         t->slots[slot].weight = weight;
-        slot_changed(t, slot);
+        if (weight > 0 || !MUTANT(52)) {
+            slot_changed(t, slot);
+        }
     }
     return rc;
 }

@@ -295,7 +295,7 @@ static void on_message(struct sched_route *r, const struct sched_msg *m)
             return;
         }
         if (m->type == SCHED_MSG_DONE) {
-            q->to.epoch = m->exec.epoch;
+            q->to.epoch = MUTANT(54) ? q->to.epoch : m->exec.epoch;
             finish(r, q, m->exec.outcome);
         } else {
             on_not_here(r, q, &m->exec);

@@ -236,7 +236,9 @@ bool sched_sess_up(struct sched_sess *s, struct sched_env *e, const struct sched
     }
     row->state = SCHED_SESS_LIVE;
     row->last_ns = e->now_ns;
-    store(e, row, false);
+    if (!MUTANT(53)) {
+        store(e, row, false);
+    }
     answer(e, SCHED_MSG_BOUND, row->binder, row);
     return true;
 }

@@ -27,7 +27,7 @@ uint32_t sim_key_index(const struct sim *s, struct sched_key key)
     return sched_map_get(&s->key_of, key.hi, key.lo);
 }
 
-/* ---- views: S5, S6, S7, S14 ---- */
+/* ---- views: S5, S6, S7 ---- */
 
 void sim_check_view(struct sim *s, struct sim_node *n, const struct sched_view *v)
 {
@@ -54,6 +54,10 @@ static void check_dropped(struct sim *s, const struct sched_view *v)
         bool in = (m->flags & SCHED_MEMBER_IN) != 0, was = (m->flags & SCHED_MEMBER_PREV) != 0;
         if (was && (!in || m->inc != m->pinc) && may_run(s, n, m->pinc)) {
             sim_bad(s, "S6 view %u drops H%u/%u whose lease runs", v->num, n->index, m->pinc);
+        }
+        if (was && (!in || m->inc != m->pinc)) {
+            n->gone_inc = m->pinc;
+            n->gone_ns = s->now_ns;
         }
         uint32_t k = (uint32_t)(n - s->nodes);
         if (in && (!was || m->inc != m->pinc)) {
@@ -86,6 +90,7 @@ void sim_check_chosen(struct sim *s, const struct sched_view *v)
         s->chosen_num = v->num;
     }
     check_dropped(s, v);
+    sim_check_place(s, v);
 }
 
 /* A voter that answers for a ballot has promised to refuse lower ones: for ever when it keeps its
@@ -175,6 +180,11 @@ void sim_check_live(struct sim *s, struct sim_node *n, struct sim_vm *vm, bool o
         sim_bad(s, "S1 key %u has %u live sessions; the last is epoch %llx on H%u", vm->key,
             k->live, (unsigned long long)vm->id.epoch, n->index);
     }
+    if (on && vm->id.epoch < k->ran) {
+        sim_bad(s, "S8 key %u runs in epoch %llx on H%u, after %llx", vm->key,
+            (unsigned long long)vm->id.epoch, n->index, (unsigned long long)k->ran);
+    }
+    k->ran = on && vm->id.epoch > k->ran ? vm->id.epoch : k->ran;
 }
 
 void sim_check_bound(struct sim *s, struct sim_vm *vm)
@@ -189,16 +199,36 @@ void sim_check_bound(struct sim *s, struct sim_vm *vm)
     s->stat.opened++;
 }
 
-void sim_check_started(struct sim *s, struct sched_exec exec)
+void sim_check_started(struct sim *s, struct sched_exec exec, sched_epoch epoch)
 {
     struct sim_req *q = &s->reqs[exec.lo];
     s->stat.execs++;
+    q->epoch = epoch;
     if (++q->starts > 1) {
         sim_bad(s, "S3 request %llu starts a second time", (unsigned long long)exec.lo);
     }
     if (q->outcome == SCHED_OUTCOME_FAILED + 1) {
         sim_bad(s, "S4 request %llu starts after it FAILED", (unsigned long long)exec.lo);
     }
+}
+
+/* S8: the history of an identifier is that of one session after another. An answer names the epoch
+ * in which its request really ran, so it takes effect at a moment between its question and its
+ * answer when that session ran; sessions run one at a time (S1) and in the order of their epochs
+ * (above), and none comes back; so an answer is never of a session that was over, or replaced in
+ * somebody's eyes, when it was asked for. */
+void sim_check_answer(struct sim *s, const struct sim_req *q, sched_epoch epoch)
+{
+    struct sim_key *k = &s->keys[q->key];
+    if (epoch != q->epoch) {
+        sim_bad(s, "S8 key %u answered by epoch %llx, ran in %llx", q->key,
+            (unsigned long long)epoch, (unsigned long long)q->epoch);
+    }
+    if (epoch < q->seen) {
+        sim_bad(s, "S8 key %u answered by epoch %llx after %llx was seen", q->key,
+            (unsigned long long)epoch, (unsigned long long)q->seen);
+    }
+    k->seen = epoch > k->seen ? epoch : k->seen;
 }
 
 void sim_check_stop(struct sim *s, struct sim_node *n, struct sim_vm *vm)
@@ -230,7 +260,7 @@ static const struct sim_vm *running(struct sim *s, uint32_t key)
         struct sim_node *n = &s->nodes[i];
         for (uint32_t k = 0; n->kind == SIM_HOST && k < n->n_vms; k++) {
             struct sim_vm *vm = &n->vms[k];
-            if (vm->state == SIM_VM_UP && vm->key == key && !n->frozen &&
+            if (vm->state == SIM_VM_UP && vm->key == key && !n->frozen && !n->asleep &&
                 vm->id.epoch == s->keys[key].bound) {
                 return vm;
             }
@@ -285,7 +315,7 @@ void sim_check_end(struct sim *s)
         }
     }
     check_dead_permits(s, v);
-    uint32_t want = s->opt.directed ? 0 : 8;
+    uint32_t want = s->opt.load == 0 ? 0 : 8;
     if (s->stat.tail_ok < want || s->stat.tail_bad > 0 || s->stat.tail_slow > 0) {
         sim_bad(s, "L4 after the faults %llu requests were OK, %llu not, %llu slow",
             (unsigned long long)s->stat.tail_ok, (unsigned long long)s->stat.tail_bad,

@@ -13,9 +13,15 @@ void sim_check_vote(struct sim *s, struct sim_node *n, const struct sched_msg *m
 void sim_check_live(struct sim *s, struct sim_node *n, struct sim_vm *vm, bool on);
 void sim_check_bound(struct sim *s, struct sim_vm *vm);
 void sim_check_stop(struct sim *s, struct sim_node *n, struct sim_vm *vm);
-void sim_check_started(struct sim *s, struct sched_exec exec);
+void sim_check_started(struct sim *s, struct sched_exec exec, sched_epoch epoch);
+void sim_check_answer(struct sim *s, const struct sim_req *q, sched_epoch epoch);
 void sim_check_settled(struct sim *s, struct sim_node *n, uint32_t part);
 void sim_check_attached(struct sim *s, struct sim_node *n);
+/* Between two steps: what a process knows is what it has stored. */
+void sim_check_commit(struct sim *s, const struct sim_node *n);
+/* Every second: who should not live any more. */
+void sim_check_look(struct sim *s);
+void sim_check_place(struct sim *s, const struct sched_view *v);
 /* After the liveness phase. */
 void sim_check_end(struct sim *s);
 void sim_check_directed(struct sim *s, bool end);

@@ -1,4 +1,4 @@
-#include "tests/sim/sim.h"
+#include "tests/sim/check.h"
 
 static struct sim_node *at(struct sim *s, uint64_t i)
 {
@@ -9,6 +9,34 @@ static void down(struct sim *s, struct sim_node *n, const struct sim_fault *f)
 {
     n->down_until_ns = s->now_ns + f->dur_ms * SIM_MS;
     sim_halt(s, n);
+}
+
+/* The process stops, or the whole machine does; a second time only prolongs it. */
+static bool sleeps(struct sim *s, struct sim_node *n, const struct sim_fault *f)
+{
+    uint64_t until = s->now_ns + f->dur_ms * SIM_MS;
+    if (!n->up) {
+        return false;
+    }
+    n->resume_ns = n->paused && n->resume_ns > until ? n->resume_ns : until;
+    n->paused = true;
+    if (f->kind == SIM_F_SUSPEND && n->kind == SIM_HOST && !n->asleep) {
+        sim_vm_sleep(s, n, true);
+    }
+    return true;
+}
+
+static void wakes(struct sim *s, struct sim_node *n)
+{
+    n->paused = false;
+    n->awake_ns = s->now_ns;
+    if (n->asleep) {
+        sim_vm_sleep(s, n, false);
+    }
+    if (n->tick_ns > s->now_ns + 1000) { /* it was to sleep longer */
+        n->tick_ns = 0;
+        sim_arm(s, n);
+    }
 }
 
 /* The machine dies: what ran on it and what lay on its tmpfs is gone, its number of lives is not.
@@ -49,6 +77,10 @@ static void fell(struct sim *s, struct sim_node *n, const struct sim_fault *f)
     if (!n->up) {
         return;
     }
+    if (n->asleep) {
+        wakes(s, n);
+    }
+    sim_check_commit(s, n);
     if (f->kind == SIM_F_CRASH && n->kind == SIM_HOST) {
         crash_host(s, n, f->b != 0);
     } else if (f->kind == SIM_F_LOSE && n->kind == SIM_VOTER && s->opt.voters > 1 &&
@@ -137,11 +169,14 @@ void sim_fault_begin(struct sim *s, uint32_t i)
         }
         break;
     case SIM_F_PAUSE:
-        if (n->up) {
-            n->paused = true;
-            n->resume_ns = s->now_ns + f->dur_ms * SIM_MS;
+    case SIM_F_SUSPEND:
+        if (sleeps(s, n, f)) {
             heal_later(s, i);
         }
+        break;
+    case SIM_F_SLOW:
+        n->cost_ms = (uint32_t)f->b;
+        n->slow_ns = s->now_ns + f->dur_ms * SIM_MS;
         break;
     case SIM_F_RESTART:
     case SIM_F_CRASH:
@@ -187,8 +222,9 @@ void sim_fault_end(struct sim *s, uint32_t i)
         s->cut = false;
     } else if (f->kind == SIM_F_LINK) {
         link(s, f, false);
-    } else if (f->kind == SIM_F_PAUSE && n->resume_ns <= s->now_ns) {
-        n->paused = false;
+    } else if ((f->kind == SIM_F_PAUSE || f->kind == SIM_F_SUSPEND) && n->paused &&
+               n->resume_ns <= s->now_ns) {
+        wakes(s, n);
     } else if (f->kind == SIM_F_DRAIN) {
         renew(s, n);
     } else if (f->kind == SIM_F_DROP || f->kind == SIM_F_HOLD) {
@@ -210,11 +246,12 @@ void sim_calm(struct sim *s)
     for (uint32_t i = 0; i < s->n_nodes; i++) {
         struct sim_node *n = &s->nodes[i];
         n->torn = 0;
+        n->slow_ns = 0;
         if (n->paused && n->resume_ns > s->now_ns + SIM_S) {
             n->resume_ns = s->now_ns + SIM_S;
         }
         if (n->paused) {
-            n->paused = false;
+            wakes(s, n);
         }
         if (!n->up) {
             struct sim_event ev = {.kind = SIM_E_UP, .node = i, .gen = n->gen};

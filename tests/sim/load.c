@@ -58,7 +58,7 @@ void sim_load(struct sim *s, struct sim_node *n)
         struct sim_event next = {.kind = SIM_E_LOAD, .node = (uint32_t)(n - s->nodes)};
         sim_event(s, &next, s->now_ns + sim_rand(s, 2 * s->opt.request_ms * SIM_MS + 1));
     }
-    if (s->opt.directed || !s->load_on) {
+    if (s->opt.load == 0 || !s->load_on) {
         return;
     }
     maybe_delete(s);
@@ -90,12 +90,7 @@ void sim_outcome(struct sim *s, struct sim_node *n, const struct sched_fx_outcom
             sim_bad(s, "S4 request %llu is OK after %u starts", (unsigned long long)o->exec.lo,
                 q->starts);
         }
-        struct sim_key *k = &s->keys[q->key];
-        if (o->epoch < q->seen) {
-            sim_bad(s, "S8 key %u answered by epoch %llx after %llx was seen", q->key,
-                (unsigned long long)o->epoch, (unsigned long long)q->seen);
-        }
-        k->seen = o->epoch > k->seen ? o->epoch : k->seen;
+        sim_check_answer(s, q, o->epoch);
     } else if (o->outcome == SCHED_OUTCOME_FAILED) {
         s->stat.failed++;
         if (q->starts != 0) {

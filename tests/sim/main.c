@@ -202,7 +202,6 @@ int main(int argc, char **argv)
         uint32_t n = 0;
         sim_opts_draw(&o, seed);
         if (a.schedule != NULL) {
-            o.directed = true;
             if (!sim_schedule_read(a.schedule, &o, faults, SIM_FAULTS_MAX, &n)) {
                 return 2;
             }

@@ -8,7 +8,7 @@
 #include "tests/sim/sim.h"
 
 static const char *const kinds[] = {"CUT", "LINK", "PAUSE", "RESTART", "CRASH", "TORN", "LOSE",
-    "DRAIN", "DROP", "HOLD", "DELETE", "REQUEST"};
+    "DRAIN", "DROP", "HOLD", "DELETE", "REQUEST", "SLOW", "SUSPEND"};
 
 static uint32_t pick(struct base_hash_rng *r, const uint32_t *of, uint32_t n)
 {
@@ -23,7 +23,7 @@ void sim_opts_draw(struct sim_opts *o, uint64_t seed)
 {
     struct base_hash_rng r;
     base_hash_rng_seed(&r, seed);
-    *o = (struct sim_opts){.seed = seed};
+    *o = (struct sim_opts){.seed = seed, .load = 1};
     o->voters = PICK(&r, 3, 3, 3, 5, 1);
     o->hosts = PICK(&r, 3, 4, 5, 5, 6, 7);
     o->gateways = PICK(&r, 2, 2, 3);
@@ -52,6 +52,11 @@ void sim_opts_draw(struct sim_opts *o, uint64_t seed)
         o->quota = PICK(&r, o->keys * 3 + o->hosts * 3, o->keys);
         o->chunk = PICK(&r, 1, 2);
     }
+    if (seed % 8 == 3 || seed % 8 == 0) {
+        o->slow = 1;
+        o->liars = PICK(&r, 0, 1, o->hosts / 2);
+    }
+    o->kill_ms = seed % 7 == 3 ? 4000 : 0;
 }
 
 static struct sim_fault draw_one(const struct sim_opts *o, struct base_hash_rng *r)
@@ -59,6 +64,13 @@ static struct sim_fault draw_one(const struct sim_opts *o, struct base_hash_rng 
     uint32_t n = o->voters + o->hosts + o->gateways;
     uint64_t any = base_hash_rng_below(r, n), host = o->voters + base_hash_rng_below(r, o->hosts);
     uint64_t voter = base_hash_rng_below(r, o->voters), c = base_hash_rng_below(r, 100);
+    if (o->slow != 0 && base_hash_rng_below(r, 4) == 0) {
+        bool sleeps = base_hash_rng_below(r, 2) == 0;
+        return (struct sim_fault){.kind = sleeps ? SIM_F_SUSPEND : SIM_F_SLOW,
+            .a = sleeps ? host : any,
+            .b = sleeps ? 0 : PICK(r, 2, 10, 50),
+            .dur_ms = PICK(r, 500, 5000, 15000)};
+    }
     if (c < 25) {
         return (struct sim_fault){.kind = SIM_F_CUT,
             .a = base_hash_rng_next(r),
@@ -132,7 +144,7 @@ static const struct field fields[] = {FIELD(voters), FIELD(hosts), FIELD(gateway
     FIELD(late_ppm), FIELD(slow_ppm), FIELD(spread_pct), FIELD(inline_pct), FIELD(request_ms),
     FIELD(cooldown_ms), FIELD(vm_fail_ppm), FIELD(vm_hang_ppm), FIELD(vm_slow_ppm), FIELD(fault_ms),
     FIELD(drift_ppm), FIELD(cache), FIELD(quota), FIELD(chunk), FIELD(lives_below),
-    FIELD(views_below), FIELD(views_min)};
+    FIELD(views_below), FIELD(views_min), FIELD(kill_ms), FIELD(liars), FIELD(slow), FIELD(load)};
 enum { FIELDS = sizeof fields / sizeof fields[0] };
 
 static bool is_node(uint8_t kind, int arg)
@@ -148,6 +160,8 @@ static bool is_node(uint8_t kind, int arg)
     case SIM_F_TORN:
     case SIM_F_LOSE:
     case SIM_F_DRAIN:
+    case SIM_F_SLOW:
+    case SIM_F_SUSPEND:
         return arg == 0;
     case SIM_F_CUT:
     case SIM_F_DELETE:
@@ -260,6 +274,7 @@ bool sim_schedule_read(
         return false;
     }
     *ret_n = 0;
+    o->load = 0;
     while (ok && fgets(line, sizeof line, in) != NULL) {
         if (line[0] == '#' || line[0] == '\n') {
             continue;

@@ -27,9 +27,12 @@ struct sim_opts {
     /* Directed runs, 0: any. New incarnations, views in all: fewer than this. Views in the safety
      * phase: at least this. */
     uint32_t lives_below, views_below, views_min;
-    bool voter_loss; /* a voter may lose its store */
+    uint32_t kill_ms; /* from freeze to kill; 0: a minute */
+    uint32_t liars;   /* hosts whose reports of load are made up */
+    uint32_t slow;    /* machines are slow and suspended, too */
+    bool voter_loss;  /* a voter may lose its store */
     bool trace, no_liveness;
-    bool directed;      /* faults come from a file only */
+    uint32_t load;      /* 0: no requests but those of the file */
     const char *corpus; /* folder: keep the first message of every type there */
 };
 
@@ -46,6 +49,8 @@ enum sim_fault_kind {
     SIM_F_HOLD,    /* directed: such messages sent meanwhile arrive at the end */
     SIM_F_DELETE,  /* directed: the session of key a is deleted at its host */
     SIM_F_REQUEST, /* directed: gateway a asks for key b */
+    SIM_F_SLOW,    /* process a takes b ms for everything it does */
+    SIM_F_SUSPEND, /* machine a sleeps, microVMs included; clocks go on */
     SIM_F_KINDS
 };
 

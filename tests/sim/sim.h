@@ -39,6 +39,7 @@ struct sim_vm {
     uint64_t born_ns, last_ns; /* own clock of the machine */
     struct sim_run *runs;
     uint32_t n_runs, cap_runs;
+    uint32_t inc; /* life of its host */
 };
 
 struct sim_rows; /* store.c */
@@ -77,6 +78,13 @@ struct sim_node {
     uint32_t seen_view;
     uint32_t permits;                 /* of a host, when they were last counted */
     struct sim_promise promise, lost; /* of a voter; lost: before it lost its store */
+    bool liar;
+    bool asleep;               /* paused with its machine */
+    uint64_t awake_ns;         /* virtual: since when its process runs */
+    uint64_t busy_ns, slow_ns; /* virtual: when it is free again; until when it is slow */
+    uint32_t cost_ms;          /* of everything it does while it is slow */
+    uint32_t gone_inc;         /* its life that a chosen view has left out */
+    uint64_t gone_ns;          /* when */
 };
 
 struct sim_view {
@@ -93,14 +101,15 @@ struct sim_req {
     uint32_t key;
     uint8_t outcome; /* 0: none yet, else enum sched_outcome + 1 */
     uint8_t starts;
-    bool hung;
+    sched_epoch epoch; /* in which it started */
 };
 
 struct sim_key {
     struct sched_key key;
     uint32_t live;           /* unfrozen microVMs */
     uint32_t bound_view;     /* number of the latest view when `bound` was bound */
-    sched_epoch bound, seen; /* highest that came up; highest confirmed to a client */
+    sched_epoch bound, seen; /* highest that started; highest confirmed to a client */
+    sched_epoch ran;         /* highest that ran */
 };
 
 struct sim_stats {
@@ -120,6 +129,7 @@ enum sim_event_kind {
     SIM_E_HEAL,
     SIM_E_UP,
     SIM_E_LOAD,
+    SIM_E_LOOK, /* what is checked now and then */
 };
 
 struct sim_due { /* events in order of time; what they are lies in slots that do not move */
@@ -129,6 +139,7 @@ struct sim_due { /* events in order of time; what they are lies in slots that do
 
 struct sim_event {
     uint8_t kind;
+    bool queued; /* has waited for a slow node */
     uint32_t node, arg, gen;
     struct sim_packet *data; /* MSG; arg is the sender */
     struct sched_fx_vm vm;
@@ -147,9 +158,9 @@ struct sim {
     uint32_t n_nodes;
     struct sim_view **views; /* by number */
     uint32_t cap_views, chosen_num;
-    uint32_t *admitted; /* per host index: highest incarnation */
-    struct sched_place place;
-    void *place_mem;
+    uint32_t *admitted;              /* per host index: highest incarnation */
+    struct sched_place place, grown; /* grown: from chosen view to chosen view */
+    void *place_mem, *grown_mem;
     struct sim_key *keys;
     struct sched_map key_of;
     void *key_mem;
@@ -191,6 +202,8 @@ struct sim_node *sim_node_of(struct sim *s, uint64_t id);
 void sim_name(const struct sim_node *n, char out[16]);
 /* One step of a node's core, with its effects. */
 void sim_step(struct sim *s, struct sim_node *n, const struct sched_event *ev);
+/* The next turn of a process, when its core wants one. */
+void sim_arm(struct sim *s, struct sim_node *n);
 void sim_boot(struct sim *s, struct sim_node *n, bool first);
 void sim_halt(struct sim *s, struct sim_node *n);
 const struct sched_view *sim_intern(struct sim *s, const struct sched_view *v);
@@ -221,6 +234,11 @@ void sim_rows_put(struct sim_rows *r, const struct sched_row *row);
 /* Hands every row to fn, the view first. */
 void sim_rows_each(
     const struct sim_rows *r, void (*fn)(void *ctx, const struct sched_row *row), void *ctx);
+/* The stored row of that kind and name, or NULL. */
+const struct sched_row *sim_rows_find(const struct sim_rows *r, const struct sched_row *like);
+uint32_t sim_rows_count(const struct sim_rows *r, uint8_t kind);
+/* NULL when nothing was stored; *ret_n: how many. */
+const struct sched_part *sim_rows_parts(const struct sim_rows *r, uint32_t *ret_n);
 const struct sched_row *sim_rows_vote(const struct sim_rows *r);
 const struct sched_row *sim_rows_known(const struct sim_rows *r);
 const struct sched_row *sim_rows_quota(const struct sim_rows *r);
@@ -234,6 +252,9 @@ void sim_vm_page(struct sim *s, struct sim_node *n, const struct sched_fx_page *
 void sim_vm_event(struct sim *s, struct sim_event *ev);
 /* After a process restart: attach or destroy. */
 void sim_vm_attach(struct sim *s, struct sim_node *n);
+
+/* The machine of a host sleeps or wakes up. */
+void sim_vm_sleep(struct sim *s, struct sim_node *n, bool on);
 
 /* ---- fault.c ---- */
 void sim_fault_begin(struct sim *s, uint32_t i);

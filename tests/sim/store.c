@@ -228,6 +228,28 @@ void sim_rows_each(
     }
 }
 
+const struct sched_row *sim_rows_find(const struct sim_rows *r, const struct sched_row *like)
+{
+    struct sched_key k = name_of(like);
+    uint32_t i = r->cap == 0 ? SCHED_MAP_NONE : sched_map_get(&r->by_name, k.hi, k.lo);
+    return i == SCHED_MAP_NONE ? NULL : &r->rows[i];
+}
+
+uint32_t sim_rows_count(const struct sim_rows *r, uint8_t kind)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < r->n; i++) {
+        n += r->rows[i].kind == kind;
+    }
+    return n;
+}
+
+const struct sched_part *sim_rows_parts(const struct sim_rows *r, uint32_t *ret_n)
+{
+    *ret_n = r->n_parts;
+    return r->parts;
+}
+
 const struct sched_row *sim_rows_vote(const struct sim_rows *r)
 {
     return r->has_vote ? &r->vote : NULL;

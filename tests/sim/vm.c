@@ -41,7 +41,7 @@ static void later(struct sim *s, struct sim_node *n, uint8_t kind, const struct 
 
 static void recount(struct sim *s, struct sim_node *n, struct sim_vm *vm)
 {
-    sim_check_live(s, n, vm, vm->state == SIM_VM_UP && !n->frozen);
+    sim_check_live(s, n, vm, vm->state == SIM_VM_UP && !n->frozen && !n->asleep);
 }
 
 static void destroy(struct sim *s, struct sim_node *n, struct sim_vm *vm)
@@ -70,6 +70,7 @@ void sim_vm_start(struct sim *s, struct sim_node *n, const struct sched_fx_vm *i
     vm = &n->vms[i];
     vm->state = SIM_VM_STARTING;
     vm->id = *id;
+    vm->inc = n->host->env.me.inc;
     vm->key = sim_key_index(s, id->key);
     vm->deleted = n->draining;
     sim_check_bound(s, vm);
@@ -102,7 +103,7 @@ void sim_vm_exec(struct sim *s, struct sim_node *n, const struct sched_fx_vm *id
     }
     vm->runs[vm->n_runs++] = (struct sim_run){.exec = id->exec};
     vm->last_ns = sim_local(n, s->now_ns);
-    sim_check_started(s, id->exec);
+    sim_check_started(s, id->exec, id->epoch);
     if (sim_chance(s, s->opt.vm_hang_ppm) && !s->calm) {
         return; /* a hung agent: no answer ever */
     }
@@ -135,6 +136,20 @@ static void freeze(struct sim *s, struct sim_node *n, bool on)
         if (n->vms[i].state == SIM_VM_UP) {
             recount(s, n, &n->vms[i]);
         }
+    }
+}
+
+void sim_vm_sleep(struct sim *s, struct sim_node *n, bool on)
+{
+    n->asleep = on;
+    /* Its clock has gone on: what is due happens before anything runs again. */
+    bool late = !on && sim_local(n, s->now_ns) >= n->page.freeze_at_ns;
+    n->frozen = n->frozen || late;
+    for (uint32_t i = 0; i < n->n_vms; i++) {
+        recount(s, n, &n->vms[i]);
+    }
+    if (late && sim_local(n, s->now_ns) >= n->page.kill_at_ns) {
+        sim_vm_kill_all(s, n, n->up);
     }
 }
 
@@ -196,6 +211,10 @@ void sim_vm_event(struct sim *s, struct sim_event *ev)
     }
     if (ev->kind == SIM_E_VM_TELL) {
         on_process(s, n, ev);
+        return;
+    }
+    if (n->asleep) {
+        sim_event(s, ev, n->resume_ns + 1000);
         return;
     }
     if (ev->arg == SIM_ANY) { /* the supervisors' timers */

@@ -214,13 +214,29 @@ static void apply_store(struct sim *s, struct sim_node *n, const struct sched_ro
     }
 }
 
+/* Load is only a hint: who says that it is idle, or that it is full, may be slow but not wrong. */
+static void lie(const struct sim *s, const struct sim_node *n, struct sched_msg *m)
+{
+    uint32_t ready = n->index % 4 == 1 ? 0 : s->cfg.sess_max;
+    if (n->liar && m->type == SCHED_MSG_LEASE) {
+        m->lease.active = 0;
+        m->lease.ready = ready;
+    } else if (n->liar && m->type == SCHED_MSG_RESERVED) {
+        m->resv.active = 0;
+        m->resv.ready = ready;
+    }
+}
+
 static void apply(struct sim *s, struct sim_node *n, const struct sched_fx_item *it)
 {
     switch ((enum sched_fx_kind)it->kind) {
-    case SCHED_FX_SEND:
-        sim_check_vote(s, n, &it->msg);
-        sim_send(s, n, &it->msg);
+    case SCHED_FX_SEND: {
+        struct sched_msg m = it->msg;
+        lie(s, n, &m);
+        sim_check_vote(s, n, &m);
+        sim_send(s, n, &m);
         break;
+    }
     case SCHED_FX_PUSH:
         sim_check_chosen(s, it->msg.view.view);
         sim_push(s, n, &it->msg);
@@ -258,7 +274,7 @@ static bool has_store(const struct sched_fx *fx)
     return false;
 }
 
-static void arm(struct sim *s, struct sim_node *n)
+void sim_arm(struct sim *s, struct sim_node *n)
 {
     uint64_t due = n->kind == SIM_VOTER  ? sched_voter_deadline_ns(n->voter)
                    : n->kind == SIM_HOST ? sched_node_deadline_ns(n->host)
@@ -292,6 +308,9 @@ static void run_effects(struct sim *s, struct sim_node *n)
             sim_rows_clear(n->rows);
         }
     }
+    if (torn == 2) {
+        sim_check_commit(s, n);
+    }
     for (uint32_t i = 0; i < fx.n; i++) {
         /* After a torn step only what concerns the machine's microVMs may have happened, or not:
          * here it has not. */
@@ -320,7 +339,7 @@ void sim_step(struct sim *s, struct sim_node *n, const struct sched_event *ev)
     }
     run_effects(s, n);
     if (n->up) {
-        arm(s, n);
+        sim_arm(s, n);
     }
 }
 
@@ -384,17 +403,19 @@ void sim_boot(struct sim *s, struct sim_node *n, bool first)
     n->torn = 0;
     n->tick_ns = 0;
     n->seen_view = 0;
+    n->awake_ns = s->now_ns;
     if (n->kind == SIM_VOTER) {
         boot_voter(s, n, first);
     } else if (n->kind == SIM_HOST) {
         boot_host(s, n);
+        sim_check_commit(s, n);
         sim_vm_attach(s, n);
     } else {
         struct sched_mem mem = {.base = n->mem, .size = sched_route_size(&s->cfg, &s->rcfg)};
         sched_route_init(n->gw, &s->cfg, &s->rcfg, (struct sched_placer){s, group}, &mem);
         sched_route_start(n->gw, (uint64_t)++n->run << 32);
     }
-    arm(s, n);
+    sim_arm(s, n);
 }
 
 void sim_halt(struct sim *s, struct sim_node *n)
@@ -425,7 +446,7 @@ static void configure(struct sim *s)
         .rho_ppm = 2000,
         .renew_ms = 1500,
         .stuck_ms = 4000,
-        .kill_ms = 60000,
+        .kill_ms = s->opt.kill_ms > 0 ? s->opt.kill_ms : 60000,
         .regs_max = s->opt.keys * 3 / few + 64,
         .sess_max = s->opt.places,
         .execs_max = execs > few_execs ? execs : few_execs,
@@ -446,7 +467,9 @@ static void configure(struct sim *s)
         .key = "simulator's key", .pbits = s->opt.pbits, .members_max = c->members_max};
     size_t size = sched_place_size(&pc);
     s->place_mem = aligned_alloc(16, (size + 15) & ~(size_t)15);
+    s->grown_mem = aligned_alloc(16, (size + 15) & ~(size_t)15);
     REQUIRE(s->place_mem != NULL && sched_place_init(&s->place, &pc, s->place_mem, size) == 0);
+    REQUIRE(s->grown_mem != NULL && sched_place_init(&s->grown, &pc, s->grown_mem, size) == 0);
 }
 
 static void *block(size_t n)
@@ -472,6 +495,7 @@ static void add_node(struct sim *s, enum sim_kind kind, uint32_t index)
         n->n_vms = s->opt.places * 2 + 4;
         n->vms = calloc(n->n_vms, sizeof *n->vms);
         n->frozen = true;
+        n->liar = index < s->opt.liars;
     } else {
         n->gw = calloc(1, sizeof *n->gw);
         n->mem = block(sched_route_size(&s->cfg, &s->rcfg));
@@ -586,6 +610,7 @@ void sim_deinit(struct sim *s)
     free(s->reqs);
     free(s->faults);
     free(s->place_mem);
+    free(s->grown_mem);
     free(s->fx_mem);
     free(s->room_mem);
     free(s->buf);
@@ -610,9 +635,34 @@ static void on_tick(struct sim *s, struct sim_node *n, const struct sim_event *e
     sim_step(s, n, &tick);
 }
 
+/* A slow node takes its time for each thing; what comes meanwhile waits in its queue, which is
+ * never longer than two seconds. */
+static bool is_busy(struct sim *s, struct sim_node *n, struct sim_event *ev)
+{
+    bool work = ev->kind == SIM_E_MSG || ev->kind == SIM_E_TICK || ev->kind == SIM_E_VM_TELL;
+    if (!work || ev->queued || s->now_ns >= n->slow_ns) {
+        return false;
+    }
+    uint64_t at = n->busy_ns > s->now_ns ? n->busy_ns : s->now_ns;
+    at = at > s->now_ns + 2 * SIM_S ? s->now_ns + 2 * SIM_S : at;
+    n->busy_ns = at + n->cost_ms * SIM_MS;
+    ev->queued = true;
+    if (ev->kind == SIM_E_TICK && s->now_ns == n->tick_ns) {
+        n->tick_ns = at > s->now_ns ? at : n->tick_ns;
+    }
+    if (at == s->now_ns) {
+        return false;
+    }
+    sim_event(s, ev, at);
+    return true;
+}
+
 static void handle(struct sim *s, struct sim_event *ev)
 {
     struct sim_node *n = ev->node < s->n_nodes ? &s->nodes[ev->node] : NULL;
+    if (is_busy(s, n, ev)) {
+        return;
+    }
     s->stat.events++;
     switch ((enum sim_event_kind)ev->kind) {
     case SIM_E_MSG:
@@ -643,6 +693,10 @@ static void handle(struct sim *s, struct sim_event *ev)
     case SIM_E_LOAD:
         sim_load(s, n);
         break;
+    case SIM_E_LOOK:
+        sim_check_look(s);
+        sim_event(s, ev, s->now_ns + SIM_S);
+        break;
     }
 }
 
@@ -669,6 +723,8 @@ bool sim_run(struct sim *s)
         struct sim_event ev = {.kind = SIM_E_FAULT, .arg = i};
         sim_event(s, &ev, s->faults[i].at_ms * SIM_MS);
     }
+    struct sim_event look = {.kind = SIM_E_LOOK};
+    sim_event(s, &look, SIM_S / 2);
     s->load_on = true;
     run_until(s, chaos);
     sim_check_directed(s, false);

@@ -445,6 +445,58 @@ TEST(a_forgotten_register_leaves_its_rounds_spent)
     CHECK_EQ(reg.n, 0);
 }
 
+static void keep_rows(const struct sched_fx *fx, struct sched_row *part, struct sched_row *reg)
+{
+    for (uint32_t i = 0; i < fx->n; i++) {
+        if (fx->items[i].kind == SCHED_FX_STORE) {
+            *(fx->items[i].row.kind == SCHED_ROW_PARTS ? part : reg) = fx->items[i].row;
+        }
+    }
+}
+
+TEST(what_was_forgotten_bounds_later_claims_also_after_a_restart)
+{
+    struct sched_mem mem = fresh_memory();
+    struct holder h;
+    struct sched_reg reg, again;
+    struct sched_part stored;
+    struct sched_row part = {0}, row = {0};
+    holder_init(&h, &mem, 1);
+    sched_reg_init(&reg, &h.cfg, &mem);
+    sched_reg_init(&again, &h.cfg, &mem);
+    reg.parts[0] = (struct sched_part){.era = 1, .settled = 1};
+    struct sched_key k = {1, 2};
+    sched_epoch spent = sched_epoch_make(1, 5, 2), ballot = sched_epoch_make(1, 7, 0);
+    struct sched_m_acc acc = {
+        .key = k, .ballot = spent, .rec = {.state = SCHED_REC_ENDED, .epoch = spent}};
+    struct sched_m_prom ret = {0};
+    CHECK_EQ(sched_reg_accept(&reg, &h.env, &acc, &ret), SCHED_REG_OK);
+    sched_reg_forget(&reg, &h.env, sched_reg_find(&reg, k));
+    /* No claim of an epoch up to the bound may start a session: the bound is at or above all that
+     * was forgotten, and below what a new ballot can claim. */
+    CHECK_EQ(sched_reg_promise(&reg, &h.env, k, ballot, &ret), SCHED_REG_OK);
+    CHECK(ret.rec.state == SCHED_REC_NONE && ret.accepted == 0);
+    CHECK(ret.rec.epoch >= spent && ret.rec.epoch < ballot);
+    sched_epoch bound = ret.rec.epoch;
+    keep_rows(&h.fx, &part, &row);
+    stored = *part.parts; /* what a store would have kept of it */
+    part.parts = &stored;
+    sched_reg_restore(&again, &h.env, &part);
+    sched_reg_restore(&again, &h.env, &row);
+    struct sched_reg *both[] = {&reg, &again};
+    for (int i = 0; i < 2; i++) {
+        ret = (struct sched_m_prom){0};
+        CHECK_EQ(sched_reg_promise(both[i], &h.env, k, ballot + 512, &ret), SCHED_REG_OK);
+        CHECK_EQ(ret.rec.epoch, bound);
+        /* The promise alone is forgotten, too: the bound does not fall. */
+        sched_reg_forget(both[i], &h.env, sched_reg_find(both[i], k));
+        CHECK_EQ(sched_reg_promise(both[i], &h.env, k, ballot, &ret), SCHED_REG_REFUSED);
+        CHECK_EQ(
+            sched_reg_promise(both[i], &h.env, k, sched_epoch_make(1, 20, 0), &ret), SCHED_REG_OK);
+        CHECK(ret.rec.epoch > bound);
+    }
+}
+
 /* ---- sessions ---- */
 
 TEST(a_session_starts_by_its_reservation_once)
