@@ -1,6 +1,7 @@
 warren_unit(worker_fence SOURCES unit/worker/test_fence.c DEPS worker_fence)
 warren_unit(worker_lease SOURCES unit/worker/test_lease.c DEPS worker_engine)
 warren_unit(worker_pool SOURCES unit/worker/test_pool.c DEPS worker_core)
+warren_unit(worker_pool_restore SOURCES unit/worker/test_pool_restore.c DEPS worker_core)
 warren_unit(worker_pool_model SOURCES unit/worker/test_pool_model.c DEPS worker_core)
 warren_unit(worker_quota SOURCES unit/worker/test_quota.c DEPS worker_core)
 warren_unit(worker_exec SOURCES unit/worker/test_exec.c DEPS worker_core)

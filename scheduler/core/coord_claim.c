@@ -260,7 +260,7 @@ static void bound(struct sched_coord *c, struct sched_env *e, struct sched_op *o
 static void fenced(struct sched_coord *c, struct sched_env *e, struct sched_op *op, bool unstarted)
 {
     op->fenced = op->best.epoch;
-    op->unstarted = unstarted ? op->best.epoch : op->unstarted;
+    op->unstarted = unstarted || MUTANT(55) ? op->best.epoch : op->unstarted;
     if (op->resv == op->best.resv && sched_host_eq(op->place, op->best.host)) {
         op->place.inc = 0; /* the host has released it */
     }

@@ -275,6 +275,49 @@ TEST(images_of_an_outcome_are_bounded_in_bytes)
     gw_outcome_deinit(&o);
 }
 
+static void gets_result(struct gw_outcome *o, const char *type, const char *data)
+{
+    struct gw_event e = {.seq = o->last_seq + 1,
+        .kind = GW_EVENT_RESULT,
+        .error_name = "",
+        .error_value = "",
+        .mime = {{type, (const uint8_t *)data, strlen(data)}},
+        .mimes = 1};
+    struct gw_event done = {.seq = o->last_seq + 2, .kind = GW_EVENT_DONE, .done = GW_DONE_OK};
+    CHECK(gw_outcome_add(o, &e) == 0 && gw_outcome_add(o, &done) == 0);
+}
+
+TEST(values_are_json_where_they_can_be_and_what_is_missing_is_told)
+{
+    static const char *const cases[][3] = {{"text/plain", "[1, 2]", "\"executionResult\":[1, 2],"},
+        {"text/plain", "<object>", "\"executionResult\":\"<object>\","},
+        {"application/json", "{\"a\":null}", "\"executionResult\":{\"a\":null},"},
+        {"application/x", "nan", "\"executionResult\":\"nan\","}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct gw_outcome o;
+        struct base_buf b = {0};
+        gw_outcome_init(&o, 1000, 1000);
+        o.images_dropped = i == 0 ? 18 : 0;
+        gets_result(&o, cases[i][0], cases[i][1]);
+        (void)legacy(CALL(PY, "{\"pythonCode\":\"a\",\"environmentId\":\"abcd\"}"));
+        CHECK_EQ(gw_mcp_outcome(&m, &o, &b), 0);
+        (void)shown(&b);
+        CHECK(has(cases[i][2]) && has("\"isError\":false"));
+        CHECK_EQ(has("\"imagesDropped\":18"), i == 0);
+        gw_outcome_deinit(&o);
+    }
+}
+
+TEST(an_event_of_a_stream_is_one_line_whatever_the_text_has_between_its_parts)
+{
+    static const char json[] = "{\"a\":\r\n [1,\n2]}";
+    struct base_buf b = {0};
+    CHECK_EQ(gw_mcp_sse(json, strlen(json), &b), 0);
+    CHECK_EQ(base_buf_add(&b, "", 1), 0);
+    CHECK_STR((const char *)base_buf_data(&b), "event: message\ndata: {\"a\":   [1, 2]}\n\n");
+    base_buf_deinit(&b);
+}
+
 /* ---- pools with all tools ---- */
 
 #define UP "uploadFile"

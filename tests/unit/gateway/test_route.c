@@ -56,6 +56,10 @@ TEST(every_operation_is_found_in_both_forms_of_the_path)
         {GW_METHOD_POST, "/.management/listSessions?skip=0&", GW_OP_MANAGEMENT_LIST},
         {GW_METHOD_POST, "/.management/stopSession?identifier=abcd&", GW_OP_MANAGEMENT_STOP},
         {GW_METHOD_GET, "/metadata?", GW_OP_METADATA},
+        {GW_METHOD_POST, "/mcp?", GW_OP_MCP},
+        {GW_METHOD_POST, "/fetchMcpServerCredentials?", GW_OP_MCP_FETCH},
+        {GW_METHOD_POST, "/rotateMcpServerCredentials?", GW_OP_MCP_ROTATE},
+        {GW_METHOD_POST, "/regenerateCredentials?", GW_OP_MCP_ROTATE},
     };
     static const char *const prefixes[] = {"/pools/my-pool", LONG, LONG "/",
         "/SUBSCRIPTIONS/s/resourcegroups/r/providers/microsoft.app/sessionpools/My-Pool",
@@ -144,6 +148,29 @@ TEST(wrong_addresses_and_methods_are_told_apart)
     CHECK_EQ(find(GW_METHOD_PUT, "/pools/p-1/files?identifier=abcd"), GW_ROUTE_METHOD);
     CHECK_STR(route.allow, "GET, HEAD, POST");
     check_op(GW_METHOD_GET, "/healthz", GW_OP_HEALTH);
+    CHECK_EQ(find(GW_METHOD_PUT, "/pools/p-1/executions/e-1?identifier=abcd"), GW_ROUTE_METHOD);
+    CHECK_STR(route.allow, "GET, HEAD, DELETE");
+    CHECK_EQ(find(GW_METHOD_PUT, "/pools/p-1/files/a.txt?identifier=abcd"), GW_ROUTE_METHOD);
+    CHECK_STR(route.allow, "GET, HEAD, DELETE");
+    CHECK_EQ(find(GW_METHOD_GET, "/pools/p-1/mcp"), GW_ROUTE_METHOD);
+    CHECK_STR(route.allow, "POST");
+    CHECK_EQ(route.op, GW_OP_MCP);
+    static const char *const none[] = {"/subscriptions/s/resourceGroups/r/pools/p-1/session",
+        "/subscriptions/s/resourceGroups/r/providers/Microsoft.Web/sessionPools/p-1/session",
+        "/subscriptions/s/resourceGroups/r/sessionPools",
+        "/pools/p-1/executions/e-1/nothing?identifier=abcd",
+        "/pools/p-1/executions/e-1/events/2?identifier=abcd",
+        "/pools/p-1/executions/"
+        "0123456789012345678901234567890123456789012345678901234567890123456789"
+        "0123456789012345678901234567890123456789012345678901234567890123456789?identifier=abcd",
+        "/pools/p-1/.management/dropSessions", "/pools/p-1/.management/getSession/a"};
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++) {
+        CHECK_EQ(find(GW_METHOD_GET, none[i]), GW_ROUTE_NO_RESOURCE);
+    }
+    CHECK_EQ(
+        find(GW_METHOD_GET, "/pools/p-1234567890123456789012345678901234567890123456789012345678"
+                            "90123456789012345678901234567890/session?identifier=abcd"),
+        GW_ROUTE_NO_POOL);
     CHECK_EQ(gw_target_parse(&target, "/pools/p%00/session"), BASE_EBADMSG);
     CHECK_EQ(gw_target_parse(&target, "/pools/%ff/session"), BASE_EBADMSG);
 }

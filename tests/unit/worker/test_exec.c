@@ -271,3 +271,34 @@ TEST(random_schedules_never_start_an_id_twice)
     CHECK(bytes_max <= 1250 + 4 * 300); /* DONE events come on top */
     free(mem);
 }
+
+TEST(sizes_out_of_range_are_refused_and_an_execution_can_be_given_up)
+{
+    static const struct worker_exec_config bad[] = {
+        {.execs_max = 0, .running_max = 1, .per_session_max = 1},
+        {.execs_max = (1U << 24) + 1, .running_max = 1, .per_session_max = 1},
+        {.execs_max = 1, .running_max = 0, .per_session_max = 1},
+        {.execs_max = 1, .running_max = 1, .per_session_max = 0}};
+    uint64_t room[8];
+    struct worker_execs *j = NULL;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        CHECK_EQ(worker_exec_size(&bad[i]), 0);
+        CHECK_EQ(worker_exec_init(&j, &bad[i], room, sizeof room), BASE_EINVAL);
+        CHECK(j == NULL);
+    }
+    void *mem;
+    struct worker_exec_config cfg = config(8);
+    struct worker_exec *x, *again;
+    j = journal(&cfg, &mem);
+    CHECK_EQ(worker_exec_deadline_ns(j), UINT64_MAX);
+    CHECK_EQ(begin(j, 1, 10, 0, &x), WORKER_EXEC_NEW);
+    CHECK(worker_exec_running(j, NULL) == x && worker_exec_running(j, x) == NULL);
+    CHECK_EQ(worker_exec_deadline_ns(j), UINT64_MAX); /* what runs does not go */
+    worker_exec_give_up(j, x, 7 * S);
+    CHECK_EQ(x->state, WORKER_EXEC_UNKNOWN);
+    CHECK(worker_exec_running(j, NULL) == NULL);
+    CHECK_EQ(worker_exec_deadline_ns(j), 7 * S + 600 * S);
+    CHECK_EQ(begin(j, 1, 10, 8 * S, &again), WORKER_EXEC_LOST); /* never a second start */
+    CHECK(again == x);
+    free(mem);
+}
