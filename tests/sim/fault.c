@@ -47,7 +47,6 @@ static void crash_host(struct sim *s, struct sim_node *n, bool relinquish)
     sim_vm_kill_all(s, n, false);
     sim_rows_clear(n->rows);
     n->page = (struct sched_fx_page){0};
-    n->page_gen++;
     n->frozen = true;
     n->inc = old + 1;
     n->left = false;

@@ -173,7 +173,7 @@ static void summary(const struct sim_stats *t, uint64_t seeds, uint64_t bad, dou
     struct rusage u;
     (void)getrusage(RUSAGE_SELF, &u);
     double cpu = (double)u.ru_utime.tv_sec + (double)u.ru_utime.tv_usec / 1e6;
-    (void)printf("seeds %llu violations %llu virtual_h %.1f events %llu messages %llu MB %llu "
+    (void)printf("seeds %llu violations %llu virtual_h %.2f events %llu messages %llu MB %llu "
                  "cpu_s %.1f rss_MB %ld\n",
         (unsigned long long)seeds, (unsigned long long)bad, hours, (unsigned long long)t->events,
         (unsigned long long)t->messages, (unsigned long long)t->bytes >> 20, cpu,

@@ -70,7 +70,8 @@ struct sim_node {
     struct sim_rows *rows;
     /* machine of a host */
     struct sched_fx_page page;
-    uint32_t page_gen, page_inc;
+    uint32_t page_inc;
+    uint64_t freeze_ns, kill_ns; /* virtual: timers of its supervisors; 0: none */
     bool frozen;
     struct sim_vm *vms;
     uint32_t n_vms;

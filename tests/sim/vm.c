@@ -153,21 +153,52 @@ void sim_vm_sleep(struct sim *s, struct sim_node *n, bool on)
     }
 }
 
+/* The timer of all supervisors of a machine; a later deadline is looked up when it fires. */
+static void arm_page(struct sim *s, struct sim_node *n, uint8_t kind, uint64_t deadline_ns)
+{
+    uint64_t *due = kind == SIM_E_FREEZE ? &n->freeze_ns : &n->kill_ns;
+    uint64_t at = sim_virtual(n, deadline_ns);
+    if (*due != 0 && *due <= at) {
+        return;
+    }
+    *due = at;
+    struct sim_event ev = {.kind = kind, .node = (uint32_t)(n - s->nodes), .arg = SIM_ANY};
+    sim_event(s, &ev, at);
+}
+
 void sim_vm_page(struct sim *s, struct sim_node *n, const struct sched_fx_page *p)
 {
     n->page = *p;
-    n->page_gen++;
     n->page_inc = n->host->env.me.inc;
     uint64_t now = sim_local(n, s->now_ns);
     freeze(s, n, now >= p->freeze_at_ns);
-    struct sim_event ev = {.node = (uint32_t)(n - s->nodes), .gen = n->page_gen, .arg = SIM_ANY};
     if (!n->frozen) {
-        ev.kind = SIM_E_FREEZE;
-        sim_event(s, &ev, sim_virtual(n, p->freeze_at_ns));
+        arm_page(s, n, SIM_E_FREEZE, p->freeze_at_ns);
     }
-    ev.kind = SIM_E_KILL;
     if (now < p->kill_at_ns) {
-        sim_event(s, &ev, sim_virtual(n, p->kill_at_ns));
+        arm_page(s, n, SIM_E_KILL, p->kill_at_ns);
+    }
+}
+
+/* A supervisor's timer: does what the page says by now. */
+static void on_page(struct sim *s, struct sim_node *n, uint8_t kind)
+{
+    uint64_t *due = kind == SIM_E_FREEZE ? &n->freeze_ns : &n->kill_ns;
+    uint64_t deadline = kind == SIM_E_FREEZE ? n->page.freeze_at_ns : n->page.kill_at_ns;
+    if (*due != s->now_ns) {
+        return; /* it was set to an earlier time */
+    }
+    *due = 0;
+    if (n->asleep) {
+        *due = n->resume_ns + 1000;
+        struct sim_event ev = {.kind = kind, .node = (uint32_t)(n - s->nodes), .arg = SIM_ANY};
+        sim_event(s, &ev, *due);
+    } else if (sim_local(n, s->now_ns) < deadline) {
+        arm_page(s, n, kind, deadline);
+    } else if (kind == SIM_E_FREEZE) {
+        freeze(s, n, true);
+    } else {
+        sim_vm_kill_all(s, n, n->up);
     }
 }
 
@@ -213,16 +244,12 @@ void sim_vm_event(struct sim *s, struct sim_event *ev)
         on_process(s, n, ev);
         return;
     }
-    if (n->asleep) {
-        sim_event(s, ev, n->resume_ns + 1000);
+    if (ev->arg == SIM_ANY) {
+        on_page(s, n, ev->kind);
         return;
     }
-    if (ev->arg == SIM_ANY) { /* the supervisors' timers */
-        if (ev->gen == n->page_gen && ev->kind == SIM_E_FREEZE) {
-            freeze(s, n, true);
-        } else if (ev->gen == n->page_gen) {
-            sim_vm_kill_all(s, n, n->up);
-        }
+    if (n->asleep) {
+        sim_event(s, ev, n->resume_ns + 1000);
         return;
     }
     struct sim_vm *vm = &n->vms[ev->arg];

@@ -1,5 +1,7 @@
 #include <lmdb.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "proto/base/container.h"
@@ -211,6 +213,59 @@ TEST(a_crash_between_any_two_writes_leaves_the_last_commit)
     cut(mem());
     cut(lmdb(0));
     folder_remove();
+}
+
+/* Write number i of a process, and what it leaves in the model. Every fifth is a commit. */
+static void nth_write(struct worker_store *st, int i, struct model *now, struct model *committed)
+{
+    int k = i * 7 % KEYS, v = now->value[k] == 0 || i % 3 != 0 ? i + 1 : 0;
+    struct worker_store_row r = row_of(k, 0);
+    if (i % 5 == 4) {
+        CHECK(st == NULL || worker_store_commit(st) == 0);
+        *committed = *now;
+    } else if (v == 0) {
+        CHECK(st == NULL || worker_store_del(st, WORKER_STORE_EXEC, r.key, r.key_n) == 0);
+        now->value[k] = 0;
+    } else {
+        CHECK(st == NULL || put(st, k, v) == 0);
+        now->value[k] = v;
+    }
+}
+
+static void write_and_die(int writes)
+{
+    struct worker_store *st = NULL;
+    struct model now = {{0}}, committed = {{0}};
+    CHECK_EQ(reopen(0, &st, NULL), 0);
+    for (int i = 0; i < writes; i++) {
+        nth_write(st, i, &now, &committed);
+    }
+    (void)kill(getpid(), SIGKILL);
+    _exit(3);
+}
+
+TEST(a_process_killed_between_any_two_writes_leaves_the_last_commit)
+{
+    for (int writes = 0; writes <= 60; writes++) {
+        struct model now = {{0}}, committed = {{0}};
+        struct worker_store *st = NULL;
+        int status = 0;
+        folder_make();
+        pid_t child = fork(); /* no store is open here */
+        if (child == 0) {
+            write_and_die(writes);
+        }
+        CHECK(child > 0 && waitpid(child, &status, 0) == child);
+        CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        for (int i = 0; i < writes; i++) {
+            nth_write(NULL, i, &now, &committed);
+        }
+        CHECK_EQ(reopen(0, &st, NULL), 0);
+        agrees(st, &committed);
+        CHECK(put(st, 1, 2) == 0 && worker_store_commit(st) == 0); /* and it can be written */
+        worker_store_close(st);
+        folder_remove();
+    }
 }
 
 TEST(lengths_out_of_range_are_refused_and_change_nothing)
