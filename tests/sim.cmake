@@ -23,7 +23,7 @@ warren_sim(twice --seeds 1001..1030 --twice)
 
 # Membership alone, at sizes and with faults of its own.
 add_library(swim_sim_lib STATIC sim/swim_sim.c sim/swim_sim_check.c sim/swim_sim_net.c
-  sim/swim_sim_queue.c)
+  sim/swim_sim_queue.c sim/swim_sim_seal.c)
 target_link_libraries(swim_sim_lib PUBLIC scheduler_wire scheduler_core PRIVATE warren_flags)
 set_target_properties(swim_sim_lib PROPERTIES C_CLANG_TIDY "")
 add_executable(swim_sim sim/swim_sim_main.c)
@@ -79,6 +79,8 @@ set_target_properties(sim_mutants PROPERTIES C_CLANG_TIDY "")
 add_test(NAME mutants COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/sim/mutants.py
   $<TARGET_FILE:sim_mutants> ${CMAKE_CURRENT_SOURCE_DIR}/sim)
 set_tests_properties(mutants PROPERTIES LABELS mutants TIMEOUT 900)
+add_test(NAME sim.scale COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/sim/scale --sim $<TARGET_FILE:sim> --quick)
+set_tests_properties(sim.scale PROPERTIES LABELS sim)
 add_test(NAME sim.shrink COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/sim/shrink.sh $<TARGET_FILE:sim>
   $<TARGET_FILE:sim_mutants> ${CMAKE_CURRENT_BINARY_DIR}/sim_shrink)
 set_tests_properties(sim.shrink PROPERTIES LABELS sim)
@@ -95,7 +97,7 @@ target_link_libraries(swim_mutant_core PRIVATE warren_flags PUBLIC base)
 add_executable(swim_mutants_unit unit/scheduler/test_gossip.c unit/scheduler/test_seal.c
   unit/scheduler/test_swim.c unit/scheduler/test_swim_sync.c lib/main.c)
 add_executable(swim_mutants_sim sim/swim_sim_main.c sim/swim_sim.c sim/swim_sim_check.c
-  sim/swim_sim_net.c sim/swim_sim_queue.c)
+  sim/swim_sim_net.c sim/swim_sim_queue.c sim/swim_sim_seal.c)
 foreach(program swim_mutants_unit swim_mutants_sim)
   target_link_libraries(${program} PRIVATE swim_mutant_core warren_flags)
 endforeach()

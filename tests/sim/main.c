@@ -7,16 +7,34 @@
 #include "scheduler/core/mutant.h"
 #include "tests/sim/sim.h"
 
-/* sim [--seed N | --seeds A..B | --schedule FILE] [--twice] [--trace] [--shrink] [--print]
- *     [--mutant N] [--hosts N] [--voters N] [--gateways N] [--keys N] [--time S] [--hash]
- *     [--empty-birth 1]
- *     [--quota N] [--chunk N] [--pbits N] [--places N] [--fault-ms N] [--request-ms N]
- * [--expect-bad] [--quiet] Exit: 0 no violation, 1 a violation, 2 usage. */
+static const char usage[] =
+    "usage: sim [--seed N | --seeds A..B | --schedule FILE] [options]\n"
+    "Runs clusters of the product's cores on virtual time, under faults, and checks invariants.\n"
+    "  --seed, --seeds   options and faults are drawn from the seed (1)\n"
+    "  --schedule FILE   options and faults are in the file, as --print and --shrink write them\n"
+    "  --print           the schedule of the run\n"
+    "  --shrink          when it fails: a schedule that is smaller and fails for the same reason\n"
+    "  --trace           every message and fault\n"
+    "  --twice           every run twice, which must be the same\n"
+    "  --hash            the hash of every run\n"
+    "  --quiet           not which seeds failed, only how many\n"
+    "  --expect-bad      ends at the first run that fails, and fails when there is none\n"
+    "  --corpus FOLDER   keeps the first message of every type there, for the decoder's fuzz test\n"
+    "  --mutant N        with breakage N of mutants.txt (only in sim_mutants)\n"
+    "Instead of what is drawn:\n"
+    "  --hosts N --voters N --gateways N   size of the cluster\n"
+    "  --keys N          identifiers          --places N   sessions of a host\n"
+    "  --pbits N         2^N partitions       --time S     seconds in which faults happen\n"
+    "  --fault-ms N      mean pause between faults\n"
+    "  --request-ms N    mean pause between the requests of a gateway\n"
+    "  --empty-birth 1   the first view has nobody, workers join\n"
+    "  --quota N --chunk N   sessions of all hosts together; permits that are asked for at once\n"
+    "Exit: 0 no violation, 1 a violation, 2 wrong usage.\n";
 
 struct args {
     uint64_t from, to;
     const char *schedule;
-    bool twice, shrink, print, hash, expect_bad, quiet;
+    bool twice, shrink, print, hash, expect_bad, quiet, help;
     struct sim_opts set; /* 0: drawn */
 };
 
@@ -131,6 +149,10 @@ static bool take(struct args *a, int c)
 {
     unsigned long v = optarg != NULL ? strtoul(optarg, NULL, 10) : 0;
     const char *dots = optarg != NULL ? strstr(optarg, "..") : NULL;
+    if (c == 'H') {
+        a->help = true;
+        return false;
+    }
     if (c == 's' || c == 'S') {
         a->from = v;
         a->to = dots != NULL ? strtoul(dots + 2, NULL, 10) : v;
@@ -155,8 +177,8 @@ static bool parse(int argc, char **argv, struct args *a)
     struct option longs[32] = {{"seed", 1, 0, 's'}, {"seeds", 1, 0, 'S'}, {"schedule", 1, 0, 'f'},
         {"twice", 0, 0, '2'}, {"trace", 0, 0, 't'}, {"shrink", 0, 0, 'x'}, {"print", 0, 0, 'p'},
         {"hash", 0, 0, 'h'}, {"expect-bad", 0, 0, 'b'}, {"quiet", 0, 0, 'q'}, {"mutant", 1, 0, 'm'},
-        {"corpus", 1, 0, 'c'}};
-    unsigned n = 12;
+        {"corpus", 1, 0, 'c'}, {"help", 0, 0, 'H'}};
+    unsigned n = 13;
     for (unsigned i = 0; i < SET_OPTIONS; i++) {
         longs[n++] = (struct option){set_options[i].name, 1, NULL, (int)(SET + i)};
     }
@@ -191,8 +213,8 @@ int main(int argc, char **argv)
 {
     struct args a = {.from = 1, .to = 1};
     if (!parse(argc, argv, &a)) {
-        (void)fprintf(stderr, "usage: see tests/sim/main.c\n");
-        return 2;
+        (void)fprintf(a.help ? stdout : stderr, "%s", usage);
+        return a.help ? 0 : 2;
     }
     struct sim_stats sum = {0};
     uint64_t bad = 0, seeds = 0;

@@ -138,6 +138,9 @@ static void on_data(struct swim_sim *sim, struct sim_ev *ev)
         n->lost++;
         sim->nodes[ev->from].lost++;
     }
+    if (!sim_seal_open(sim, ev)) {
+        return;
+    }
     if (sched_gossip_wire_decode(&sim->in, ev->bytes, ev->len) != 0) {
         sim_fail(sim, "wire: own packet not understood", ev->node, ev->from);
         return;
@@ -287,6 +290,7 @@ static void start(struct swim_sim *sim, uint32_t i, uint32_t inc)
     n->pub.up = true;
     n->leaving = false;
     n->life++;
+    sim_seal_start(sim, i);
     n->tick_us = UINT64_MAX;
     n->stopped_us = n->blocked_us = 0;
     sim_check_forget_all(sim, i);
@@ -381,6 +385,7 @@ struct swim_sim *swim_sim_create(const struct swim_sim_cfg *cfg)
     sim->nodes = must(calloc(cfg->nodes, sizeof *sim->nodes));
     if (!cfg->cheap) {
         sim->shadow = must(calloc((size_t)cfg->nodes * cfg->nodes, sizeof *sim->shadow));
+        sim->seals = cfg->sealed ? sim_seals_new(cfg->nodes) : NULL;
     }
     for (uint32_t i = 0; i < cfg->nodes; i++) {
         node_init(sim, i);
@@ -408,6 +413,7 @@ void swim_sim_destroy(struct swim_sim *sim)
     }
     sim_queue_deinit(&sim->queue);
     free(sim->shadow);
+    sim_seals_free(sim->seals);
     free(sim->nodes);
     free(sim->book_mem);
     free(sim);

@@ -27,6 +27,7 @@ struct swim_sim_cfg {
     uint32_t timers_max; /* of each machine; 0: one per member */
     bool warm;           /* start with complete tables instead of joining */
     bool cheap;          /* leave the checks out that cost n * n */
+    bool sealed;         /* replays are refused; not with cheap */
     bool only_stops;     /* the caller promises: no fault but stopped nodes; see L7 */
     bool trace;          /* print what members come to think of each other */
     struct sched_swim_params params;
@@ -38,6 +39,7 @@ struct swim_sim_stats {
     uint64_t suspicions;      /* that a node began about one that was up */
     uint64_t false_dead;      /* healthy declared dead by the timer of a healthy node */
     uint64_t false_dead_seen; /* as seen by every healthy node */
+    uint64_t refused;         /* datagrams taken for replays */
     uint64_t hash;
     uint64_t bytes_node_max; /* of one node in one window of 10 s */
     uint32_t fx_max, queue_max;

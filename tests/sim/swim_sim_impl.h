@@ -13,6 +13,8 @@ struct sim_ev {
     struct sim_ev *next;
     uint64_t at_us;
     uint64_t sent_us;
+    uint64_t counter; /* of the sender */
+    uint32_t twin;    /* not 0: another event is a copy of this datagram */
     uint32_t node, from, from_boot;
     uint32_t life; /* of the node, for its own events */
     uint16_t len;
@@ -47,6 +49,7 @@ struct sim_node {
     struct sim_ev *backlog, *backlog_tail;
     struct sched_announce announce;
     struct sched_dynamic dynamic;
+    uint64_t counter;   /* of the last datagram it sealed */
     uint64_t lost;      /* packets to and from it that were lost or late, in this life */
     uint64_t window_us; /* budget check */
     uint64_t window_bytes;
@@ -72,6 +75,7 @@ struct swim_sim {
     uint64_t now_us;
     struct sim_node *nodes;
     struct sim_shadow *shadow; /* n * n, NULL when cheap */
+    struct sim_seals *seals;   /* NULL when cheap, or when copies are to arrive */
     struct sched_book book;
     void *book_mem;
     struct sim_cut cuts[SIM_CUTS_MAX];
@@ -100,6 +104,15 @@ static inline void sim_note(struct swim_sim *sim, uint64_t a, uint64_t b)
 
 /* swim_sim_net.c */
 void sim_net_send(struct swim_sim *sim, uint32_t from, const struct sched_swim_fx *fx);
+
+/* swim_sim_seal.c */
+struct sim_seals *sim_seals_new(uint32_t nodes);
+void sim_seals_free(struct sim_seals *s);
+void sim_seal_start(struct swim_sim *sim, uint32_t node);
+void sim_seal_send(struct swim_sim *sim, uint32_t from, struct sim_ev *ev);
+void sim_seal_copy(struct swim_sim *sim, struct sim_ev *ev, struct sim_ev *copy);
+/* False: the receiver takes it for a replay. */
+bool sim_seal_open(struct swim_sim *sim, const struct sim_ev *ev);
 
 /* swim_sim_check.c */
 void sim_fail(struct swim_sim *sim, const char *invariant, uint32_t node, uint32_t other);

@@ -115,6 +115,7 @@ static void draw(uint64_t seed, const struct options *o, struct plan *p)
         .timers_max = between(&r, 0, 3) == 0 ? 2 : 0,
         .warm = between(&r, 0, 1) == 0,
         .cheap = o->large,
+        .sealed = seed % 2 == 1,
         .trace = o->trace,
     };
     p->cfg.seeds = p->cfg.seeds < p->cfg.nodes ? p->cfg.seeds : 1;

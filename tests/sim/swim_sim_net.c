@@ -79,6 +79,7 @@ static struct sim_ev *encode(struct swim_sim *sim, uint32_t from, const struct s
     struct sim_ev *ev = sim_queue_new(&sim->queue, len);
     memcpy(ev->bytes, bytes, len);
     ev->channel = (uint8_t)fx->channel;
+    sim_seal_send(sim, from, ev);
     return ev;
 }
 
@@ -115,6 +116,7 @@ void sim_net_send(struct swim_sim *sim, uint32_t from, const struct sched_swim_f
         struct sim_ev *copy = sim_queue_new(&sim->queue, ev->len);
         memcpy(copy->bytes, ev->bytes, ev->len);
         copy->channel = ev->channel;
+        sim_seal_copy(sim, ev, copy);
         deliver(sim, from, to, copy);
     }
     deliver(sim, from, to, ev);
