@@ -9,6 +9,7 @@
 #include "scheduler/core/voter.h"
 #include "scheduler/wire/wire.h"
 #include "tests/sim/schedule.h"
+#include "tests/sim/store.h"
 
 /* The simulator: product cores and wire encoders on virtual time, everything from one seed.
  * Files: world (nodes and what carries out their effects), bus (messages), store (the twin of the
@@ -41,8 +42,6 @@ struct sim_vm {
     uint32_t n_runs, cap_runs;
     uint32_t inc; /* life of its host */
 };
-
-struct sim_rows; /* store.c */
 
 /* The highest ballot a voter has told anybody to hold to. */
 struct sim_promise {
@@ -226,23 +225,6 @@ void sim_deliver(struct sim *s, struct sim_event *ev);
 
 /* ---- trace.c ---- */
 void sim_trace(const struct sim *s, const struct sched_msg *m, const char *what);
-
-/* ---- store.c ---- */
-struct sim_rows *sim_rows_new(void);
-void sim_rows_free(struct sim_rows *r);
-void sim_rows_clear(struct sim_rows *r);
-void sim_rows_put(struct sim_rows *r, const struct sched_row *row);
-/* Hands every row to fn, the view first. */
-void sim_rows_each(
-    const struct sim_rows *r, void (*fn)(void *ctx, const struct sched_row *row), void *ctx);
-/* The stored row of that kind and name, or NULL. */
-const struct sched_row *sim_rows_find(const struct sim_rows *r, const struct sched_row *like);
-uint32_t sim_rows_count(const struct sim_rows *r, uint8_t kind);
-/* NULL when nothing was stored; *ret_n: how many. */
-const struct sched_part *sim_rows_parts(const struct sim_rows *r, uint32_t *ret_n);
-const struct sched_row *sim_rows_vote(const struct sim_rows *r);
-const struct sched_row *sim_rows_known(const struct sim_rows *r);
-const struct sched_row *sim_rows_quota(const struct sim_rows *r);
 
 /* ---- vm.c ---- */
 void sim_vm_start(struct sim *s, struct sim_node *n, const struct sched_fx_vm *vm);

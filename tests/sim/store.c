@@ -1,7 +1,9 @@
 #include <stdlib.h>
 
 #include "proto/base/assert.h"
-#include "tests/sim/sim.h"
+#include "proto/base/hash.h"
+#include "scheduler/core/map.h"
+#include "tests/sim/store.h"
 
 /* The twin of a node's stores: rows by kind and key, what was committed and nothing else. */
 
