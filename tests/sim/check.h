@@ -12,6 +12,8 @@ void sim_check_quota(struct sim *s, struct sim_node *n);
 void sim_check_vote(struct sim *s, struct sim_node *n, const struct sched_msg *m);
 void sim_check_live(struct sim *s, struct sim_node *n, struct sim_vm *vm, bool on);
 void sim_check_bound(struct sim *s, struct sim_vm *vm);
+/* A supervisor ends it for want of a lease. */
+void sim_check_killed(struct sim *s, const struct sim_node *n, const struct sim_vm *vm);
 void sim_check_stop(struct sim *s, struct sim_node *n, struct sim_vm *vm);
 void sim_check_started(struct sim *s, struct sched_exec exec, sched_epoch epoch);
 void sim_check_answer(struct sim *s, const struct sim_req *q, sched_epoch epoch);

@@ -168,6 +168,15 @@ static void check_overdue(struct sim *s, const struct sim_node *n, const struct 
     }
 }
 
+void sim_check_killed(struct sim *s, const struct sim_node *n, const struct sim_vm *vm)
+{
+    uint64_t now = sim_local(n, s->now_ns), end = n->held_ns + s->cfg.kill_ms * SIM_MS;
+    if (now < end) {
+        sim_bad(s, "S10 key %u is killed on H%u/%u %llu ms early: it held a lease", vm->key,
+            n->index, vm->inc, (unsigned long long)((end - now) / SIM_MS));
+    }
+}
+
 void sim_check_look(struct sim *s)
 {
     for (uint32_t i = s->opt.voters; i < s->opt.voters + s->opt.hosts; i++) {

@@ -14,7 +14,8 @@ static void down(struct sim *s, struct sim_node *n, const struct sim_fault *f)
 /* The process stops, or the whole machine does; a second time only prolongs it. */
 static bool sleeps(struct sim *s, struct sim_node *n, const struct sim_fault *f)
 {
-    uint64_t until = s->now_ns + f->dur_ms * SIM_MS;
+    uint64_t until = s->now_ns + f->dur_ms * SIM_MS, end = (s->opt.chaos_ms + 1000) * SIM_MS;
+    until = until < end ? until : end; /* what waits for it comes when it wakes, not later */
     if (!n->up) {
         return false;
     }
@@ -32,10 +33,6 @@ static void wakes(struct sim *s, struct sim_node *n)
     n->awake_ns = s->now_ns;
     if (n->asleep) {
         sim_vm_sleep(s, n, false);
-    }
-    if (n->tick_ns > s->now_ns + 1000) { /* it was to sleep longer */
-        n->tick_ns = 0;
-        sim_arm(s, n);
     }
 }
 
@@ -170,7 +167,8 @@ void sim_fault_begin(struct sim *s, uint32_t i)
     case SIM_F_PAUSE:
     case SIM_F_SUSPEND:
         if (sleeps(s, n, f)) {
-            heal_later(s, i);
+            struct sim_event ev = {.kind = SIM_E_HEAL, .arg = i};
+            sim_event(s, &ev, n->resume_ns);
         }
         break;
     case SIM_F_SLOW:
@@ -246,12 +244,6 @@ void sim_calm(struct sim *s)
         struct sim_node *n = &s->nodes[i];
         n->torn = 0;
         n->slow_ns = 0;
-        if (n->paused && n->resume_ns > s->now_ns + SIM_S) {
-            n->resume_ns = s->now_ns + SIM_S;
-        }
-        if (n->paused) {
-            wakes(s, n);
-        }
         if (!n->up) {
             struct sim_event ev = {.kind = SIM_E_UP, .node = i, .gen = n->gen};
             sim_event(s, &ev, s->now_ns + SIM_S / 2);

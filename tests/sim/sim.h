@@ -70,6 +70,7 @@ struct sim_node {
     /* machine of a host */
     struct sched_fx_page page;
     uint32_t page_inc;
+    uint64_t held_ns; /* the last time, own clock, until which this life was granted a lease */
     uint64_t freeze_ns, kill_ns; /* virtual: timers of its supervisors; 0: none */
     bool frozen;
     struct sim_vm *vms;

@@ -139,6 +139,17 @@ static void freeze(struct sim *s, struct sim_node *n, bool on)
     }
 }
 
+/* Supervisors end what has been frozen for too long. */
+static void too_late(struct sim *s, struct sim_node *n)
+{
+    for (uint32_t i = 0; i < n->n_vms; i++) {
+        if (n->vms[i].state != SIM_VM_FREE) {
+            sim_check_killed(s, n, &n->vms[i]);
+        }
+    }
+    sim_vm_kill_all(s, n, n->up);
+}
+
 void sim_vm_sleep(struct sim *s, struct sim_node *n, bool on)
 {
     n->asleep = on;
@@ -149,7 +160,7 @@ void sim_vm_sleep(struct sim *s, struct sim_node *n, bool on)
         recount(s, n, &n->vms[i]);
     }
     if (late && sim_local(n, s->now_ns) >= n->page.kill_at_ns) {
-        sim_vm_kill_all(s, n, n->up);
+        too_late(s, n);
     }
 }
 
@@ -168,8 +179,10 @@ static void arm_page(struct sim *s, struct sim_node *n, uint8_t kind, uint64_t d
 
 void sim_vm_page(struct sim *s, struct sim_node *n, const struct sched_fx_page *p)
 {
+    uint32_t inc = n->host->env.me.inc;
+    n->held_ns = inc == n->page_inc && n->held_ns > p->freeze_at_ns ? n->held_ns : p->freeze_at_ns;
     n->page = *p;
-    n->page_inc = n->host->env.me.inc;
+    n->page_inc = inc;
     uint64_t now = sim_local(n, s->now_ns);
     freeze(s, n, now >= p->freeze_at_ns);
     if (!n->frozen) {
@@ -177,6 +190,8 @@ void sim_vm_page(struct sim *s, struct sim_node *n, const struct sched_fx_page *
     }
     if (now < p->kill_at_ns) {
         arm_page(s, n, SIM_E_KILL, p->kill_at_ns);
+    } else {
+        too_late(s, n);
     }
 }
 
@@ -198,7 +213,7 @@ static void on_page(struct sim *s, struct sim_node *n, uint8_t kind)
     } else if (kind == SIM_E_FREEZE) {
         freeze(s, n, true);
     } else {
-        sim_vm_kill_all(s, n, n->up);
+        too_late(s, n);
     }
 }
 

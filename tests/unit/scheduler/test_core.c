@@ -197,6 +197,37 @@ TEST(a_lease_takes_a_majority_and_counts_from_the_request)
     CHECK(!sched_env_serving(&h.env));
 }
 
+static const struct sched_fx_page *page_of(const struct sched_fx *fx)
+{
+    const struct sched_fx_page *page = NULL;
+    for (uint32_t i = 0; i < fx->n; i++) {
+        page = fx->items[i].kind == SCHED_FX_PAGE ? &fx->items[i].page : page;
+    }
+    return page;
+}
+
+/* Its microVMs run on while it starts, by what the process before it was granted. */
+TEST(a_restarted_worker_leaves_the_lease_page_until_a_majority_has_granted_again)
+{
+    struct sched_mem mem = fresh_memory();
+    struct holder h;
+    holder_init(&h, &mem, 3);
+    struct sched_m_lease ask = {.inc = 1};
+    sched_lease_page(&h.lease, &h.env); /* as when it installs a view */
+    sched_lease_ask(&h.lease, &h.env, &ask);
+    CHECK(grant(&h, 1, h.lease.seq, 1));
+    CHECK(page_of(&h.fx) == NULL);
+    CHECK(grant(&h, 2, h.lease.seq, 1));
+    const struct sched_fx_page *page = page_of(&h.fx);
+    CHECK(page != NULL && page->freeze_at_ns == h.env.lease_ns);
+    CHECK_EQ(page->kill_at_ns, page->freeze_at_ns + SCHED_MS(h.cfg.kill_ms));
+    /* Who is no member freezes at once, whatever it was granted. */
+    sched_fx_clear(&h.fx);
+    h.env.me.inc = 2;
+    sched_lease_page(&h.lease, &h.env);
+    CHECK(page_of(&h.fx) != NULL && page_of(&h.fx)->freeze_at_ns == 0);
+}
+
 TEST(foreign_old_and_unknown_grants_change_nothing)
 {
     struct sched_mem mem = fresh_memory();

@@ -241,3 +241,5 @@ TEST(the_recount_sees_every_kind_of_disagreement)
     CHECK_STR(worker_pool_check(p), "a session record is lost");
     worker_list_append(&p->free_sessions, free_session);
     CHECK(worker_pool_check(p) == NULL);
+    free(b.mem);
+}
