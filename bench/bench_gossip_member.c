@@ -36,6 +36,7 @@ struct member {
     struct sched_gossip_node *node;
     uint64_t id;
     ev_io accept;
+    ev_signal tell;
     struct conn conns[CONNS];
 };
 
@@ -118,6 +119,24 @@ static void on_accept(struct ev_loop *loop, ev_io *w, int revents)
     (void)close(fd);
 }
 
+static void on_tell(struct ev_loop *loop, ev_signal *w, int revents)
+{
+    (void)loop;
+    (void)revents;
+    struct member *m = CONTAINER_OF(w, struct member, tell);
+    const struct sched_swim_stats *s = sched_swim_stats(sched_gossip_node_swim(m->node));
+    const struct sched_udp_stats *u = sched_udp_stats(sched_gossip_node_udp(m->node));
+    (void)printf("# probes %llu failed %llu suspicions %llu refutations %llu stalls %llu budget "
+                 "%llu health %u sent %llu not_sent %llu received %llu replays %llu\n",
+        (unsigned long long)s->probes, (unsigned long long)s->probes_failed,
+        (unsigned long long)s->suspicions, (unsigned long long)s->refutations,
+        (unsigned long long)s->stalls, (unsigned long long)s->over_budget,
+        sched_swim_health(sched_gossip_node_swim(m->node)), (unsigned long long)u->sent,
+        (unsigned long long)u->not_sent, (unsigned long long)u->received,
+        (unsigned long long)u->replays);
+    (void)fflush(stdout);
+}
+
 static int listen_ctl(struct member *m)
 {
     struct sockaddr_in a = ctl_address(m->id);
@@ -156,6 +175,8 @@ int main(int argc, char **argv)
         .user = &m};
     memcpy(cfg.announce.ip[0], (const uint8_t[]){127, 0, 0, 1}, 4);
     sched_swim_params_default(&cfg.params);
+    ev_signal_init(&m.tell, on_tell, SIGUSR1);
+    ev_signal_start(m.loop, &m.tell);
     struct base_error err;
     m.node = sched_gossip_node_create(&cfg, &err);
     if (m.node == NULL || listen_ctl(&m) != 0) {

@@ -1,4 +1,7 @@
 warren_unit(worker_fence SOURCES unit/worker/test_fence.c DEPS worker_fence)
+warren_unit(worker_drain SOURCES unit/worker/test_drain.c DEPS worker_wire)
+warren_unit(worker_admin SOURCES unit/worker/test_admin.c unit/worker/rpc_rig.c lib/fake_engine.c
+  lib/fake_world.c DEPS worker_rpc)
 warren_unit(worker_lease SOURCES unit/worker/test_lease.c DEPS worker_engine)
 warren_unit(worker_pool SOURCES unit/worker/test_pool.c DEPS worker_core)
 warren_unit(worker_pool_restore SOURCES unit/worker/test_pool_restore.c DEPS worker_core)
@@ -22,4 +25,5 @@ warren_unit(worker_rpc SOURCES unit/worker/test_rpc.c unit/worker/rpc_rig.c lib/
 warren_unit(worker_rpc_exec SOURCES unit/worker/test_rpc_exec.c unit/worker/rpc_rig.c
   lib/fake_engine.c lib/fake_world.c DEPS worker_rpc)
 warren_fuzz(worker_request SOURCES fuzz/fuzz_worker_request.c DEPS worker_wire)
+warren_fuzz(worker_order SOURCES fuzz/fuzz_worker_order.c DEPS worker_wire)
 warren_fuzz(worker_rows SOURCES fuzz/fuzz_worker_rows.c DEPS worker_wire)

@@ -15,6 +15,7 @@
 #include "proto/base/container.h"
 #include "proto/net/cluster_key.h"
 #include "proto/net/curve.h"
+#include "worker/io/admin.h"
 #include "worker/io/config.h"
 #include "worker/io/engine.h"
 #include "worker/io/pool_file.h"
@@ -29,6 +30,7 @@ enum {
     MANIFEST_MAX = 4 << 20,
     FD_READY_MAX = 1024,
     SPARES_MAX = 4, /* some 30 MiB each */
+    EXIT_LEFT = 3,  /* drained and told to leave: not to be started again */
 };
 
 static const char usage[] =
@@ -43,6 +45,7 @@ static const char usage[] =
     "  --version       print the version\n"
     "  --help          print this\n"
     "\n"
+    "`warren worker drain` takes it out of service; told to leave, it exits with 3 then.\n"
     "SIGTERM and SIGINT end all microVMs and clean up. A worker that dies otherwise leaves them\n"
     "running for freeze_s + kill_s; the next one takes them over.\n";
 
@@ -64,11 +67,12 @@ struct worker {
     struct worker_sessions *sessions;
     struct worker_engine *engine;
     struct worker_rpc *rpc;
+    struct worker_admin *admin;
     struct worker_engine_events inner; /* of the sessions */
     struct worker_engine_events events;
     ev_signal on_term, on_int;
     ev_prepare turn;
-    bool told_ready, stopping, failed;
+    bool told_ready, stopping, failed, left;
 };
 
 /* --- paths ---------------------------------------------------------------------------------- */
@@ -365,6 +369,29 @@ static int start_rpc(struct worker *w, struct base_error *err)
     return worker_rpc_create(&c, &w->rpc, err);
 }
 
+static void stop(struct worker *w);
+
+static void on_leave(void *user)
+{
+    struct worker *w = user;
+    if (!w->stopping) {
+        w->left = true;
+        stop(w);
+    }
+}
+
+static int start_admin(struct worker *w, struct base_error *err)
+{
+    struct worker_admin_config c = {.loop = w->loop,
+        .log = &w->log,
+        .run_dir = w->run_dir,
+        .sessions = w->sessions,
+        .node = w->node,
+        .leave = on_leave,
+        .user = w};
+    return worker_admin_create(&w->admin, &c, err);
+}
+
 static int start(struct worker *w, struct base_error *err)
 {
     int rc = make_folders(w, err);
@@ -381,6 +408,7 @@ static int start(struct worker *w, struct base_error *err)
         rc = worker_session_pool_add(w->sessions, &w->pools[i], err);
     }
     rc = rc != 0 ? rc : worker_session_start(w->sessions, err);
+    rc = rc != 0 ? rc : start_admin(w, err);
     return rc != 0 ? rc : start_rpc(w, err);
 }
 
@@ -390,6 +418,7 @@ static int start(struct worker *w, struct base_error *err)
 static void look(void *user)
 {
     struct worker *w = user;
+    worker_admin_look(w->admin);
     if (w->stopping && worker_session_idle(w->sessions)) {
         ev_break(w->loop, EVBREAK_ALL);
     } else if (!w->stopping && !w->told_ready && w->rpc != NULL &&
@@ -399,6 +428,13 @@ static void look(void *user)
             worker_rpc_endpoint(w->rpc, PROTO_NET_BULK));
         worker_ready_tell(&w->ready, "ready", NULL);
     }
+}
+
+static void stop(struct worker *w)
+{
+    w->stopping = true;
+    worker_session_drain(w->sessions, true, true);
+    look(w);
 }
 
 static void on_stop(struct ev_loop *loop, ev_signal *s, int revents)
@@ -411,9 +447,7 @@ static void on_stop(struct ev_loop *loop, ev_signal *s, int revents)
         return;
     }
     LOG_INFO(&w->log, "stopping: all microVMs end");
-    w->stopping = true;
-    worker_session_drain(w->sessions, true, true);
-    look(w);
+    stop(w);
 }
 
 static void watch_signal(struct worker *w, ev_signal *s, int number)
@@ -443,6 +477,8 @@ static void tear_down(struct worker *w)
 {
     bool clean = w->stopping && w->sessions != NULL && worker_session_idle(w->sessions);
     worker_rpc_destroy(w->rpc);
+    worker_admin_destroy(w->admin);
+    w->admin = NULL;
     worker_engine_destroy(w->engine);
     worker_session_destroy(w->sessions);
     worker_store_close(w->run);
@@ -474,9 +510,9 @@ static int run(struct worker *w)
     }
     look(w);
     ev_run(w->loop, 0);
-    bool failed = w->failed;
+    int code = w->failed ? EXIT_FAILURE : w->left ? EXIT_LEFT : EXIT_SUCCESS;
     tear_down(w);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return code;
 }
 
 static int parse(int argc, char **argv, const char **ret_config, struct worker_ready *ready)

@@ -17,7 +17,11 @@ enum cli_child_event {
     CLI_CHILD_FAILED, /* text: why it gives up */
 };
 
-enum { CLI_CHILD_LINE_MAX = 4096, CLI_CHILD_TEXT_MAX = 512 };
+enum {
+    CLI_CHILD_LINE_MAX = 4096,
+    CLI_CHILD_TEXT_MAX = 512,
+    CLI_CHILD_LEFT = 3, /* exit code of a daemon that was told to leave: it stays ended */
+};
 
 struct cli_child {
     const char *name; /* "worker" */

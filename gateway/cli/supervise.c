@@ -170,6 +170,11 @@ static void on_death(struct run *r, struct cli_child *c, int wait_status, uint64
         stop_all(r, now);
         return;
     }
+    if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == CLI_CHILD_LEFT) {
+        c->start_again_ns = 0;
+        say(r, "left", c->name, "out of service as ordered, not started again");
+        return;
+    }
     (void)snprintf(text, sizeof text, "ended with %s, starting it again in %u ms", how, wait_ms);
     say(r, "died", c->name, text);
 }

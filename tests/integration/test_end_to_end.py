@@ -905,6 +905,44 @@ def load_tests(loader, _tests, _pattern):
     return suite
 
 
+class Withdrawal(Base):
+    """The worker goes out of service and back, and at last for good: the classes run by name."""
+
+    def worker(self, *args, code=0):
+        a = cluster.cli("worker", *args, "--run-dir", str(cluster.run), "--json", text=True)
+        self.assertEqual(a.returncode, code, a)
+        return [json.loads(line) for line in a.stdout.splitlines()]
+
+    def test_1_a_drain_lets_sessions_finish_and_is_called_back(self):
+        s = self.session()
+        self.run_ok(s, "kept = 1")
+        self.assertEqual(self.worker("drain", "--no-wait")[0]["state"], "draining")
+        a = self.client.execute(self.session(), "1")
+        self.assertEqual((a.status, a.code()), (503, "ServiceUnavailable"), a)
+        self.assertIn("draining", a.json["error"]["message"])
+        self.assertGreater(int(a.headers["Retry-After"]), 0)
+        self.assertEqual(self.run_ok(s, "kept")["executionResult"], 1)
+        since = len(cluster.events)
+        os.kill(cluster.daemon("worker"), signal.SIGKILL)  # the next one goes on with it
+        cluster.wait_ready_again("worker", since)
+        self.assertEqual(self.worker("status")[0]["state"], "draining")
+        self.assertEqual(self.run_ok(s, "kept")["executionResult"], 1)
+        self.assertEqual(self.worker("drain", "--now")[-1],
+                         {"state": "drained", "sessions": 0, "microvms": 0})
+        self.worker("undrain")
+        self.assert_works()
+
+    def test_2_a_removed_worker_is_not_started_again(self):
+        self.run_ok(self.session(), "1")
+        since = len(cluster.events)
+        self.assertEqual(self.worker("remove", "--deadline", "1s")[-1]["state"], "drained")
+        cluster.wait_event("left", since=since, sender="worker")
+        self.assertIsNone(cluster.daemon("worker"))
+        self.assertEqual(cluster.machines(), {})
+        self.worker("status", code=3)
+        self.ids = []  # nobody is there to end them
+
+
 if __name__ == "__main__":
     reason = why_not()
     if reason:

@@ -121,6 +121,7 @@ void rpc_end_answer(struct rpc_exchange *x, const struct worker_session_answer *
     case WORKER_ANSWER_USE: /* not an end */
     case WORKER_ANSWER_UNAVAILABLE:
         reply.status = WARREN__STATUS__STATUS_UNAVAILABLE;
+        reply.code = rpc_text(a->code);
         reply.text = rpc_text(a->text[0] != '\0' ? a->text : "not ready yet, try again");
         break;
     }

@@ -150,7 +150,8 @@ static void answer(struct worker_sessions *s, const struct worker_pool_fx *fx)
         .waited_ns = fx->waited_ns,
         .retry_ms = fx->retry_ms,
         .end = fx->end,
-        .text = ""};
+        .text = "",
+        .code = ""};
     if (fx->answer == WORKER_ANSWER_QUOTA) {
         a.text = worker_quota_text(fx->verdict, WORKER_QUOTA_SESSIONS);
     }
@@ -158,6 +159,7 @@ static void answer(struct worker_sessions *s, const struct worker_pool_fx *fx)
     if (fx->answer == WORKER_ANSWER_UNAVAILABLE) {
         (void)snprintf(text, sizeof text, "%s", worker_pool_fault(s->pools, fx->pool));
         a.text = text;
+        a.code = s->pools->frozen ? "WorkerFrozen" : s->pools->drain ? "WorkerDraining" : "";
     }
     w->waiting = false;
     w->done(w, &a);

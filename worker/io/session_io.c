@@ -356,9 +356,15 @@ bool worker_session_idle(const struct worker_sessions *s)
     return worker_pool_idle(s->pools);
 }
 
+struct worker_session_counts worker_session_counts(const struct worker_sessions *s)
+{
+    return (struct worker_session_counts){
+        .sessions = s->pools->sessions_n, .microvms = s->pools->cfg.vms_max - s->pools->free_n};
+}
+
 bool worker_session_ready(const struct worker_sessions *s)
 {
-    for (uint32_t i = 0; i < s->pools->n; i++) {
+    for (uint32_t i = 0; i < s->pools->n && !s->pools->drain; i++) {
         const struct worker_pool *p = &s->pools->pools[i];
         uint32_t max = p->spec.sessions_max;
         uint32_t room = max > p->sessions ? max - p->sessions : 0;

@@ -57,7 +57,13 @@ int worker_session_start(struct worker_sessions *s, struct base_error *err);
 /* No new sessions; with end_all the running ones end too. */
 void worker_session_drain(struct worker_sessions *s, bool on, bool end_all);
 bool worker_session_idle(const struct worker_sessions *s); /* no microVM is left */
-/* Every pool has its ready instances (or as many as have room). */
+
+struct worker_session_counts {
+    uint32_t sessions; /* those that wait for a microVM too */
+    uint32_t microvms;
+};
+struct worker_session_counts worker_session_counts(const struct worker_sessions *s);
+/* Every pool has its ready instances (or as many as have room); or the worker is out of service. */
 bool worker_session_ready(const struct worker_sessions *s);
 
 /* --- pools and sessions -------------------------------------------------------------------- */
@@ -84,6 +90,7 @@ struct worker_session_answer {
     uint32_t retry_ms;
     enum worker_end end; /* LOST */
     const char *text;    /* UNAVAILABLE, QUOTA: why */
+    const char *code;    /* UNAVAILABLE: the same as a word, or "" */
 };
 
 /* A request for a session; embedded in its owner. */

@@ -32,7 +32,9 @@ void rig_start(struct rig *r)
         .execs_max = 64,
         .retention_ms = r->retention_ms,
         .event_bytes_max = 4 << 20,
-        .tenant = r->limits};
+        .tenant = r->limits,
+        .on_change = r->on_change,
+        .user = r->user};
     CHECK_EQ(worker_session_create(&c, &r->sessions, NULL), 0);
     r->engine = fake_engine_create(r->world, r->loop, worker_session_engine_events(r->sessions));
     worker_session_set_engine(r->sessions, r->engine);

@@ -38,7 +38,9 @@ struct rig {
     uint8_t tenant_id[PROTO_TENANT_BYTES];
     struct worker_quota_limits limits; /* of each tenant */
     bool crashed;
-    uint32_t deadline_ms; /* of requests sent from now on; 0: none */
+    uint32_t deadline_ms;          /* of requests sent from now on; 0: none */
+    void (*on_change)(void *user); /* of the sessions; NULL: none */
+    void *user;
 };
 
 /* Two sessions at most, none ready, unless changed before. */
