@@ -287,6 +287,15 @@ static void gets_result(struct gw_outcome *o, const char *type, const char *data
     CHECK(gw_outcome_add(o, &e) == 0 && gw_outcome_add(o, &done) == 0);
 }
 
+TEST(a_modern_request_without_capabilities_is_refused)
+{
+    CHECK_EQ(ask("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\",\"params\":{\"_meta\":{"
+                 "\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\"}}}",
+                 "2026-07-28", "tools/list", NULL),
+        GW_MCP_ANSWERED);
+    CHECK(m.status == 400 && has("-32602") && has("clientCapabilities"));
+}
+
 TEST(values_are_json_where_they_can_be_and_what_is_missing_is_told)
 {
     static const char *const cases[][3] = {{"text/plain", "[1, 2]", "\"executionResult\":[1, 2],"},

@@ -136,3 +136,21 @@ TEST(random_content_comes_through_unchanged_however_it_is_cut)
     base_buf_deinit(&b);
     base_buf_deinit(&out);
 }
+
+TEST(what_follows_the_end_is_skipped_and_names_may_stand_without_quotes)
+{
+    check(TYPE,
+        "--xyz\r\n" DISPOSITION "name=file ; filename=a.txt \t\r\n\r\nab\r\n--xyz--\r\ntrailing",
+        "[file|a.txt]ab;.");
+    CHECK(gw_multipart_init(&m, TYPE));
+    static const char body[] = "--xyz--\r\n";
+    size_t used = 0;
+    CHECK_EQ(gw_multipart_next(&m, (const uint8_t *)body, strlen(body), &used), GW_MULTIPART_END);
+    CHECK_EQ(gw_multipart_next(&m, (const uint8_t *)"more", 4, &used), GW_MULTIPART_END);
+    CHECK_EQ(used, 4);
+    char type[200] = "multipart/form-data; boundary=";
+    memset(type + strlen(type), 'b', 71); /* RFC 2046: 70 */
+    CHECK(!gw_multipart_init(&m, type));
+    type[strlen(type) - 1] = '\0';
+    CHECK(gw_multipart_init(&m, type));
+}

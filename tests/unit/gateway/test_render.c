@@ -249,6 +249,52 @@ TEST(what_runs_still_has_no_result)
         "\"status\":\"Running\"}");
 }
 
+TEST(a_shell_command_that_runs_still_has_its_name_only)
+{
+    begin(100);
+    check_body(GW_SHAPE_SHELL, false,
+        "{\"identifier\":\"my\\\"id\",\"id\":\"e-1\",\"status\":\"Running\"}");
+}
+
+TEST(a_string_stays_one_where_results_are_texts)
+{
+    begin(100);
+    add_mime(GW_EVENT_RESULT, "application/json", "\"a\"");
+    add_done(GW_DONE_OK, 0);
+    check_body(GW_SHAPE_FLAT, true,
+        "{\"id\":\"e-1\",\"identifier\":\"my\\\"id\",\"executionType\":\"Synchronous\","
+        "\"status\":\"Succeeded\",\"result\":{\"stdout\":\"\",\"stderr\":\"\","
+        "\"executionResult\":\"a\",\"executionTimeInMilliseconds\":2}}");
+    gw_outcome_deinit(&outcome);
+}
+
+TEST(events_that_are_not_known_results_that_are_too_large_and_long_errors_do_no_harm)
+{
+    static uint8_t large[GW_OUTCOME_BYTES_MAX + 1];
+    char words[300];
+    begin(100);
+    struct gw_event other = {.seq = ++seq, .kind = GW_EVENT_OTHER};
+    CHECK_EQ(gw_outcome_add(&outcome, &other), 0);
+    CHECK_EQ(outcome.last_seq, seq);
+    struct gw_event result = {.seq = ++seq,
+        .kind = GW_EVENT_RESULT,
+        .mime = {{"text/plain", large, sizeof large}},
+        .mimes = 1};
+    CHECK_EQ(gw_outcome_add(&outcome, &result), 0);
+    CHECK_EQ(outcome.result_kind, GW_RESULT_NONE);
+    memset(words, 'x', sizeof words);
+    memcpy(words + 253, "\xe2\x82\xac", 4); /* a character across the limit */
+    struct gw_event e = {.seq = ++seq,
+        .kind = GW_EVENT_ERROR,
+        .error_name = "E",
+        .error_value = words,
+        .data = (const uint8_t *)"",
+        .data_n = 0};
+    CHECK_EQ(gw_outcome_add(&outcome, &e), 0);
+    CHECK_EQ(strlen(outcome.error_value), 253);
+    gw_outcome_deinit(&outcome);
+}
+
 /* ---- the rest ---- */
 
 TEST(null_is_blank_where_a_client_would_look_into_it)

@@ -243,3 +243,44 @@ TEST(links_keep_the_prefix_that_the_client_used)
     gw_target_escape("a/b c~", 6, text);
     CHECK_STR(text, "a%2Fb%20c~");
 }
+
+TEST(operations_have_names_and_numbers_out_of_range_count_as_none)
+{
+    CHECK_STR(gw_route_op_name(GW_OP_NONE), "none");
+    CHECK_STR(gw_route_op_name(GW_OP_EXECUTE), "execute");
+    CHECK_STR(gw_route_op_name(GW_OP_MCP), "mcp");
+    CHECK_STR(gw_route_op_name(GW_OP_HEALTH), "health");
+    check_op(GW_METHOD_POST, "/pools/p-1/.management/listSessions?skip=4294967295",
+        GW_OP_MANAGEMENT_LIST);
+    CHECK_EQ(route.skip, UINT32_MAX);
+    static const char *const none[] = {"4294967296", "-1", "1x", "99999999999999999999"};
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++) {
+        char text[100];
+        (void)snprintf(text, sizeof text, "/pools/p-1/.management/listSessions?skip=%s", none[i]);
+        check_op(GW_METHOD_POST, text, GW_OP_MANAGEMENT_LIST);
+        CHECK_EQ(route.skip, 0);
+    }
+}
+
+TEST(targets_are_bounded_in_bytes_segments_and_parameters)
+{
+    static char text[GW_H1_TARGET_MAX + 2];
+    for (int i = 0; i < GW_TARGET_SEGMENTS_MAX; i++) {
+        (void)strcat(text, "/a");
+    }
+    CHECK_EQ(gw_target_parse(&target, text), 0);
+    CHECK_EQ(gw_target_parse(&target, strcat(text, "/a")), BASE_ETOOBIG);
+    (void)strcpy(text, "/a?");
+    for (int i = 0; i < GW_TARGET_PARAMS_MAX; i++) {
+        (void)strcat(text, "&b=c");
+    }
+    CHECK_EQ(gw_target_parse(&target, text), 0);
+    CHECK_STR(gw_target_param(&target, "B"), "c");
+    CHECK_EQ(gw_target_parse(&target, strcat(text, "&d")), BASE_ETOOBIG);
+    CHECK_EQ(gw_target_parse(&target, "/a?b=%00"), BASE_EBADMSG);
+    memset(text, 'a', sizeof text - 1);
+    text[0] = '/';
+    CHECK_EQ(gw_target_parse(&target, text), BASE_ETOOBIG);
+    text[GW_H1_TARGET_MAX] = '\0';
+    CHECK_EQ(gw_target_parse(&target, text), 0);
+}

@@ -246,3 +246,17 @@ TEST(a_tenant_is_its_issuers)
     CHECK(memcmp(&a, &b, sizeof a) != 0);
     CHECK(memcmp(a.id, a.id + 8, 8) != 0);
 }
+
+TEST(every_refusal_has_words_of_its_own)
+{
+    for (int k = 0; k < WORKER_QUOTA_KINDS; k++) {
+        CHECK_STR(worker_quota_text(WORKER_QUOTA_OK, (enum worker_quota_kind)k), "");
+        for (int v = 1; v < 4; v++) {
+            const char *text =
+                worker_quota_text((enum worker_quota_verdict)v, (enum worker_quota_kind)k);
+            CHECK(strlen(text) > 20);
+            CHECK(strstr(text, v == 3 ? "pool" : "tenant") != NULL || k == 3);
+        }
+    }
+    CHECK_STR(worker_quota_text(WORKER_QUOTA_OK, WORKER_QUOTA_KINDS), "");
+}
