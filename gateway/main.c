@@ -16,6 +16,7 @@
 #include "gateway/io/tls.h"
 #include "gateway/keys/mcp_keys.h"
 #include "proto/base/buf.h"
+#include "scheduler/io/roster.h"
 
 /* warren-gateway: reads its configuration, listens, and stops when it is told to. */
 
@@ -93,19 +94,21 @@ static int start_calls(struct gateway *g, struct base_error *err)
     }
     for (unsigned i = 0; i < c->workers_count; i++) {
         const struct gw_config_worker *w = &c->workers[i];
-        workers[i] = (struct gw_worker_config){.id = w->id,
-            .name = w->name,
-            .ctl = w->ctl,
-            .bulk = w->bulk,
-            .public_key = w->public_key,
-            .weight = (uint8_t)w->weight,
-            .zone = w->zone};
+        workers[i] =
+            (struct gw_worker_config){.id = c->cluster != NULL ? sched_node_id(w->name) : w->id,
+                .name = w->name,
+                .ctl = w->ctl,
+                .bulk = w->bulk,
+                .public_key = w->public_key,
+                .weight = (uint8_t)w->weight,
+                .zone = w->zone};
     }
     struct gw_calls_options opt = {.loop = g->loop,
         .log = &g->log,
         .self = c->curve_secret == NULL ? NULL : &g->key,
         .workers = workers,
-        .workers_n = c->workers_count};
+        .workers_n = c->workers_count,
+        .cluster = c->cluster};
     memcpy(opt.cluster_key, c->key, sizeof opt.cluster_key);
     int rc = gw_calls_create(&g->calls, &opt, err);
     free(workers);

@@ -1,17 +1,13 @@
-#include "gateway/io/calls.h"
+#include "gateway/io/calls_state.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "proto/base/buf.h"
 #include "proto/base/clock.h"
 #include "proto/base/rand.h"
 #include "proto/limits.h"
-#include "proto/net/loop_zmq.h"
-#include "scheduler/core/place.h"
 
 enum {
-    BUCKETS = 4096,       /* corr counts up, so the low bits spread evenly */
     VIEW = 1,             /* a static list of workers is the one view there is */
     CONNECT_MS = 2000,    /* so long after a connection was lost, new calls wait for it */
     RECONNECT_MS = 15000, /* one under way waits so long for it to come back */
@@ -19,70 +15,11 @@ enum {
     HOPS_MAX = 2,
 };
 
-enum state {
-    WAITING, /* for the connection */
-    SENT,
-    HEADED, /* its answer has begun */
-};
-
-struct link {
-    struct gw_calls *calls;
-    struct worker *worker;
-    struct proto_net_socket *socket;
-    struct gw_call *list;
-    bool ready, ping_due;
-    uint64_t down_ns; /* since when it is not connected */
-};
-
-struct worker {
-    char *name;
-    uint64_t id;
-    struct link links[2]; /* by enum proto_net_class */
-};
-
-struct gw_call {
-    struct gw_calls *calls;
-    struct link *link;
-    struct gw_call *prev, *next; /* of the link */
-    struct gw_call *chain;       /* of the bucket, while it has a corr */
-    struct gw_call *owing_prev, *owing_next;
-    uint32_t owed; /* credit to be given back; not 0: in the list */
-    enum state state;
-    enum gw_call_kind kind;
-    bool sent_before, headed_before, want_write;
-    unsigned hops;
-    uint64_t corr; /* 0: none */
-    uint64_t deadline_ns;
-    uint64_t last_seq; /* of events */
-    uint32_t chunk_credit, chunk_out, chunk_in;
-    uint8_t exec_id[PROTO_EXEC_ID_BYTES];
-    struct base_buf request; /* packed; kept while it may have to be sent again */
-    struct base_buf key;     /* packed Request with the key only, to attach with */
-    ev_timer timer;
-    const struct gw_call_ops *ops;
-    void *owner;
-};
-
-struct gw_calls {
-    struct ev_loop *loop;
-    const struct base_log *log;
-    struct proto_net *net;
-    uint8_t cluster_key[16];
-    struct worker *workers;
-    unsigned workers_n;
-    struct sched_place place;
-    void *place_memory;
-    uint64_t next_corr;
-    struct gw_call *buckets[BUCKETS];
-    struct gw_call *owing; /* calls with credit to give back */
-    ev_prepare give_back;
-};
-
 /* ---- the books ---- */
 
 static struct gw_call **bucket_of(struct gw_calls *c, uint64_t corr)
 {
-    return &c->buckets[corr % BUCKETS];
+    return &c->buckets[corr % GW_CALLS_BUCKETS];
 }
 
 static void forget_corr(struct gw_call *call)
@@ -116,7 +53,7 @@ static struct gw_call *find(struct gw_calls *c, const struct link *link, uint64_
     return call != NULL && call->link == link ? call : NULL;
 }
 
-static void link_add(struct link *link, struct gw_call *call)
+void gw_calls_link_add(struct link *link, struct gw_call *call)
 {
     call->link = link;
     call->prev = NULL;
@@ -137,6 +74,12 @@ static void link_remove(struct gw_call *call)
     if (call->next != NULL) {
         call->next->prev = call->prev;
     }
+}
+
+void gw_calls_move(struct gw_call *call, struct link *to)
+{
+    link_remove(call);
+    gw_calls_link_add(to, call);
 }
 
 static void owe(struct gw_call *call, uint32_t n)
@@ -172,6 +115,7 @@ static void forget_owed(struct gw_call *call)
 static void release(struct gw_call *call)
 {
     ev_timer_stop(call->calls->loop, &call->timer);
+    gw_calls_route_forget(call);
     forget_owed(call);
     forget_corr(call);
     link_remove(call);
@@ -180,7 +124,7 @@ static void release(struct gw_call *call)
     free(call);
 }
 
-static void fail(struct gw_call *call, enum gw_call_failure why)
+void gw_calls_fail(struct gw_call *call, enum gw_call_failure why)
 {
     const struct gw_call_ops *ops = call->ops;
     void *owner = call->owner;
@@ -190,7 +134,7 @@ static void fail(struct gw_call *call, enum gw_call_failure why)
 
 /* ---- time ---- */
 
-static uint32_t left_ms(const struct gw_call *call)
+uint32_t gw_calls_left_ms(const struct gw_call *call)
 {
     uint64_t now = base_clock_mono_ns();
     return call->deadline_ns <= now ? 0 : (uint32_t)((call->deadline_ns - now) / BASE_NS_PER_MS);
@@ -217,15 +161,15 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
             .type = PROTO_ENVELOPE_RESET, .corr = call->corr, .view = VIEW};
         (void)proto_net_send(call->link->socket, NULL, &env, NULL, 0);
     }
-    fail(call, why);
+    gw_calls_fail(call, why);
 }
 
-static void wait_for_link(struct gw_call *call, uint32_t ms)
+void gw_calls_wait(struct gw_call *call, uint32_t ms)
 {
     forget_owed(call); /* a new exchange begins with the full window */
     forget_corr(call);
     call->state = WAITING;
-    uint32_t left = left_ms(call);
+    uint32_t left = gw_calls_left_ms(call);
     set_timer(call, left < ms ? left : ms);
 }
 
@@ -276,7 +220,7 @@ static int pack_attach(struct gw_call *call, struct base_buf *to)
     return rc;
 }
 
-static void transmit(struct gw_call *call)
+void gw_calls_transmit(struct gw_call *call)
 {
     struct base_buf attach = {0};
     const struct base_buf *body = &call->request;
@@ -286,12 +230,14 @@ static void transmit(struct gw_call *call)
         }
         body = &attach;
     }
-    uint32_t told = left_ms(call);
+    uint32_t told = gw_calls_left_ms(call);
     new_corr(call);
     struct proto_envelope env = {.type = PROTO_ENVELOPE_REQ,
         .corr = call->corr,
         .view = VIEW,
-        .deadline_ms = told > 0 ? told : 1};
+        .deadline_ms = told > 0 ? told : 1,
+        .stream = (uint32_t)call->epoch,
+        .seq = (uint32_t)(call->epoch >> 32)};
     int rc =
         proto_net_send(call->link->socket, NULL, &env, base_buf_data(body), base_buf_size(body));
     base_buf_deinit(&attach);
@@ -310,7 +256,7 @@ static void transmit_waiting(struct link *link)
 {
     for (struct gw_call *call = link->list; call != NULL; call = call->next) {
         if (call->state == WAITING) {
-            transmit(call);
+            gw_calls_transmit(call);
         }
     }
 }
@@ -394,11 +340,10 @@ static bool follow(struct gw_call *call, const Warren__Reply *r)
         if (strcmp(c->workers[i].name, to) == 0) {
             unsigned class = call->link == &call->link->worker->links[0] ? 0 : 1;
             call->hops++;
-            link_remove(call);
-            link_add(&c->workers[i].links[class], call);
-            wait_for_link(call, connect_ms(call->link));
+            gw_calls_move(call, &c->workers[i].links[class]);
+            gw_calls_wait(call, connect_ms(call->link));
             if (call->link->ready) {
-                transmit(call);
+                gw_calls_transmit(call);
             }
             return true;
         }
@@ -411,11 +356,15 @@ static void on_reply(struct gw_call *call, const struct proto_net_message *m)
     Warren__Reply *r = warren__reply__unpack(NULL, m->body_bytes, m->body);
     if (r == NULL) {
         LOG_WARN(call->calls->log, "malformed reply worker=%s", call->link->worker->name);
-        fail(call, GW_CALL_LOST);
+        gw_calls_fail(call, GW_CALL_LOST);
         return;
     }
     const struct gw_call_ops *ops = call->ops;
     void *owner = call->owner;
+    if (gw_calls_route_reply(call, r)) {
+        warren__reply__free_unpacked(r, NULL);
+        return;
+    }
     if (m->env.type == PROTO_ENVELOPE_HEAD) {
         bool again = call->headed_before;
         call->state = HEADED;
@@ -457,7 +406,7 @@ static void on_chunk(struct gw_call *call, const struct proto_net_message *m)
     if (m->env.seq != call->chunk_in || m->body_bytes > PROTO_CHUNK_BYTES ||
         call->ops->chunk == NULL || call->state != HEADED) {
         LOG_WARN(call->calls->log, "chunk out of order worker=%s", call->link->worker->name);
-        fail(call, GW_CALL_LOST);
+        gw_calls_fail(call, GW_CALL_LOST);
         return;
     }
     call->chunk_in++;
@@ -498,7 +447,7 @@ static void on_message(void *owner, const struct proto_net_message *m)
     } else if (m->env.type == PROTO_ENVELOPE_CREDIT) {
         on_credit(call, m->env.seq);
     } else if (m->env.type == PROTO_ENVELOPE_RESET) {
-        fail(call, GW_CALL_LOST);
+        gw_calls_fail(call, GW_CALL_LOST);
     }
 }
 
@@ -518,9 +467,9 @@ static void link_lost(struct link *link)
         bool again =
             call->kind == GW_CALL_EXEC || (call->kind == GW_CALL_READ && !call->headed_before);
         if (again) {
-            wait_for_link(call, RECONNECT_MS);
+            gw_calls_wait(call, RECONNECT_MS);
         } else {
-            fail(call, GW_CALL_LOST);
+            gw_calls_fail(call, GW_CALL_LOST);
         }
     }
 }
@@ -603,13 +552,20 @@ int gw_call_start(struct gw_calls *c, const struct gw_call_options *opt, struct 
         free(call);
         return rc;
     }
-    bool bulk = opt->bulk || base_buf_size(&call->request) > PROTO_CTL_BYTES_MAX;
+    call->bulk = opt->bulk || base_buf_size(&call->request) > PROTO_CTL_BYTES_MAX;
     ev_timer_init(&call->timer, on_timer, 0., 0.);
     call->timer.data = call;
-    link_add(&c->workers[opt->worker].links[bulk ? PROTO_NET_BULK : PROTO_NET_CTL], call);
-    wait_for_link(call, connect_ms(call->link));
+    const Warren__Key *key = opt->request->key;
+    if (c->route != NULL && key != NULL && key->identifier.len > 0) {
+        *ret = call;
+        rc = gw_calls_route_start(call, key);
+        return rc;
+    }
+    gw_calls_link_add(
+        &c->workers[opt->worker].links[call->bulk ? PROTO_NET_BULK : PROTO_NET_CTL], call);
+    gw_calls_wait(call, connect_ms(call->link));
     if (call->link->ready) {
-        transmit(call);
+        gw_calls_transmit(call);
     }
     *ret = call;
     return 0;
@@ -733,6 +689,7 @@ int gw_calls_create(
     for (unsigned i = 0; rc == 0 && i < opt->workers_n; i++) {
         rc = connect_worker(c, &c->workers[i], &opt->workers[i], opt->self, err);
     }
+    rc = rc < 0 || opt->cluster == NULL ? rc : gw_calls_route_create(c, opt->cluster, err);
     if (rc < 0) {
         gw_calls_destroy(c);
         return rc;
@@ -747,6 +704,7 @@ void gw_calls_destroy(struct gw_calls *c)
         return;
     }
     ev_prepare_stop(c->loop, &c->give_back);
+    gw_calls_route_destroy(c);
     proto_net_destroy(c->net);
     for (unsigned i = 0; i < c->workers_n; i++) {
         free(c->workers[i].name);

@@ -30,6 +30,7 @@ struct gw_calls_options {
     uint8_t cluster_key[16];
     const struct gw_worker_config *workers; /* strings are copied */
     unsigned workers_n;
+    const char *cluster; /* path of cluster.yaml; NULL: sessions are where the table puts them */
 };
 
 int gw_calls_create(

@@ -33,6 +33,7 @@ struct gw_config {
     char *tls_cert, *tls_key;
     char *curve_secret;
     char *cluster_key;
+    char *cluster; /* path of cluster.yaml; NULL: workers do not know each other */
     char *mcp_keys;                   /* folder with the keys of MCP endpoints */
     char *jwks;                       /* of issuer; as gw_config_issuer's */
     char *issuer;                     /* NULL: "warren" */

@@ -1,0 +1,190 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "gateway/io/calls_state.h"
+#include "proto/base/clock.h"
+#include "proto/base/rand.h"
+#include "scheduler/core/name.h"
+
+/* Calls in a cluster: which worker a session is at is asked of the workers themselves, see
+ * scheduler/io/route_node.h. A call waits at no worker until it has been told one; it moves on when
+ * that worker has promised that nothing was done there. */
+
+enum {
+    REQS_MAX = 4096,
+    CACHE_MAX = 1 << 16,
+    HEDGE_MS = 100,
+    RESEND_MS = 500,
+    TIMEOUT_MS_MAX = 590000, /* less than workers remember */
+    SLACK_MS = 1000,         /* the call's own timer comes first */
+};
+
+static struct gw_call **bucket(struct gw_calls *c, uint64_t rid)
+{
+    return &c->rids[rid % GW_CALLS_BUCKETS];
+}
+
+static struct gw_call *find(struct gw_calls *c, uint64_t rid)
+{
+    struct gw_call *call = *bucket(c, rid);
+    while (call != NULL && call->rid != rid) {
+        call = call->rid_chain;
+    }
+    return call;
+}
+
+static void unlist(struct gw_call *call)
+{
+    struct gw_call **p = bucket(call->calls, call->rid);
+    while (*p != call) {
+        p = &(*p)->rid_chain;
+    }
+    *p = call->rid_chain;
+    call->rid = 0;
+}
+
+void gw_calls_route_forget(struct gw_call *call)
+{
+    if (call->rid != 0) {
+        uint64_t rid = call->rid;
+        unlist(call);
+        sched_route_node_forget(call->calls->route, rid);
+    }
+}
+
+static void nowhere(struct gw_call *call)
+{
+    gw_calls_move(call, &call->calls->nowhere);
+    gw_calls_wait(call, UINT32_MAX);
+}
+
+/* BASE_EFULL: too many calls are looking for their worker. */
+static int ask(struct gw_call *call)
+{
+    struct gw_calls *c = call->calls;
+    struct sched_exec exec = {base_rand_u64(), base_rand_u64()};
+    uint32_t left = gw_calls_left_ms(call);
+    left = left < TIMEOUT_MS_MAX ? left + SLACK_MS : TIMEOUT_MS_MAX;
+    call->epoch = 0;
+    call->rid = sched_route_node_request(c->route, call->key_hash, exec, left);
+    if (call->rid == 0) {
+        return BASE_EFULL;
+    }
+    struct gw_call **p = bucket(c, call->rid);
+    call->rid_chain = *p;
+    *p = call;
+    return 0;
+}
+
+int gw_calls_route_start(struct gw_call *call, const Warren__Key *key)
+{
+    struct gw_calls *c = call->calls;
+    if (sched_name_key(c->cluster_key, key->pool, (const char *)key->identifier.data,
+            key->identifier.len, &call->key_hash) != 0) {
+        return BASE_ETOOBIG;
+    }
+    gw_calls_link_add(&c->nowhere, call);
+    gw_calls_wait(call, UINT32_MAX);
+    return ask(call);
+}
+
+static void on_go(void *user, uint64_t rid, struct sched_host host, sched_epoch epoch)
+{
+    struct gw_calls *c = user;
+    struct gw_call *call = find(c, rid);
+    unsigned i = 0;
+    while (i < c->workers_n && c->workers[i].id != host.node) {
+        i++;
+    }
+    if (call == NULL || i == c->workers_n) {
+        return; /* a worker that gateway.yaml does not have: the call's time runs out */
+    }
+    struct link *link = &c->workers[i].links[call->bulk ? PROTO_NET_BULK : PROTO_NET_CTL];
+    if (call->link == link && call->epoch == epoch) {
+        return; /* on its way, or waiting for the connection */
+    }
+    call->epoch = epoch;
+    gw_calls_move(call, link);
+    gw_calls_wait(call, UINT32_MAX);
+    if (link->ready) {
+        gw_calls_transmit(call);
+    }
+}
+
+static void on_outcome(void *user, uint64_t rid, enum sched_outcome outcome, sched_epoch epoch)
+{
+    struct gw_call *call = find(user, rid);
+    (void)epoch;
+    if (call == NULL) {
+        return;
+    }
+    unlist(call);
+    if (outcome == SCHED_OUTCOME_OK) {
+        return;
+    }
+    /* Its worker is out of the cluster, or nobody has found one in time. What was never sent has
+     * certainly not run, whatever the core has to think. */
+    if (!call->sent_before && outcome == SCHED_OUTCOME_UNKNOWN && gw_calls_left_ms(call) > 0) {
+        nowhere(call);
+        if (ask(call) == 0) {
+            return;
+        }
+    }
+    gw_calls_fail(call,
+        call->sent_before && outcome == SCHED_OUTCOME_UNKNOWN ? GW_CALL_LOST : GW_CALL_UNREACHABLE);
+}
+
+static const struct sched_route_ops ops = {on_go, on_outcome};
+
+/* True when the call goes on. */
+bool gw_calls_route_reply(struct gw_call *call, const Warren__Reply *r)
+{
+    struct gw_calls *c = call->calls;
+    uint64_t rid = call->rid;
+    sched_epoch epoch = call->epoch;
+    bool not_here = r->status == WARREN__STATUS__STATUS_NOT_HERE;
+    if (call->headed_before && not_here) { /* it had begun there, and is gone with its session */
+        gw_calls_fail(call, GW_CALL_LOST);
+        return true;
+    }
+    if (rid == 0) {
+        return false;
+    }
+    if (!call->headed_before && (not_here || r->status == WARREN__STATUS__STATUS_RETRY)) {
+        call->sent_before = false; /* nothing was done */
+        call->epoch = 0;
+        nowhere(call);
+        if (not_here) {
+            sched_route_node_not_here(c->route, rid, epoch);
+        } /* else it is sent again after a while */
+        return true;
+    }
+    unlist(call);
+    sched_route_node_done(c->route, rid, epoch);
+    return false;
+}
+
+int gw_calls_route_create(struct gw_calls *c, const char *settings, struct base_error *err)
+{
+    int rc = sched_settings_load(settings, &c->settings, err);
+    if (rc != 0) {
+        return rc;
+    }
+    struct sched_route_node_cfg cfg = {.loop = c->loop,
+        .log = c->log,
+        .settings = c->settings,
+        .reqs_max = REQS_MAX,
+        .cache_max = CACHE_MAX,
+        .hedge_ms = HEDGE_MS,
+        .resend_ms = RESEND_MS,
+        .ops = &ops,
+        .user = c};
+    c->nowhere.calls = c;
+    return sched_route_node_create(&c->route, &cfg, err);
+}
+
+void gw_calls_route_destroy(struct gw_calls *c)
+{
+    sched_route_node_destroy(c->route);
+    sched_settings_destroy(c->settings);
+}

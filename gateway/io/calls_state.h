@@ -1,0 +1,103 @@
+#pragma once
+#include "gateway/io/calls.h"
+#include "proto/base/buf.h"
+#include "proto/net/loop_zmq.h"
+#include "scheduler/core/place.h"
+#include "scheduler/io/route_node.h"
+
+/* Inside of gateway/io/calls*.c. */
+
+enum { GW_CALLS_BUCKETS = 4096 }; /* numbers count up, so the low bits spread evenly */
+
+enum gw_call_state {
+    WAITING, /* for the connection, or to be told the worker */
+    SENT,
+    HEADED, /* its answer has begun */
+};
+
+struct link {
+    struct gw_calls *calls;
+    struct worker *worker;
+    struct proto_net_socket *socket;
+    struct gw_call *list;
+    bool ready, ping_due;
+    uint64_t down_ns; /* since when it is not connected */
+};
+
+struct worker {
+    char *name;
+    uint64_t id;
+    struct link links[2]; /* by enum proto_net_class */
+};
+
+struct gw_call {
+    struct gw_calls *calls;
+    struct link *link;
+    struct gw_call *prev, *next; /* of the link */
+    struct gw_call *chain;       /* of the bucket, while it has a corr */
+    struct gw_call *owing_prev, *owing_next;
+    uint32_t owed; /* credit to be given back; not 0: in the list */
+    enum gw_call_state state;
+    enum gw_call_kind kind;
+    bool sent_before, headed_before, want_write;
+    unsigned hops;
+    uint64_t corr; /* 0: none */
+    uint64_t deadline_ns;
+    uint64_t last_seq; /* of events */
+    uint32_t chunk_credit, chunk_out, chunk_in;
+    uint8_t exec_id[PROTO_EXEC_ID_BYTES];
+    struct base_buf request; /* packed; kept while it may have to be sent again */
+    struct base_buf key;     /* packed Request with the key only, to attach with */
+    ev_timer timer;
+    /* in a cluster */
+    struct sched_key key_hash;
+    uint64_t rid; /* of the question for its worker; 0: not asked, or told for good */
+    struct gw_call *rid_chain;
+    sched_epoch epoch; /* under which its worker was asked; 0: without a cluster */
+    bool bulk;
+    const struct gw_call_ops *ops;
+    void *owner;
+};
+
+struct gw_calls {
+    struct ev_loop *loop;
+    const struct base_log *log;
+    struct proto_net *net;
+    uint8_t cluster_key[16];
+    struct worker *workers;
+    unsigned workers_n;
+    struct sched_place place;
+    void *place_memory;
+    uint64_t next_corr;
+    struct gw_call *buckets[GW_CALLS_BUCKETS];
+    struct gw_call *owing; /* calls with credit to give back */
+    ev_prepare give_back;
+    /* in a cluster */
+    struct sched_settings *settings;
+    struct sched_route_node *route; /* NULL: the workers are those of gateway.yaml, for ever */
+    struct link nowhere;            /* calls that have no worker yet; never ready */
+    struct gw_call *rids[GW_CALLS_BUCKETS];
+};
+
+/* ---- calls.c ---- */
+
+void gw_calls_link_add(struct link *link, struct gw_call *call);
+void gw_calls_move(struct gw_call *call, struct link *to);
+uint32_t gw_calls_left_ms(const struct gw_call *call);
+
+/* Waits at its link for a connection, at most ms. */
+void gw_calls_wait(struct gw_call *call, uint32_t ms);
+void gw_calls_transmit(struct gw_call *call);
+void gw_calls_fail(struct gw_call *call, enum gw_call_failure why);
+
+/* ---- calls_route.c ---- */
+
+int gw_calls_route_create(struct gw_calls *c, const char *settings, struct base_error *err);
+void gw_calls_route_destroy(struct gw_calls *c); /* after all calls */
+
+/* Takes a new call. BASE_EFULL, BASE_ETOOBIG: it is not taken. */
+int gw_calls_route_start(struct gw_call *call, const Warren__Key *key);
+
+/* True when the reply was about where to ask, and the call goes on or has failed. */
+bool gw_calls_route_reply(struct gw_call *call, const Warren__Reply *r);
+void gw_calls_route_forget(struct gw_call *call);

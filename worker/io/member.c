@@ -1,0 +1,321 @@
+#include "worker/io/member.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/base/clock.h"
+#include "proto/base/container.h"
+#include "proto/net/cluster_key.h"
+#include "scheduler/core/map.h"
+#include "scheduler/core/name.h"
+#include "scheduler/io/host_node.h"
+
+enum { UNUSED_MS = 30000, LOOK_MS = 1000 };
+
+/* A session that the cluster has bound to this worker. */
+struct bound {
+    struct worker_member *member;
+    struct sched_key key;
+    sched_epoch epoch; /* 0: free */
+    uint64_t since_ns;
+    bool made; /* it has, or had, its microVM */
+    bool ending;
+    struct worker_session_ref ref; /* made */
+    struct worker_session_use use;
+    uint32_t next; /* of the free list */
+};
+
+struct worker_member {
+    struct worker_member_config config;
+    struct sched_settings *settings;
+    struct sched_host_node *host;
+    struct bound *all;
+    uint32_t n, free;
+    struct sched_map by_key;
+    void *map_mem;
+    ev_timer look;
+};
+
+static struct bound *find(const struct worker_member *m, struct sched_key key)
+{
+    uint32_t i = sched_map_get(&m->by_key, key.hi, key.lo);
+    return i == SCHED_MAP_NONE ? NULL : &m->all[i];
+}
+
+static void drop(struct bound *b)
+{
+    struct worker_member *m = b->member;
+    worker_session_use_remove(&b->use);
+    sched_map_del(&m->by_key, b->key.hi, b->key.lo);
+    b->epoch = 0;
+    b->next = m->free;
+    m->free = (uint32_t)(b - m->all);
+}
+
+/* It is over here, and so for the cluster. */
+static void down(struct bound *b)
+{
+    sched_host_node_down(b->member->host, b->key, b->epoch);
+    drop(b);
+}
+
+static void on_ended(struct worker_session_use *u, enum worker_end end, bool gone)
+{
+    struct bound *b = CONTAINER_OF(u, struct bound, use);
+    (void)end;
+    b->ending = true;
+    if (gone) {
+        down(b);
+    }
+}
+
+static struct bound *take(struct worker_member *m, struct sched_key key, sched_epoch epoch)
+{
+    if (m->free == SCHED_MAP_NONE || find(m, key) != NULL) {
+        return NULL;
+    }
+    struct bound *b = &m->all[m->free];
+    m->free = b->next;
+    *b = (struct bound){.member = m, .key = key, .epoch = epoch, .since_ns = base_clock_boot_ns()};
+    worker_session_use_init(&b->use);
+    b->use.ended = on_ended;
+    (void)sched_map_put(&m->by_key, key.hi, key.lo, (uint32_t)(b - m->all));
+    return b;
+}
+
+static void made(struct bound *b, struct worker_session_ref ref)
+{
+    b->made = true;
+    b->ref = ref;
+    worker_session_use_add(b->member->config.sessions, &b->use, ref);
+}
+
+/* ---- what the cluster wants ---- */
+
+static void on_lease(void *user, uint64_t freeze_at_ns, uint64_t kill_at_ns, uint32_t inc)
+{
+    struct worker_member *m = user;
+    worker_lease_publish(m->config.engine, freeze_at_ns, kill_at_ns, freeze_at_ns == 0 ? 0 : inc);
+}
+
+static void on_start(void *user, struct sched_key key, sched_epoch epoch)
+{
+    struct worker_member *m = user;
+    if (take(m, key, epoch) != NULL) {
+        sched_host_node_up(m->host, key, epoch);
+    } else {
+        sched_host_node_down(m->host, key, epoch);
+    }
+}
+
+static void on_stop(void *user, struct sched_key key, sched_epoch epoch)
+{
+    struct worker_member *m = user;
+    struct bound *b = find(m, key);
+    if (b == NULL || b->epoch != epoch) {
+        sched_host_node_down(m->host, key, epoch);
+    } else if (!b->made) {
+        down(b);
+    } else if (!b->ending) {
+        worker_session_end(m->config.sessions, b->ref, WORKER_END_EXPIRED);
+    }
+}
+
+static void on_leave(void *user, const char *why)
+{
+    struct worker_member *m = user;
+    worker_lease_publish(m->config.engine, 0, 0, 0);
+    m->config.leave(m->config.user, why);
+}
+
+static const struct sched_host_ops host_ops = {
+    .lease = on_lease, .vm_start = on_start, .vm_stop = on_stop, .leave = on_leave};
+
+static void on_look(struct ev_loop *loop, ev_timer *w, int events)
+{
+    (void)loop;
+    (void)events;
+    struct worker_member *m = w->data;
+    uint64_t now = base_clock_boot_ns();
+    for (uint32_t i = 0; i < m->n; i++) {
+        struct bound *b = &m->all[i];
+        if (b->epoch != 0 && !b->made && now - b->since_ns > UNUSED_MS * BASE_NS_PER_MS) {
+            down(b);
+        }
+    }
+}
+
+/* ---- what gateways ask ---- */
+
+static bool key_of(const struct worker_member *m, uint32_t pool, const struct proto_identifier *id,
+    struct sched_key *ret)
+{
+    struct worker_session_pool_info info;
+    worker_session_pool_look(m->config.sessions, pool, &info);
+    return sched_name_key(m->config.cluster_key, info.spec->name, id->text, id->len, ret) == 0;
+}
+
+enum worker_member_verdict worker_member_gate(struct worker_member *m, uint32_t pool,
+    const struct proto_identifier *id, uint64_t epoch, bool *ret_allocate)
+{
+    struct sched_key key;
+    if (!key_of(m, pool, id, &key)) {
+        return WORKER_MEMBER_NOT_HERE;
+    }
+    enum sched_host_verdict v = sched_host_node_check(m->host, key, epoch);
+    const struct bound *b = find(m, key);
+    if (v == SCHED_HOST_NOT_HERE) {
+        return WORKER_MEMBER_NOT_HERE;
+    }
+    if (v == SCHED_HOST_NOT_NOW || b == NULL || b->epoch != epoch || b->ending) {
+        return WORKER_MEMBER_NOT_NOW; /* what ends here is soon told to be over */
+    }
+    *ret_allocate = !b->made;
+    return WORKER_MEMBER_HERE;
+}
+
+void worker_member_made(struct worker_member *m, uint32_t pool, const struct proto_identifier *id,
+    struct worker_session_ref ref)
+{
+    struct sched_key key;
+    struct bound *b = key_of(m, pool, id, &key) ? find(m, key) : NULL;
+    if (b == NULL) { /* given up while the microVM was on its way */
+        worker_session_end(m->config.sessions, ref, WORKER_END_EXPIRED);
+    } else if (!b->made) {
+        made(b, ref);
+    }
+}
+
+uint64_t worker_member_generation(
+    struct worker_member *m, uint32_t pool, const struct proto_identifier *id)
+{
+    struct sched_key key;
+    const struct bound *b = key_of(m, pool, id, &key) ? find(m, key) : NULL;
+    return b == NULL ? 0 : b->epoch;
+}
+
+void worker_member_drain(struct worker_member *m)
+{
+    sched_host_node_drain(m->host, 0);
+}
+
+/* ---- life ---- */
+
+static void adopt(void *ctx, struct sched_key key, sched_epoch epoch, bool stop)
+{
+    struct bound *b = take(ctx, key, epoch);
+    if (b != NULL) {
+        b->ending = stop;
+    }
+}
+
+/* Sessions here that the cluster has not bound to this life of the worker end; those that it has
+ * bound and that are not here any more are over. */
+static void reconcile(struct worker_member *m)
+{
+    struct worker_sessions *s = m->config.sessions;
+    struct worker_session_info info;
+    sched_host_node_each(m->host, adopt, m);
+    for (uint32_t pool = 0; pool < m->config.pools_n; pool++) {
+        uint32_t i = WORKER_NONE;
+        while ((i = worker_session_next(s, pool, i, &info)) != WORKER_NONE) {
+            struct sched_key key;
+            struct bound *b = key_of(m, pool, &info.id, &key) ? find(m, key) : NULL;
+            if (b == NULL) {
+                worker_session_end(s, info.ref, WORKER_END_RESTART);
+            } else {
+                made(b, info.ref);
+            }
+        }
+    }
+    for (uint32_t i = 0; i < m->n; i++) {
+        struct bound *b = &m->all[i];
+        if (b->epoch != 0 && !b->made) {
+            down(b);
+        } else if (b->epoch != 0 && b->ending) {
+            worker_session_end(s, b->ref, WORKER_END_EXPIRED);
+        } else if (b->epoch != 0) {
+            sched_host_node_up(m->host, b->key, b->epoch);
+        }
+    }
+}
+
+static int make_table(struct worker_member *m, struct base_error *err)
+{
+    struct sched_mem mem = {0};
+    m->n = m->config.sessions_max;
+    m->all = calloc(m->n, sizeof *m->all);
+    sched_map_init(&m->by_key, m->n, &mem);
+    m->map_mem = aligned_alloc(16, mem.used);
+    if (m->all == NULL || m->map_mem == NULL) {
+        return base_fail(err, BASE_ENOMEM, "cluster: out of memory");
+    }
+    mem = (struct sched_mem){.base = m->map_mem, .size = mem.used};
+    sched_map_init(&m->by_key, m->n, &mem);
+    for (uint32_t i = 0; i < m->n; i++) {
+        m->all[i].next = i + 1 < m->n ? i + 1 : SCHED_MAP_NONE;
+    }
+    return 0;
+}
+
+static int start(struct worker_member *m, struct base_error *err)
+{
+    uint8_t key[16];
+    int rc = sched_settings_load(m->config.settings, &m->settings, err);
+    rc = rc != 0 ? rc : proto_net_cluster_key_read(m->settings->cluster_key, key, err);
+    if (rc == 0 && memcmp(key, m->config.cluster_key, sizeof key) != 0) {
+        rc = base_fail(err, BASE_EINVAL, "cluster_key: is not the one that '%.100s' names",
+            m->config.settings);
+    }
+    rc = rc != 0 ? rc : make_table(m, err);
+    if (rc != 0) {
+        return rc;
+    }
+    struct sched_host_cfg c = {.loop = m->config.loop,
+        .log = m->config.log,
+        .settings = m->settings,
+        .run_dir = m->config.run_dir,
+        .sess_max = m->n,
+        .ops = &host_ops,
+        .user = m};
+    return sched_host_node_create(&m->host, &c, err);
+}
+
+int worker_member_create(
+    struct worker_member **ret, const struct worker_member_config *config, struct base_error *err)
+{
+    struct worker_member *m = calloc(1, sizeof *m);
+    if (m == NULL) {
+        return base_fail(err, BASE_ENOMEM, "cluster: out of memory");
+    }
+    m->config = *config;
+    ev_timer_init(&m->look, on_look, LOOK_MS / 1e3, LOOK_MS / 1e3);
+    m->look.data = m;
+    int rc = start(m, err);
+    if (rc != 0) {
+        worker_member_destroy(m);
+        return rc;
+    }
+    reconcile(m);
+    ev_timer_start(config->loop, &m->look);
+    *ret = m;
+    return 0;
+}
+
+void worker_member_destroy(struct worker_member *m)
+{
+    if (m == NULL) {
+        return;
+    }
+    ev_timer_stop(m->config.loop, &m->look);
+    for (uint32_t i = 0; m->all != NULL && i < m->n; i++) {
+        if (m->all[i].epoch != 0) {
+            worker_session_use_remove(&m->all[i].use);
+        }
+    }
+    sched_host_node_destroy(m->host);
+    sched_settings_destroy(m->settings);
+    free(m->all);
+    free(m->map_mem);
+    free(m);
+}

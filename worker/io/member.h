@@ -1,0 +1,62 @@
+#pragma once
+#include <ev.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/base/err.h"
+#include "proto/base/log.h"
+#include "worker/io/engine.h"
+#include "worker/io/session_io.h"
+
+/* The worker as a member of a cluster: its sessions are those that the cluster has bound to it.
+ *
+ * What is bound here has a place, no microVM yet: it gets one from the pool with the first request
+ * for it, once. When that microVM is gone the session is over for the cluster too, and a request
+ * under its epoch is told that nothing runs here under it any more. What nobody asks for within
+ * UNUSED_MS is given up.
+ *
+ * No microVM runs without a lease: worker_lease_publish(). One thread. */
+struct worker_member;
+
+struct worker_member_config {
+    struct ev_loop *loop;
+    const struct base_log *log;
+    const char *settings; /* path of cluster.yaml */
+    const char *run_dir;
+    uint8_t cluster_key[16]; /* that of worker.yaml: must be the cluster's */
+    uint32_t sessions_max;   /* of all pools together */
+    uint32_t pools_n;        /* pools 0 .. pools_n - 1 are those of the sessions */
+    struct worker_sessions *sessions;
+    struct worker_engine *engine; /* made with leased = true */
+    /* This life is over: all microVMs have been told to end, the process must too. */
+    void (*leave)(void *user, const char *why);
+    void *user;
+};
+
+/* After worker_session_start(): ends sessions that the cluster does not know, and tells it of those
+ * that are gone. */
+int worker_member_create(
+    struct worker_member **ret, const struct worker_member_config *config, struct base_error *err);
+void worker_member_destroy(struct worker_member *m); /* NULL is fine; before the sessions */
+
+enum worker_member_verdict {
+    WORKER_MEMBER_HERE,
+    WORKER_MEMBER_NOT_NOW,  /* ask again */
+    WORKER_MEMBER_NOT_HERE, /* nothing was done, and will not be, under this epoch */
+};
+
+/* What to do with a request for a session under an epoch. *ret_allocate: it may make the microVM.
+ */
+enum worker_member_verdict worker_member_gate(struct worker_member *m, uint32_t pool,
+    const struct proto_identifier *id, uint64_t epoch, bool *ret_allocate);
+
+/* The session has its microVM. */
+void worker_member_made(struct worker_member *m, uint32_t pool, const struct proto_identifier *id,
+    struct worker_session_ref ref);
+
+/* What clients know as the session's generation; 0: it is not bound here. */
+uint64_t worker_member_generation(
+    struct worker_member *m, uint32_t pool, const struct proto_identifier *id);
+
+/* No new sessions from now on; the worker stops. */
+void worker_member_drain(struct worker_member *m);
