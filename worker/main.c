@@ -18,6 +18,7 @@
 #include "worker/io/admin.h"
 #include "worker/io/config.h"
 #include "worker/io/engine.h"
+#include "worker/io/member.h"
 #include "worker/io/pool_file.h"
 #include "worker/io/ready.h"
 #include "worker/io/rpc.h"
@@ -68,6 +69,7 @@ struct worker {
     struct worker_engine *engine;
     struct worker_rpc *rpc;
     struct worker_admin *admin;
+    struct worker_member *member;      /* NULL: no cluster */
     struct worker_engine_events inner; /* of the sessions */
     struct worker_engine_events events;
     ev_signal on_term, on_int;
@@ -346,6 +348,41 @@ static int start_engine(struct worker *w, struct base_error *err)
     return 0;
 }
 
+static void on_member_leave(void *user, const char *why)
+{
+    struct worker *w = user;
+    LOG_WARN(&w->log, "leaving the cluster, ending so that a successor joins it: %s", why);
+    w->failed = true;
+    ev_break(w->loop, EVBREAK_ALL);
+}
+
+static uint32_t sessions_max(const struct worker *w)
+{
+    uint32_t n = 0;
+    for (unsigned i = 0; i < w->pools_n; i++) {
+        n += w->pools[i].spec.sessions_max;
+    }
+    return n < slots(w) ? n : slots(w);
+}
+
+static int start_member(struct worker *w, struct base_error *err)
+{
+    struct worker_member_config c = {
+        .loop = w->loop,
+        .log = &w->log,
+        .settings = w->config->cluster,
+        .run_dir = w->run_dir,
+        .sessions_max = sessions_max(w),
+        .pools_n = w->pools_n,
+        .sessions = w->sessions,
+        .engine = w->engine,
+        .leave = on_member_leave,
+        .user = w,
+    };
+    memcpy(c.cluster_key, w->cluster_key, sizeof c.cluster_key);
+    return w->config->cluster == NULL ? 0 : worker_member_create(&w->member, &c, err);
+}
+
 static int start_rpc(struct worker *w, struct base_error *err)
 {
     const struct worker_config *y = w->config;
@@ -357,6 +394,7 @@ static int start_rpc(struct worker *w, struct base_error *err)
         .ctl = y->ctl,
         .bulk = y->bulk,
         .view = STATIC_VIEW,
+        .member = w->member,
     };
     if (y->curve_secret != NULL) {
         int rc = proto_net_key_read(y->curve_secret, &w->key, err);
@@ -409,6 +447,7 @@ static int start(struct worker *w, struct base_error *err)
     }
     rc = rc != 0 ? rc : worker_session_start(w->sessions, err);
     rc = rc != 0 ? rc : start_admin(w, err);
+    rc = rc != 0 ? rc : start_member(w, err);
     return rc != 0 ? rc : start_rpc(w, err);
 }
 
@@ -433,6 +472,9 @@ static void look(void *user)
 static void stop(struct worker *w)
 {
     w->stopping = true;
+    if (w->member != NULL) {
+        worker_member_drain(w->member);
+    }
     worker_session_drain(w->sessions, true, true);
     look(w);
 }
@@ -459,9 +501,9 @@ static void watch_signal(struct worker *w, ev_signal *s, int number)
 
 static void remove_run_files(const struct worker *w)
 {
-    static const char *const files[] = {
-        "run.mdb/data.mdb", "run.mdb/lock.mdb", "lease", "worker.lock"};
-    static const char *const folders[] = {"run.mdb", "vm", ""};
+    static const char *const files[] = {"run.mdb/data.mdb", "run.mdb/lock.mdb",
+        "sched.mdb/data.mdb", "sched.mdb/lock.mdb", "lease", "worker.lock"};
+    static const char *const folders[] = {"run.mdb", "sched.mdb", "vm", ""};
     char path[160];
     for (size_t i = 0; i < ARRAY_LEN(files); i++) {
         (void)snprintf(path, sizeof path, "%s/%s", w->run_dir, files[i]);
@@ -479,6 +521,7 @@ static void tear_down(struct worker *w)
     worker_rpc_destroy(w->rpc);
     worker_admin_destroy(w->admin);
     w->admin = NULL;
+    worker_member_destroy(w->member);
     worker_engine_destroy(w->engine);
     worker_session_destroy(w->sessions);
     worker_store_close(w->run);

@@ -89,7 +89,8 @@ static int open_log(const char *path, struct base_error *err)
 _Noreturn static void become(struct cli_child *c, pid_t parent, int ready_fd, int log_fd)
 {
     char config[] = "--config", ready[] = "--ready-fd", number[] = {'0' + READY_FD, '\0'};
-    char *const argv[] = {c->program, config, c->config, ready, number, NULL};
+    char *const argv[] = {c->program, config, c->config, ready, number,
+        c->extra == NULL ? NULL : (char *)(uintptr_t)c->extra, NULL};
     static const char failed[] =
         "{\"event\":\"failed\",\"text\":\"the program cannot be executed\"}\n";
     sigset_t none;

@@ -24,7 +24,8 @@ enum {
 };
 
 struct cli_child {
-    const char *name; /* "worker" */
+    const char *name;  /* "worker" */
+    const char *extra; /* one more option, or NULL */
     char program[CLI_PATH_MAX];
     char config[CLI_PATH_MAX];
     char log[CLI_PATH_MAX];        /* "": stderr of `warren up` */

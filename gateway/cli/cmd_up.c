@@ -8,6 +8,7 @@
 #include "gateway/cli/detach.h"
 #include "gateway/cli/lock.h"
 #include "gateway/cli/setup.h"
+#include "gateway/cli/setup_cluster.h"
 #include "gateway/cli/supervise.h"
 #include "proto/base/text.h"
 
@@ -85,18 +86,38 @@ static void on_ready(void *user)
     }
 }
 
-static int init_child(const struct up *u, struct cli_child *c, const char *name, const char *config,
-    struct base_error *err)
+static int init_child(const struct up *u, struct cli_child *c, const char *name, const char *what,
+    const char *config, struct base_error *err)
 {
     char program[40], log[40];
     *c = (struct cli_child){.name = name, .ready_fd = -1};
-    (void)snprintf(program, sizeof program, "warren-%s", name);
+    (void)snprintf(program, sizeof program, "warren-%s", what);
     (void)snprintf(log, sizeof log, "%s.log", name);
     (void)base_text_copy(c->config, sizeof c->config, config);
     int rc = cli_child_find(program, c->program, err);
     if (rc == 0 && !u->logs) {
         rc = cli_file_path(c->log, u->setup.log_dir, log, err);
     }
+    return rc;
+}
+
+/* The gateway first, then workers, then voters: that is the order of stopping. */
+static int init_children(struct up *u, struct cli_child *c, size_t *ret_n, struct base_error *err)
+{
+    struct cli_setup *s = &u->setup;
+    size_t n = 0;
+    int rc = init_child(u, &c[n++], "gateway", "gateway", s->gateway_yaml, err);
+    if (u->o.workers < 2) {
+        rc = rc != 0 ? rc : init_child(u, &c[n++], "worker", "worker", s->worker_yaml, err);
+    }
+    for (size_t i = 0; rc == 0 && i < s->workers_n; i++) {
+        rc = init_child(u, &c[n++], s->workers[i].name, "worker", s->workers[i].config, err);
+    }
+    for (size_t i = 0; rc == 0 && i < s->voters_n; i++) {
+        rc = init_child(u, &c[n], s->voters[i].name, "scheduler", s->voters[i].config, err);
+        c[n++].extra = s->birth ? "--birth" : NULL;
+    }
+    *ret_n = n;
     return rc;
 }
 
@@ -131,18 +152,22 @@ static int take_folders(const struct up *u, struct base_error *err)
 static int up(struct up *u)
 {
     struct base_error err = {0};
-    struct cli_child children[2];
+    static struct cli_child children[CLI_SUPERVISE_MAX]; /* large, and there is one */
+    size_t n = 0;
     int rc = take_folders(u, &err);
     rc = rc != 0 ? rc : cli_setup_make(&u->o, &u->setup, &err);
-    rc = rc != 0 ? rc : init_child(u, &children[0], "gateway", u->setup.gateway_yaml, &err);
-    rc = rc != 0 ? rc : init_child(u, &children[1], "worker", u->setup.worker_yaml, &err);
+    if (rc == 0 && u->o.workers > 1) {
+        rc = cli_setup_cluster(&u->o, &u->setup, &err);
+    }
+    rc = rc != 0 ? rc : init_children(u, children, &n, &err);
     if (rc != 0) {
         return cli_fail(u->cli, rc == BASE_EINVAL || rc == BASE_EDENIED ? CLI_USAGE : CLI_FAILED,
             hint_of(rc), "%s", err.text);
     }
     struct cli_supervisor s = {
-        .cli = u->cli, .children = children, .n = 2, .ready = on_ready, .user = u};
-    cli_supervise_say(u->cli, "progress", "", "starting worker and gateway");
+        .cli = u->cli, .children = children, .n = n, .ready = on_ready, .user = u};
+    cli_supervise_say(u->cli, "progress", "",
+        u->o.workers > 1 ? "starting voters, workers and gateway" : "starting worker and gateway");
     rc = cli_supervise(&s);
     cli_supervise_say(u->cli, "stopped", "", rc == CLI_OK ? "stopped" : "stopped after a failure");
     return rc;
@@ -171,7 +196,8 @@ static int run(struct cli *cli, const struct cli_command *self, int argc, char *
         .image = IMAGE_DEFAULT,
         .accelerator = "auto",
         .listen = "127.0.0.1:8443",
-        .worker_port = WORKER_PORT_DEFAULT};
+        .worker_port = WORKER_PORT_DEFAULT,
+        .workers = 1};
     const struct cli_option own[] = {
         {"pool", 0, CLI_OPTION_LIST, &u.o.pools, "FILE",
             "pool file (ARM shape), may be repeated; else one pool python", 0, 0},
@@ -185,6 +211,9 @@ static int run(struct cli *cli, const struct cli_command *self, int argc, char *
             "first of two ports between gateway and worker (7101)", 0, PORT_MAX},
         {"quotas", 0, CLI_OPTION_TEXT, &u.o.quotas, "FILE",
             "tenant_quota and tenant_quotas, see worker/README.md", 0, 0},
+        {"workers", 0, CLI_OPTION_UINT, &u.o.workers, "N",
+            "so many workers, and voters: a cluster on this machine (1: none)", 1,
+            CLI_SETUP_WORKERS_MAX},
         {"insecure", 0, CLI_OPTION_FLAG, &u.o.insecure, NULL,
             "plain HTTP and no token; loopback addresses only", 0, 0},
         {"logs", 0, CLI_OPTION_FLAG, &u.logs, NULL,

@@ -18,11 +18,18 @@ struct cli_setup_options {
     const char *listen;      /* HOST:PORT, [HOST]:PORT; port 0: a free one */
     uint32_t worker_port;    /* first of two on loopback; 0: free ones */
     const char *quotas;      /* file with keys of worker.yaml for tenants; NULL: none */
+    uint32_t workers;        /* 1: one worker without a cluster; more: voters and a cluster */
     bool insecure;           /* plain HTTP, no token; loopback only */
     struct cli_list pools;   /* pool files; empty: the pool "python" */
 };
 
-enum { CLI_HOST_MAX = 64, CLI_URL_MAX = 128 };
+enum {
+    CLI_HOST_MAX = 64,
+    CLI_URL_MAX = 128,
+    CLI_SETUP_WORKERS_MAX = 6,
+    CLI_SETUP_VOTERS_MAX = 3,
+    CLI_SETUP_NAME_MAX = 8,
+};
 
 struct cli_listen {
     char host[CLI_HOST_MAX]; /* numeric address, without brackets */
@@ -39,6 +46,14 @@ struct cli_setup {
     char ca_file[CLI_PATH_MAX];
     char pools[CLI_LIST_MAX][PROTO_POOL_NAME_MAX + 1];
     size_t pools_n;
+    /* with a cluster */
+    size_t workers_n, voters_n; /* 0: none */
+    bool birth;                 /* the voters start for the first time */
+    struct cli_setup_node {
+        char name[CLI_SETUP_NAME_MAX];
+        char config[CLI_PATH_MAX]; /* worker.yaml, or a voter's cluster.yaml */
+        uint16_t ctl_port, bulk_port;
+    } workers[CLI_SETUP_WORKERS_MAX], voters[CLI_SETUP_VOTERS_MAX];
 };
 
 /* Writes everything. On an error nothing that ran before is touched but newly made keys. */

@@ -14,7 +14,7 @@
 #include "proto/base/clock.h"
 
 enum {
-    CHILDREN_MAX = 8,
+    CHILDREN_MAX = CLI_SUPERVISE_MAX,
     STOP_S = 40,          /* from SIGTERM to SIGKILL, each */
     STILL_WAITING_S = 30, /* silence after which a line says that we wait */
     TAIL_BYTES = 1500

@@ -5,6 +5,8 @@
 /* Runs the daemons of `warren up` until a signal: shows what they say, starts again what dies,
  * stops them in order. */
 
+enum { CLI_SUPERVISE_MAX = 12 }; /* children */
+
 struct cli_supervisor {
     const struct cli *cli;
     struct cli_child *children; /* stopped in this order: gateway before worker */

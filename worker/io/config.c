@@ -44,7 +44,7 @@ static const cyaml_schema_field_t fields[] = {TEXT(0, "name", name),
     TEXT(0, "bulk", bulk), TEXT(OPT, "curve_secret", curve_secret), TEXT(OPT, "clients", clients),
     TEXT(0, "cluster_key", cluster_key), TEXT(0, "image", image),
     TEXT(OPT, "accelerator", accelerator_text), TEXT(OPT, "log_level", log_level_text),
-    TEXT(OPT, "lease", lease_text),
+    TEXT(OPT, "lease", lease_text), TEXT(OPT, "cluster", cluster),
     CYAML_FIELD_UINT("freeze_s", OPT, struct worker_config, freeze_s),
     CYAML_FIELD_UINT("kill_s", OPT, struct worker_config, kill_s),
     CYAML_FIELD_UINT("uid_base", OPT, struct worker_config, uid_base),
@@ -97,6 +97,9 @@ static int check_words(struct worker_config *c, struct base_error *err)
     if (!c->leased && strcmp(lease, "none") != 0) {
         return base_fail(err, BASE_EINVAL, "lease: must be none or cluster");
     }
+    if (c->cluster != NULL && !c->leased) {
+        return base_fail(err, BASE_EINVAL, "cluster: needs lease: cluster");
+    }
     c->log_level = BASE_LOG_INFO;
     if (c->log_level_text != NULL && !base_log_parse(c->log_level_text, &c->log_level)) {
         return base_fail(err, BASE_EINVAL, "log_level: must be error, warn, info or debug");
@@ -109,8 +112,8 @@ static int check_paths(const struct worker_config *c, struct base_error *err)
     const struct {
         const char *key, *value;
     } paths[] = {{"state_dir", c->state_dir}, {"run_dir", c->run_dir},
-        {"curve_secret", c->curve_secret}, {"clients", c->clients}, {"cluster_key", c->cluster_key},
-        {"image", c->image}};
+        {"curve_secret", c->curve_secret}, {"clients", c->clients}, {"cluster", c->cluster},
+        {"cluster_key", c->cluster_key}, {"image", c->image}};
     for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
         if (paths[i].value != NULL && paths[i].value[0] != '/') {
             return base_fail(err, BASE_EINVAL, "%s: must be an absolute path", paths[i].key);

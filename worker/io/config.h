@@ -45,6 +45,7 @@ struct worker_config {
     enum worker_accel accelerator;
     enum base_log_level log_level;
     bool leased;
+    char *cluster;     /* path of cluster.yaml; NULL: sessions are of this worker alone */
     uint32_t freeze_s; /* microVMs end freeze_s + kill_s after a worker that does not come back */
     uint32_t kill_s;
     uint32_t uid_base;

@@ -225,6 +225,9 @@ static void on_answer(struct worker_session_want *w, const struct worker_session
         return;
     }
     x->ref = a->ref;
+    if (x->rpc->config.member != NULL) {
+        worker_member_made(x->rpc->config.member, x->pool, &x->id, a->ref);
+    }
     x->fresh = a->fresh;
     x->waited_ns = a->waited_ns;
     worker_session_use_add(x->rpc->config.sessions, &x->use, x->ref);
@@ -251,7 +254,7 @@ void rpc_acquire(struct rpc_exchange *x, void (*go)(struct rpc_exchange *x))
     x->want.pool = x->pool;
     x->want.id = x->id;
     x->want.tenant = x->who.tenant;
-    x->want.allocate = !q->no_allocate;
+    x->want.allocate = !q->no_allocate && !x->no_allocate;
     x->want.generation = q->expect_generation;
     worker_session_acquire(x->rpc->config.sessions, &x->want);
 }
@@ -260,6 +263,9 @@ void rpc_acquire(struct rpc_exchange *x, void (*go)(struct rpc_exchange *x))
 
 void rpc_operate(struct rpc_exchange *x)
 {
+    if (!rpc_gate(x)) {
+        return;
+    }
     switch (x->op) {
     case WARREN__REQUEST__OP_EXEC:
         rpc_exec(x);
@@ -410,6 +416,7 @@ static void on_request(
         return;
     }
     x->who.pool = x->pool;
+    x->epoch = (uint64_t)m->env.seq << 32 | m->env.stream;
     if (rpc_admit(x)) {
         rpc_turn(x);
     }

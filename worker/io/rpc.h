@@ -6,6 +6,7 @@
 #include "proto/base/log.h"
 #include "proto/net/loop_zmq.h"
 #include "worker/io/engine.h"
+#include "worker/io/member.h"
 #include "worker/io/session_io.h"
 
 /* The worker's side of proto/WIRE.md: two ROUTER sockets, one state machine per exchange.
@@ -26,7 +27,8 @@ struct worker_rpc_config {
     const char *bulk;
     const struct proto_net_key *key; /* NULL: no encryption (loopback only, insecure mode) */
     const char *clients;             /* allow-list file; with key */
-    uint32_t view;                   /* 1 with a static list of workers */
+    uint32_t view;                   /* 1: gateways and workers of this version know no other */
+    struct worker_member *member;    /* NULL: not in a cluster */
     uint32_t exchanges_max;          /* 0: 8192 */
     uint64_t request_bytes_max;      /* memory of all requests held; 0: 256 MiB */
     /* No exchange lasts longer, whatever its gateway says: one that died would hold a session for

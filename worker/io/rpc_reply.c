@@ -168,6 +168,9 @@ void rpc_session_fill(
     ret->identifier.data = (uint8_t *)(uintptr_t)info->id.text;
     ret->identifier.len = info->id.len;
     ret->generation = info->ref.epoch;
+    if (x->rpc->config.member != NULL) {
+        ret->generation = worker_member_generation(x->rpc->config.member, x->pool, &info->id);
+    }
     ret->isolation = rpc_text(worker_engine_isolation(x->rpc->config.engine));
     ret->created_ns = info->created_ns;
     ret->last_access_ns = info->last_ns;

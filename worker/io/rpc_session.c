@@ -119,3 +119,29 @@ void rpc_session(struct rpc_exchange *x)
         pool(x);
     }
 }
+
+bool rpc_gate(struct rpc_exchange *x)
+{
+    struct worker_member *m = x->rpc->config.member;
+    bool allocate = false;
+    if (m == NULL || x->id.len == 0) {
+        return true;
+    }
+    enum worker_member_verdict v = worker_member_gate(m, x->pool, &x->id, x->epoch, &allocate);
+    if (v != WORKER_MEMBER_HERE) {
+        bool never = v == WORKER_MEMBER_NOT_HERE;
+        x->id.len = 0; /* nothing of the session is told */
+        rpc_end(x, never ? WARREN__STATUS__STATUS_NOT_HERE : WARREN__STATUS__STATUS_RETRY, "",
+            never ? "nothing runs here under this epoch" : "not now, ask again");
+        return false;
+    }
+    uint64_t want = x->req->msg->expect_generation;
+    if (want != 0 && want != x->epoch) {
+        rpc_end(x, WARREN__STATUS__STATUS_LOST, "SessionLost",
+            "the session of this generation is gone");
+        return false;
+    }
+    x->req->msg->expect_generation = 0; /* inside, lives of sessions have numbers of their own */
+    x->no_allocate = !allocate;
+    return true;
+}

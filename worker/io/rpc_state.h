@@ -72,6 +72,8 @@ struct rpc_exchange {
     bool head_due, end_due;
 
     bool counted, queued;                      /* for `who`; until its turn comes */
+    uint64_t epoch;                            /* in a cluster: the session that is meant */
+    bool no_allocate;                          /* its session had its microVM */
     bool dead;                                 /* freed at the end of the turn */
     bool fresh;                                /* its request made the session */
     bool replayed, no_wait, detach, head_sent; /* executions */
@@ -147,3 +149,5 @@ void rpc_exec_timeout(struct rpc_exchange *x); /* while it watches an execution 
 void rpc_file(struct rpc_exchange *x);
 void rpc_file_chunk(struct rpc_exchange *x, const struct proto_net_message *m);
 void rpc_session(struct rpc_exchange *x);
+/* In a cluster: is the session that the gateway means here? False: the request was answered. */
+bool rpc_gate(struct rpc_exchange *x);
