@@ -348,6 +348,12 @@ static int start_engine(struct worker *w, struct base_error *err)
     return 0;
 }
 
+static void on_lease(void *user, uint64_t freeze_at_ns, uint64_t kill_at_ns, uint64_t epoch)
+{
+    struct worker *w = user;
+    worker_lease_publish(w->engine, freeze_at_ns, kill_at_ns, epoch);
+}
+
 static void on_member_leave(void *user, const char *why)
 {
     struct worker *w = user;
@@ -375,7 +381,7 @@ static int start_member(struct worker *w, struct base_error *err)
         .sessions_max = sessions_max(w),
         .pools_n = w->pools_n,
         .sessions = w->sessions,
-        .engine = w->engine,
+        .lease = on_lease,
         .leave = on_member_leave,
         .user = w,
     };

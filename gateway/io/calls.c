@@ -467,6 +467,7 @@ static void link_lost(struct link *link)
         bool again =
             call->kind == GW_CALL_EXEC || (call->kind == GW_CALL_READ && !call->headed_before);
         if (again) {
+            call->tainted = call->kind == GW_CALL_EXEC;
             gw_calls_wait(call, RECONNECT_MS);
         } else {
             gw_calls_fail(call, GW_CALL_LOST);
@@ -557,9 +558,13 @@ int gw_call_start(struct gw_calls *c, const struct gw_call_options *opt, struct 
     call->timer.data = call;
     const Warren__Key *key = opt->request->key;
     if (c->route != NULL && key != NULL && key->identifier.len > 0) {
-        *ret = call;
         rc = gw_calls_route_start(call, key);
-        return rc;
+        if (rc != 0) {
+            release(call);
+            return rc;
+        }
+        *ret = call;
+        return 0;
     }
     gw_calls_link_add(
         &c->workers[opt->worker].links[call->bulk ? PROTO_NET_BULK : PROTO_NET_CTL], call);

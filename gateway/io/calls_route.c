@@ -79,12 +79,12 @@ static int ask(struct gw_call *call)
 int gw_calls_route_start(struct gw_call *call, const Warren__Key *key)
 {
     struct gw_calls *c = call->calls;
+    gw_calls_link_add(&c->nowhere, call);
+    gw_calls_wait(call, UINT32_MAX);
     if (sched_name_key(c->cluster_key, key->pool, (const char *)key->identifier.data,
             key->identifier.len, &call->key_hash) != 0) {
         return BASE_ETOOBIG;
     }
-    gw_calls_link_add(&c->nowhere, call);
-    gw_calls_wait(call, UINT32_MAX);
     return ask(call);
 }
 
@@ -143,7 +143,7 @@ bool gw_calls_route_reply(struct gw_call *call, const Warren__Reply *r)
     uint64_t rid = call->rid;
     sched_epoch epoch = call->epoch;
     bool not_here = r->status == WARREN__STATUS__STATUS_NOT_HERE;
-    if (call->headed_before && not_here) { /* it had begun there, and is gone with its session */
+    if ((call->headed_before || call->tainted) && not_here) { /* it is gone with its session */
         gw_calls_fail(call, GW_CALL_LOST);
         return true;
     }
@@ -151,7 +151,7 @@ bool gw_calls_route_reply(struct gw_call *call, const Warren__Reply *r)
         return false;
     }
     if (!call->headed_before && (not_here || r->status == WARREN__STATUS__STATUS_RETRY)) {
-        call->sent_before = false; /* nothing was done */
+        call->sent_before = call->tainted; /* this time nothing was done */
         call->epoch = 0;
         nowhere(call);
         if (not_here) {

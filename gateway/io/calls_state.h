@@ -55,6 +55,8 @@ struct gw_call {
     struct gw_call *rid_chain;
     sched_epoch epoch; /* under which its worker was asked; 0: without a cluster */
     bool bulk;
+    bool tainted; /* code that was sent, and the connection was lost before an answer: it may have
+                   * run whatever is said of a later attempt */
     const struct gw_call_ops *ops;
     void *owner;
 };
@@ -95,7 +97,7 @@ void gw_calls_fail(struct gw_call *call, enum gw_call_failure why);
 int gw_calls_route_create(struct gw_calls *c, const char *settings, struct base_error *err);
 void gw_calls_route_destroy(struct gw_calls *c); /* after all calls */
 
-/* Takes a new call. BASE_EFULL, BASE_ETOOBIG: it is not taken. */
+/* Takes a new call. BASE_EFULL, BASE_ETOOBIG: the caller releases it. */
 int gw_calls_route_start(struct gw_call *call, const Warren__Key *key);
 
 /* True when the reply was about where to ask, and the call goes on or has failed. */

@@ -33,10 +33,10 @@ struct gw_config {
     char *tls_cert, *tls_key;
     char *curve_secret;
     char *cluster_key;
-    char *cluster; /* path of cluster.yaml; NULL: workers do not know each other */
-    char *mcp_keys;                   /* folder with the keys of MCP endpoints */
-    char *jwks;                       /* of issuer; as gw_config_issuer's */
-    char *issuer;                     /* NULL: "warren" */
+    char *cluster;  /* path of cluster.yaml; NULL: workers do not know each other */
+    char *mcp_keys; /* folder with the keys of MCP endpoints */
+    char *jwks;     /* of issuer; as gw_config_issuer's */
+    char *issuer;   /* NULL: "warren" */
     struct gw_config_issuer *issuers; /* more of them */
     unsigned issuers_count;
     struct gw_config_grant *grants;

@@ -95,7 +95,7 @@ static void made(struct bound *b, struct worker_session_ref ref)
 static void on_lease(void *user, uint64_t freeze_at_ns, uint64_t kill_at_ns, uint32_t inc)
 {
     struct worker_member *m = user;
-    worker_lease_publish(m->config.engine, freeze_at_ns, kill_at_ns, freeze_at_ns == 0 ? 0 : inc);
+    m->config.lease(m->config.user, freeze_at_ns, kill_at_ns, freeze_at_ns == 0 ? 0 : inc);
 }
 
 static void on_start(void *user, struct sched_key key, sched_epoch epoch)
@@ -124,7 +124,7 @@ static void on_stop(void *user, struct sched_key key, sched_epoch epoch)
 static void on_leave(void *user, const char *why)
 {
     struct worker_member *m = user;
-    worker_lease_publish(m->config.engine, 0, 0, 0);
+    m->config.lease(m->config.user, 0, 0, 0);
     m->config.leave(m->config.user, why);
 }
 

@@ -5,7 +5,6 @@
 
 #include "proto/base/err.h"
 #include "proto/base/log.h"
-#include "worker/io/engine.h"
 #include "worker/io/session_io.h"
 
 /* The worker as a member of a cluster: its sessions are those that the cluster has bound to it.
@@ -27,7 +26,8 @@ struct worker_member_config {
     uint32_t sessions_max;   /* of all pools together */
     uint32_t pools_n;        /* pools 0 .. pools_n - 1 are those of the sessions */
     struct worker_sessions *sessions;
-    struct worker_engine *engine; /* made with leased = true */
+    /* worker_lease_publish() of an engine that was made with leased = true. */
+    void (*lease)(void *user, uint64_t freeze_at_ns, uint64_t kill_at_ns, uint64_t epoch);
     /* This life is over: all microVMs have been told to end, the process must too. */
     void (*leave)(void *user, const char *why);
     void *user;

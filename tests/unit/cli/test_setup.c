@@ -3,6 +3,7 @@
 #include "gateway/cli/child.h"
 #include "gateway/cli/endpoint.h"
 #include "gateway/cli/setup.h"
+#include "gateway/cli/setup_cluster.h"
 #include "proto/base/clock.h"
 #include "tests/lib/check.h"
 
@@ -142,4 +143,21 @@ TEST(progress_that_only_counts_seconds_is_said_now_and_then)
     CHECK(!cli_child_is_news(&c, "ready", 13 * s));
     CHECK(cli_child_is_news(&c, "pool 1 of 2", 13 * s));
     CHECK(cli_child_is_news(&c, "pool 2 of 2", 13 * s));
+}
+
+TEST(settings_are_overridden_by_their_names_and_all_else_stays)
+{
+    static const char text[] =
+        "name: \"w1\"\nnames: 3\nrun_dir: /a\npools:\n  - name: x\nworkers:\n"
+        "  - id: 1\n";
+    const struct cli_setup_line lines[] = {{"name", "w2"}, {"lease", "cluster"}};
+    struct base_buf b = {0};
+    CHECK_EQ(cli_setup_override(&b, text, lines, 2, "workers"), 0);
+    CHECK_EQ(base_buf_add(&b, "", 1), 0);
+    CHECK_STR((const char *)base_buf_data(&b),
+        "name: w2\nlease: cluster\nnames: 3\nrun_dir: /a\npools:\n  - name: x\n");
+    base_buf_clear(&b);
+    CHECK_EQ(cli_setup_override(&b, "a: 1", lines, 0, NULL), 0);
+    CHECK_EQ(base_buf_size(&b), 4);
+    base_buf_deinit(&b);
 }

@@ -1,3 +1,4 @@
+#include "scheduler/core/name.h"
 #include "scheduler/core/place.h"
 
 #include <math.h>
@@ -684,6 +685,20 @@ TEST(key_of_an_identifier_separates_pool_and_identifier)
     CHECK_EQ(sched_place_key(test_key, big, "abcd", 4, &b), BASE_ETOOBIG);
     CHECK_EQ(sched_place_key(test_key, "p", big, SIZE_MAX, &b), BASE_ETOOBIG);
     CHECK(b == 7);
+}
+
+TEST(the_two_halves_of_a_key_are_independent)
+{
+    struct sched_key a, b;
+    uint64_t h;
+    CHECK_EQ(sched_name_key(test_key, "pool", "abcd", 4, &a), 0);
+    CHECK_EQ(sched_place_key(test_key, "pool", "abcd", 4, &h), 0);
+    CHECK_EQ(a.hi, h);
+    CHECK(a.lo != a.hi);
+    CHECK_EQ(sched_name_key(test_key, "pool", "abce", 4, &b), 0);
+    CHECK(a.hi != b.hi && a.lo != b.lo);
+    CHECK_EQ(sched_name_key(test_key, "pool", "abcd", 4, &b), 0);
+    CHECK(sched_key_eq(a, b));
 }
 
 TEST(partition_is_the_top_of_the_key)

@@ -267,6 +267,8 @@ TEST(wrong_configurations_are_refused_by_key_and_line)
     not_accepted(NULL, "accelerator: gpu", "accelerator: must be");
     not_accepted(NULL, "log_level: loud", "log_level: must be");
     not_accepted(NULL, "lease: maybe", "lease: must be");
+    not_accepted(NULL, "cluster: /c.yaml", "cluster: needs lease: cluster");
+    not_accepted(NULL, "lease: cluster\ncluster: c.yaml", "cluster: must be an absolute path");
     not_accepted(NULL, "freeze_s: 4000", "freeze_s: at most");
     not_accepted(NULL, "freeze_s: -1", "line 12");
     not_accepted(NULL, "uid_base: 5", "uid_base: must be");

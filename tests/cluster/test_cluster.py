@@ -1,0 +1,157 @@
+#!/usr/bin/python3
+"""`warren up --workers 3` with real microVMs: three voters, three workers, a gateway, on one machine.
+What is killed and stopped, and what a client is told meanwhile."""
+import json
+import os
+import pathlib
+import signal
+import sys
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "integration"))
+import warren_cluster as wc  # noqa: E402
+
+WORKERS = 3
+TEMPLATES = os.environ.get("WARREN_TEST_TEMPLATES")
+
+
+def setUpModule():
+    reason = wc.why_not()
+    if reason:
+        print(f"skipped: {reason}")
+        sys.exit(77)
+
+
+class Cluster(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = wc.Cluster([wc.pool("python", maximum=4, ready=1)],
+                                 options=["--workers", str(WORKERS)])
+        if TEMPLATES:  # all workers load one template, once somebody has made it
+            for i in range(1, WORKERS + 1):
+                folder = cls.cluster.state / "cluster" / f"w{i}" / "worker"
+                folder.mkdir(parents=True, mode=0o700)
+                (folder / "templates").symlink_to(TEMPLATES)
+        try:
+            cls.cluster.start(timeout_s=1500)
+        except BaseException:
+            cls.cluster.kill_everything()
+            raise
+        cls.until_settled()
+
+    @classmethod
+    def tearDownClass(cls):
+        code = cls.cluster.stop()
+        left = cls.cluster.left_behind()
+        cls.cluster.remove()
+        if code != 0 or left:
+            raise AssertionError(f"exit code {code}, left behind: {left}")
+
+    @classmethod
+    def status(cls):
+        done = cls.cluster.cli("cluster", "status", "--json", text=True)
+        return json.loads(done.stdout) if done.returncode == 0 else []
+
+    @classmethod
+    def members(cls):
+        """Name: member, as the voter with the latest view sees those with a lease."""
+        best = max(cls.status(), key=lambda a: a["view"]["number"], default=None)
+        return {} if best is None else {m["node"]: m for m in best["view"]["members"]
+                                        if m["leaseMs"] > 0 and m["unsettledBuckets"] == 0 and
+                                        m["installed"] == best["view"]["number"]}
+
+    @classmethod
+    def until_settled(cls, names=("w1", "w2", "w3")):
+        wc.wait_for(f"members {names}", lambda: set(cls.members()) == set(names), 120, 0.2)
+
+    def pid(self, name):
+        """Of the daemon of a node."""
+        mark = f"/cluster/{name}/".encode()
+        for p in pathlib.Path("/proc").iterdir():
+            try:
+                line = (p / "cmdline").read_bytes() if p.name.isdigit() else b""
+            except OSError:
+                continue
+            if mark in line and str(self.cluster.state).encode() in line and b"warren-" in line:
+                return int(p.name)
+        return None
+
+    def run_in(self, identifier, code, tries_s=90):
+        """Asks until it is answered with 200; a client may do so when it is told 503."""
+        def once():
+            answer = self.cluster.client().execute(identifier, code)
+            self.assertIn(answer.status, (200, 502, 503), answer)
+            return answer if answer.status == 200 else None
+        return wc.wait_for(f"{identifier} is served", once, tries_s, 0.2)
+
+    def generation(self, answer):
+        return int(answer.headers["x-warren-generation"])
+
+    def test_sessions_are_spread_and_keep_their_state(self):
+        names = [f"spread-{i:04}" for i in range(5)]
+        first = {n: self.run_in(n, f"x = {i}") for i, n in enumerate(names)}
+        for i, n in enumerate(names):
+            again = self.run_in(n, "print(x)")
+            self.assertIn(str(i), again.body.decode())
+            self.assertEqual(self.generation(again), self.generation(first[n]))
+        active = {n: m["active"] for n, m in self.members().items()}
+        for n in names:
+            self.assertEqual(self.cluster.client().delete_session(n).status, 204)
+            self.assertGreater(self.generation(self.run_in(n, "1")), self.generation(first[n]))
+            self.assertEqual(self.cluster.client().delete_session(n).status, 204)
+        self.assertGreaterEqual(sum(active.values()), 5, active)
+        self.assertGreaterEqual(sum(v > 0 for v in active.values()), 2, active)
+
+    def test_a_killed_voter_is_not_noticed(self):
+        before = self.run_in("voter-0001", "y = 1")
+        since = len(self.cluster.events)
+        os.kill(self.pid("v2"), signal.SIGKILL)
+        answer = self.cluster.client().execute("voter-0001", "print(y)")
+        self.assertEqual(answer.status, 200, answer)
+        self.assertEqual(self.generation(answer), self.generation(before))
+        self.cluster.wait_ready_again("v2", since)
+        self.assertEqual(self.cluster.client().execute("voter-0002", "1").status, 200)
+
+    def test_a_killed_worker_daemon_keeps_its_sessions(self):
+        names = [f"daemon-{i:04}" for i in range(3)]
+        before = {n: self.run_in(n, f"z = {i}") for i, n in enumerate(names)}
+        lives = {n: m["incarnation"] for n, m in self.members().items()}
+        for w in ("w1", "w2", "w3"):
+            since = len(self.cluster.events)
+            os.kill(self.pid(w), signal.SIGKILL)
+            self.cluster.wait_ready_again(w, since)
+        self.until_settled()
+        self.assertEqual({n: m["incarnation"] for n, m in self.members().items()}, lives)
+        for i, n in enumerate(names):
+            answer = self.run_in(n, "print(z)")
+            self.assertIn(str(i), answer.body.decode())
+            self.assertEqual(self.generation(answer), self.generation(before[n]))
+
+    def test_what_ran_at_a_stopped_worker_begins_anew_elsewhere(self):
+        names = [f"stopped-{i:04}" for i in range(3)]
+        before = {n: self.run_in(n, "v = 1") for n in names}
+        busy = next(n for n, m in self.members().items() if m["active"] > 0)
+        pid = self.pid(busy)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            self.until_settled({"w1", "w2", "w3"} - {busy})
+            new = 0
+            for n in names:
+                answer = self.run_in(n, "print('v' in globals())")
+                same = self.generation(answer) == self.generation(before[n])
+                new += not same
+                self.assertIn("True" if same else "False", answer.body.decode())
+                if not same:
+                    self.assertGreater(self.generation(answer), self.generation(before[n]))
+            self.assertGreater(new, 0)
+            since = len(self.cluster.events)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        self.cluster.wait_ready_again(busy, since, 300)
+        self.until_settled()
+        self.assertGreater(self.members()[busy]["incarnation"], 1)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
