@@ -13,7 +13,8 @@ endfunction()
 
 warren_integration(end_to_end test_end_to_end.py TIMEOUT 1500)
 
+# By hand (ctest -L cluster): three templates are booted, and see tests/README.md.
 add_test(NAME integration.cluster COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/cluster/test_cluster.py)
 set_tests_properties(integration.cluster PROPERTIES
-  LABELS integration RUN_SERIAL ON SKIP_RETURN_CODE 77 TIMEOUT 1500
+  LABELS cluster RUN_SERIAL ON SKIP_RETURN_CODE 77 TIMEOUT 1500
   ENVIRONMENT "WARREN_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONDONTWRITEBYTECODE=1")
