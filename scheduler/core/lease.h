@@ -28,5 +28,6 @@ void sched_lease_ask(
 bool sched_lease_grant(
     struct sched_lease *l, struct sched_env *e, uint64_t voter, const struct sched_m_grant *m);
 
-/* Writes the page from what is held now: after a grant, a view, a restart. */
+/* Writes the page from what is held now: after a grant, or a view. A member to which no majority
+ * has granted anything in this process leaves it as the process before wrote it. */
 void sched_lease_page(const struct sched_lease *l, struct sched_env *e);

@@ -2,6 +2,7 @@
 
 #include "proto/base/err.h"
 #include "proto/base/hash.h"
+#include "scheduler/core/mutant.h"
 
 void sched_view_init(struct sched_view *v, uint32_t cap, struct sched_mem *mem)
 {
@@ -84,7 +85,8 @@ static bool forget_oldest(struct sched_view *v)
 int sched_view_admit(struct sched_view *v, struct sched_host h, uint16_t zone, uint8_t weight)
 {
     struct sched_member *m = find(v, h.node);
-    if (m != NULL && h.inc <= m->inc) {
+    bool again = MUTANT(57) && m != NULL && (m->flags & SCHED_MEMBER_IN) == 0;
+    if (m != NULL && (h.inc < m->inc || (h.inc == m->inc && !again))) {
         return BASE_ESTATE;
     }
     if (m == NULL) {
