@@ -150,6 +150,20 @@ static void too_late(struct sim *s, struct sim_node *n)
     sim_vm_kill_all(s, n, n->up);
 }
 
+/* The timer of all supervisors of a machine; a later deadline is looked up when it fires. */
+static void arm_page(struct sim *s, struct sim_node *n, uint8_t kind, uint64_t deadline_ns)
+{
+    uint64_t *due = kind == SIM_E_FREEZE ? &n->freeze_ns : &n->kill_ns;
+    uint64_t at = sim_virtual(n, deadline_ns);
+    at = at < s->now_ns ? s->now_ns : at;
+    if (*due != 0 && *due <= at) {
+        return;
+    }
+    *due = at;
+    struct sim_event ev = {.kind = kind, .node = (uint32_t)(n - s->nodes), .arg = SIM_ANY};
+    sim_event(s, &ev, at);
+}
+
 void sim_vm_sleep(struct sim *s, struct sim_node *n, bool on)
 {
     n->asleep = on;
@@ -162,19 +176,11 @@ void sim_vm_sleep(struct sim *s, struct sim_node *n, bool on)
     if (late && sim_local(n, s->now_ns) >= n->page.kill_at_ns) {
         too_late(s, n);
     }
-}
-
-/* The timer of all supervisors of a machine; a later deadline is looked up when it fires. */
-static void arm_page(struct sim *s, struct sim_node *n, uint8_t kind, uint64_t deadline_ns)
-{
-    uint64_t *due = kind == SIM_E_FREEZE ? &n->freeze_ns : &n->kill_ns;
-    uint64_t at = sim_virtual(n, deadline_ns);
-    if (*due != 0 && *due <= at) {
-        return;
+    if (!on) { /* it may wake before what was put off until then */
+        n->freeze_ns = n->kill_ns = 0;
+        arm_page(s, n, SIM_E_FREEZE, n->page.freeze_at_ns);
+        arm_page(s, n, SIM_E_KILL, n->page.kill_at_ns);
     }
-    *due = at;
-    struct sim_event ev = {.kind = kind, .node = (uint32_t)(n - s->nodes), .arg = SIM_ANY};
-    sim_event(s, &ev, at);
 }
 
 void sim_vm_page(struct sim *s, struct sim_node *n, const struct sched_fx_page *p)
