@@ -131,7 +131,7 @@ void sched_cool_replica(struct sched_env *e, struct sched_reg *reg, struct sched
         } else {
             row->due_ns = e->now_ns + slack_ns(row->rec.cooldown_ms) +
                           base_hash_rng_below(&e->rng, SCHED_MS(GRACE_MS));
-            if (!MUTANT(58)) {
+            if (!MUTANT(57)) {
                 sched_coord_reap(coord, e, row->key);
             }
             reaps++;

@@ -80,7 +80,7 @@ static void settle_if_majority(
     old_group(e, part, &old);
     uint32_t votes = sched_votes(h->got[part]);
     uint32_t need = MUTANT(27) ? 1 : sched_group_majority(&old);
-    if (old.n > 0 && votes >= need && wants(e, reg, part) && !(MUTANT(59) && part == 0)) {
+    if (old.n > 0 && votes >= need && wants(e, reg, part) && !(MUTANT(58) && part == 0)) {
         settle(h, reg, part, s);
     }
 }
@@ -92,7 +92,7 @@ static void settle_rebuilt(struct sched_hand *h, struct sched_env *e, struct sch
     }
     struct span s = {0, 0};
     for (uint32_t part = 0; part < n_parts(e); part++) {
-        if (rebuilds(e, part) && wants(e, reg, part) && !(MUTANT(59) && part == 0)) {
+        if (rebuilds(e, part) && wants(e, reg, part) && !(MUTANT(58) && part == 0)) {
             settle(h, reg, part, &s);
         }
     }
