@@ -22,6 +22,7 @@ set_tests_properties(integration.guest PROPERTIES LABELS integration SKIP_RETURN
   RUN_SERIAL ON TIMEOUT 600)
 warren_unit(worker_rpc SOURCES unit/worker/test_rpc.c unit/worker/rpc_rig.c lib/fake_engine.c
   lib/fake_world.c DEPS worker_rpc)
+target_link_options(test_worker_rpc PRIVATE -Wl,--wrap=proto_net_send)
 warren_unit(worker_rpc_exec SOURCES unit/worker/test_rpc_exec.c unit/worker/rpc_rig.c
   lib/fake_engine.c lib/fake_world.c DEPS worker_rpc)
 warren_fuzz(worker_request SOURCES fuzz/fuzz_worker_request.c DEPS worker_wire)

@@ -4,6 +4,8 @@
 
 #include "proto/base/clock.h"
 
+enum { ALONE_LOOKS = 8 }; /* within the time that a worker may be silent */
+
 static uint64_t since(uint64_t then, uint64_t now)
 {
     return now > then ? now - then : 0;
@@ -40,9 +42,11 @@ static void freeze(struct worker_fence *f, const struct worker_fence_clock *now)
 /* Nothing is known: stands still, and ends when the last word that was read would have ended it. */
 static uint64_t look_blind(struct worker_fence *f, const struct worker_fence_clock *now)
 {
+    f->blind_ns = f->blind ? f->blind_ns : now->mono_ns;
+    f->blind = true;
     bool over = f->leased
                     ? now->boot_ns >= f->kill_at_ns
-                    : since(f->heard_ns, now->mono_ns) >= WORKER_FENCE_BLIND_MS * BASE_NS_PER_MS;
+                    : since(f->blind_ns, now->mono_ns) >= WORKER_FENCE_BLIND_MS * BASE_NS_PER_MS;
     freeze(f, now);
     if (over) {
         f->verdict = WORKER_FENCE_KILL;
@@ -60,7 +64,11 @@ static uint64_t look_alone(struct worker_fence *f, const struct worker_fence_lea
         return 0;
     }
     f->verdict = WORKER_FENCE_RUN;
-    return l->alone_ns - alone;
+    /* A beat counts from the look that saw it, so looks must be close: what they are apart is how
+     * much later than stated it may end. */
+    uint64_t apart = l->alone_ns / ALONE_LOOKS;
+    apart = apart > BASE_NS_PER_S ? apart : BASE_NS_PER_S;
+    return least(l->alone_ns - alone, apart);
 }
 
 static uint64_t look_leased(struct worker_fence *f, const struct worker_fence_lease *l,
@@ -112,6 +120,7 @@ enum worker_fence_verdict worker_fence_look(struct worker_fence *f,
         f->beat = l->beat;
     }
     f->seen = true;
+    f->blind = false;
     f->leased = l->mode == WORKER_FENCE_LEASE && !f->free;
     f->kill_at_ns = l->kill_at_ns;
     if (f->leased && another_life(f, l->epoch)) {

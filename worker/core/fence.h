@@ -21,7 +21,7 @@ enum worker_fence_mode {
 
 enum {
     WORKER_FENCE_LOOK_MS = 200,    /* how often a frozen one looks whether it may go on */
-    WORKER_FENCE_BLIND_MS = 60000, /* a page that was never readable ends the microVM after this */
+    WORKER_FENCE_BLIND_MS = 60000, /* no lease known, and the page unreadable for so long: ends */
     WORKER_FENCE_RESUME_MS = 3000, /* a clock that jumped past kill_at: frozen so long before */
 };
 
@@ -31,7 +31,8 @@ struct worker_fence_lease {
     uint64_t freeze_at_ns;
     uint64_t kill_at_ns; /* not before freeze_at_ns */
     uint64_t epoch;      /* incarnation of the worker that holds the lease; 0: not admitted yet */
-    uint64_t alone_ns;   /* what needs no lease ends when the worker was silent for so long */
+    uint64_t alone_ns;   /* what needs no lease ends when the worker was silent for so long, and at
+                          * most 1 s or an eighth of it (what is more) later */
     uint64_t beat;       /* the worker is alive: another number with every write */
 };
 
@@ -48,6 +49,8 @@ struct worker_fence {
     uint64_t beat, heard_ns;           /* last beat seen, when (monotonic) */
     uint64_t frozen_ns;                /* FREEZE: since when (monotonic) */
     uint64_t kill_at_ns;               /* of the last lease that could be read */
+    uint64_t blind_ns;                 /* blind: since when (monotonic) */
+    bool blind;                        /* the page could not be read in the last look */
     bool seen;                         /* some page could be read */
     bool leased;                       /* and the last one was a lease */
     bool free;                         /* needs no lease, whatever the page says */

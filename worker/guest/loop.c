@@ -106,18 +106,14 @@ void agent_loop_awake(struct agent_loop *l, uint64_t now_ns)
     l->rest_ns = 0;
 }
 
-static void run_timers(struct agent_loop *l)
+static void run_timers(struct agent_loop *l, uint64_t now)
 {
-    uint64_t now = 0;
     struct agent_timer *t = l->timers;
     while (t != NULL) {
         struct agent_timer *next = t->next;
-        if (t->at_ns != 0) {
-            now = now == 0 ? base_clock_mono_ns() : now;
-            if (t->at_ns <= now) {
-                t->at_ns = 0;
-                t->fired(t);
-            }
+        if (t->at_ns != 0 && t->at_ns <= now) {
+            t->at_ns = 0;
+            t->fired(t);
         }
         t = next;
     }
@@ -142,5 +138,7 @@ void agent_loop_turn(struct agent_loop *l)
         }
     }
     l->batch_n = 0;
-    run_timers(l);
+    uint64_t now = base_clock_mono_ns();
+    agent_loop_awake(l, now); /* a freeze while something was served is no time either */
+    run_timers(l, now);
 }

@@ -20,6 +20,7 @@
 extern char **environ;
 
 enum { ARGS_MAX = 80, TEXT_MAX = 4096, FD_HIGH = 300 };
+enum { BACKLOG = 128 }; /* each worker that starts while a microVM is frozen leaves a connection */
 
 /* --- command line -------------------------------------------------------------------------- */
 
@@ -161,7 +162,7 @@ static int listen_at(const char *dir, const char *name, struct base_error *err)
         return base_fail(err, BASE_ETOOBIG, "'%s/%s' is too long for a socket", dir, name);
     }
     CLEANUP(base_closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof a) != 0 || listen(fd, 4) != 0) {
+    if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof a) != 0 || listen(fd, BACKLOG) != 0) {
         return base_fail(err, -errno, "listen at '%s': %s", a.sun_path, strerror(errno));
     }
     return TAKE_FD(fd);

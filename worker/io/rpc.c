@@ -261,8 +261,20 @@ void rpc_acquire(struct rpc_exchange *x, void (*go)(struct rpc_exchange *x))
 
 /* --- requests ------------------------------------------------------------------------------ */
 
+/* Without a lease another worker may have the identifier by now: "no such session" would be a claim
+ * as much as "here it is". What ran here is known here only, and pools are not identifiers. */
+static bool may_answer(const struct rpc_exchange *x)
+{
+    return x->op == WARREN__REQUEST__OP_POOL_GET ||
+           worker_session_leased(x->rpc->config.sessions) || rpc_exec_known(x);
+}
+
 void rpc_operate(struct rpc_exchange *x)
 {
+    if (!may_answer(x)) {
+        rpc_end_unleased(x);
+        return;
+    }
     if (!rpc_gate(x)) {
         return;
     }

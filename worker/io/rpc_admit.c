@@ -44,18 +44,22 @@ bool rpc_admit(struct rpc_exchange *x)
     return req->counted;
 }
 
-void rpc_admit_leave(struct rpc_exchange *x)
+void rpc_admit_unqueue(struct rpc_exchange *x)
 {
-    struct worker_quota *q = quota(x->rpc);
-    if (!x->counted) {
-        return;
-    }
     if (x->queued) {
-        worker_fair_remove(worker_quota_flow(q, &x->who.tenant, WORKER_QUOTA_ALL), &x->turn);
+        worker_fair_remove(
+            worker_quota_flow(quota(x->rpc), &x->who.tenant, WORKER_QUOTA_ALL), &x->turn);
         x->queued = false;
     }
-    x->counted = false;
-    worker_quota_refund(q, &x->who, WORKER_QUOTA_REQUESTS, 1);
+}
+
+void rpc_admit_leave(struct rpc_exchange *x)
+{
+    if (x->counted) {
+        rpc_admit_unqueue(x); /* its flow is there while it is counted */
+        x->counted = false;
+        worker_quota_refund(quota(x->rpc), &x->who, WORKER_QUOTA_REQUESTS, 1);
+    }
 }
 
 void rpc_admit_release(struct rpc_request *req)

@@ -236,6 +236,18 @@ static void begin(struct rpc_exchange *x)
     verdict(x, v, e);
 }
 
+bool rpc_exec_known(const struct rpc_exchange *x)
+{
+    const Warren__Request *q = x->req->msg;
+    const ProtobufCBinaryData *id = x->op == WARREN__REQUEST__OP_EXEC          ? &q->exec->id
+                                    : x->op == WARREN__REQUEST__OP_EXEC_ATTACH ? &q->exec_attach->id
+                                    : x->op == WARREN__REQUEST__OP_EXEC_CANCEL ? &q->exec_cancel->id
+                                                                               : NULL;
+    struct worker_sessions *s = x->rpc->config.sessions;
+    const struct worker_exec *e = id == NULL ? NULL : worker_exec_io_find(s, id->data);
+    return e != NULL && e->hash == worker_session_hash(s, x->pool, &x->id);
+}
+
 /* An id that is known needs no session: its outcome outlives it. */
 void rpc_exec(struct rpc_exchange *x)
 {

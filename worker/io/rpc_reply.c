@@ -32,6 +32,7 @@ void rpc_end_reply(struct rpc_exchange *x, Warren__Reply *reply)
     if (x->dead || x->end_due) {
         return;
     }
+    rpc_admit_unqueue(x); /* answered: not to be carried out any more */
     reply->view = x->rpc->config.view;
     if (pack(&x->end, reply, reply->status == WARREN__STATUS__STATUS_OK ? &x->extra : NULL) != 0) {
         rpc_close(x);
@@ -87,6 +88,15 @@ void rpc_end_quota(struct rpc_exchange *x, const char *text, uint32_t retry_ms)
     reply.code = rpc_text("QuotaExceeded");
     reply.text = rpc_text(text);
     reply.retry_after_ms = retry_ms;
+    rpc_end_reply(x, &reply);
+}
+
+void rpc_end_unleased(struct rpc_exchange *x)
+{
+    Warren__Reply reply = WARREN__REPLY__INIT;
+    reply.status = WARREN__STATUS__STATUS_UNAVAILABLE;
+    reply.text = rpc_text("the worker has no lease at the moment");
+    reply.retry_after_ms = 1000;
     rpc_end_reply(x, &reply);
 }
 

@@ -114,6 +114,7 @@ void rpc_operate(struct rpc_exchange *x);
 
 /* Counts it for its tenant, or ends it: over a quota. */
 bool rpc_admit(struct rpc_exchange *x);
+void rpc_admit_unqueue(struct rpc_exchange *x); /* its turn will not come */
 void rpc_admit_leave(struct rpc_exchange *x);
 void rpc_admit_release(struct rpc_request *req);
 /* Operates now, or when it is its tenant's turn. */
@@ -132,6 +133,8 @@ void rpc_refuse(struct worker_rpc *r, enum proto_net_class class, const struct p
     Warren__Status status, const char *text);
 void rpc_end_answer(struct rpc_exchange *x, const struct worker_session_answer *a);
 void rpc_end_error(struct rpc_exchange *x, int code, const char *text);
+/* The worker has no lease; says nothing about the session. */
+void rpc_end_unleased(struct rpc_exchange *x);
 /* Over a quota; retry_ms 0: soon. */
 void rpc_end_quota(struct rpc_exchange *x, const char *text, uint32_t retry_ms);
 void rpc_session_fill(
@@ -145,7 +148,8 @@ void rpc_acquire(struct rpc_exchange *x, void (*go)(struct rpc_exchange *x));
 void rpc_exec(struct rpc_exchange *x);
 void rpc_exec_attach(struct rpc_exchange *x);
 void rpc_exec_cancel(struct rpc_exchange *x);
-void rpc_exec_timeout(struct rpc_exchange *x); /* while it watches an execution */
+bool rpc_exec_known(const struct rpc_exchange *x); /* its execution's records are here */
+void rpc_exec_timeout(struct rpc_exchange *x);     /* while it watches an execution */
 void rpc_file(struct rpc_exchange *x);
 void rpc_file_chunk(struct rpc_exchange *x, const struct proto_net_message *m);
 void rpc_session(struct rpc_exchange *x);

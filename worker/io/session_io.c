@@ -383,6 +383,12 @@ uint32_t worker_session_pool(const struct worker_sessions *s, const char *name)
     return worker_pool_find(s->pools, name);
 }
 
+bool worker_session_leased(struct worker_sessions *s)
+{
+    worker_engine_look(s->engine); /* its timer may be late, or this process was stopped */
+    return !s->pools->frozen;
+}
+
 struct worker_quota *worker_session_quota(struct worker_sessions *s)
 {
     return s->pools->quota;

@@ -72,6 +72,9 @@ uint32_t worker_session_pool(const struct worker_sessions *s, const char *name);
 uint64_t worker_session_hash(
     const struct worker_sessions *s, uint32_t pool, const struct proto_identifier *id);
 
+/* Looks at the lease now. False: there is none, so nothing may be said about any session. */
+bool worker_session_leased(struct worker_sessions *s);
+
 /* What tenants use; requests are counted by who serves them. */
 struct worker_quota *worker_session_quota(struct worker_sessions *s);
 

@@ -146,14 +146,32 @@ TEST(without_a_lease_only_a_worker_that_stays_away_ends_it)
     struct stage s = stage(WORKER_FENCE_NO_LEASE);
     s.now.boot_ns = s.page.kill_at_ns + 99 * S; /* deadlines mean nothing here */
     CHECK_EQ(look(&s), WORKER_FENCE_RUN);
-    CHECK_EQ(s.look_ns, 70 * S);
+    CHECK_EQ(s.look_ns, 70 * S / 8);
     CHECK_EQ(after(&s, 69 * S), WORKER_FENCE_RUN);
     s.page.beat++;
     CHECK_EQ(after(&s, 1 * S), WORKER_FENCE_RUN);
-    CHECK_EQ(s.look_ns, 70 * S);
+    CHECK_EQ(s.look_ns, 70 * S / 8);
     CHECK_EQ(after_suspend(&s, 7 * 86400 * S), WORKER_FENCE_RUN); /* nobody could renew */
     CHECK_EQ(after(&s, 70 * S - 1), WORKER_FENCE_RUN);
     CHECK_EQ(after(&s, 1), WORKER_FENCE_KILL);
+}
+
+/* Followed by its looks only; the worker beats every second and dies at any moment. */
+TEST(without_a_lease_it_ends_soon_after_the_time_that_is_stated)
+{
+    for (uint64_t dies = 0; dies < 80 * S; dies += 137 * MS) {
+        struct stage s = stage(WORKER_FENCE_NO_LEASE);
+        uint64_t begun = s.now.mono_ns, last = begun + dies / S * S;
+        while (look(&s) != WORKER_FENCE_KILL) {
+            CHECK(s.look_ns > 0);
+            s.now.boot_ns += s.look_ns;
+            s.now.mono_ns += s.look_ns;
+            uint64_t beat = s.now.mono_ns < last ? s.now.mono_ns : last;
+            s.page.beat = 1 + (beat - begun) / S;
+        }
+        CHECK(s.now.mono_ns - last >= 70 * S);
+        CHECK(s.now.mono_ns - last <= 70 * S + 70 * S / 8);
+    }
 }
 
 TEST(what_has_no_session_needs_no_lease)
@@ -190,6 +208,21 @@ TEST(a_page_that_was_never_readable_ends_it_after_a_minute)
     CHECK_EQ(after(&s, 1), WORKER_FENCE_KILL);
 }
 
+TEST(without_a_lease_a_look_that_could_not_read_ends_nothing)
+{
+    struct stage s = stage(WORKER_FENCE_NO_LEASE);
+    CHECK_EQ(look(&s), WORKER_FENCE_RUN);
+    s.damaged = true; /* the first look for a long time */
+    CHECK_EQ(after(&s, 69 * S), WORKER_FENCE_FREEZE);
+    s.damaged = false;
+    s.page.beat++;
+    CHECK_EQ(after(&s, 200 * MS), WORKER_FENCE_RUN);
+    s.damaged = true;
+    CHECK_EQ(after(&s, 1 * S), WORKER_FENCE_FREEZE);
+    CHECK_EQ(after(&s, WORKER_FENCE_BLIND_MS * MS - 1), WORKER_FENCE_FREEZE);
+    CHECK_EQ(after(&s, 1), WORKER_FENCE_KILL);
+}
+
 TEST(nonsense_counts_as_unreadable)
 {
     struct stage s = stage(WORKER_FENCE_LEASE);
@@ -212,7 +245,7 @@ TEST(a_monotonic_clock_that_steps_back_harms_nothing)
     CHECK_EQ(look(&s), WORKER_FENCE_RUN);
     s.now.mono_ns -= 300 * S;
     CHECK_EQ(look(&s), WORKER_FENCE_RUN);
-    CHECK_EQ(s.look_ns, 70 * S);
+    CHECK_EQ(s.look_ns, 70 * S / 8);
 }
 
 /* Whatever page, clocks and damage: it never runs outside of a lease, never lives on after an end,

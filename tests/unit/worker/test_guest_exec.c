@@ -1,6 +1,7 @@
 /* Executions on a port: numbers, acknowledgements, resuming, bounds. The runner is this file. */
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -483,4 +484,45 @@ TEST(time_that_the_microvm_was_frozen_counts_for_no_timer)
     agent_loop_awake(&l, 164 * BASE_NS_PER_S); /* a minute late */
     CHECK_EQ(limit.at_ns, 165 * BASE_NS_PER_S);
     CHECK_EQ(off.at_ns, 0);
+}
+
+static struct agent_loop turning;
+static struct agent_timer limited;
+static bool fired;
+
+static void on_limited(struct agent_timer *t)
+{
+    (void)t;
+    fired = true;
+}
+
+/* The microVM is frozen for ten seconds in here, with four of the limit left. */
+static void frozen_inside(struct agent_watch *w, uint32_t events)
+{
+    (void)events;
+    uint64_t now = base_clock_mono_ns();
+    turning.seen_ns = now - 10 * BASE_NS_PER_S;
+    limited.at_ns = now - 6 * BASE_NS_PER_S;
+    agent_loop_remove(&turning, w);
+}
+
+TEST(a_freeze_while_something_is_served_fires_no_timer_of_that_turn)
+{
+    int fds[2];
+    CHECK_EQ(agent_loop_init(&turning), 0);
+    CHECK_EQ(pipe(fds), 0);
+    CHECK_EQ(write(fds[1], "x", 1), 1);
+    struct agent_watch w = {.fd = -1, .ready = frozen_inside};
+    CHECK_EQ(agent_loop_add(&turning, &w, fds[0], EPOLLIN), 0);
+    limited = (struct agent_timer){.fired = on_limited};
+    agent_loop_timer_add(&turning, &limited);
+    agent_loop_turn(&turning);
+    CHECK(!fired);
+    CHECK(limited.at_ns > base_clock_mono_ns());
+    limited.at_ns = 1; /* long due */
+    agent_loop_turn(&turning);
+    CHECK(fired);
+    agent_loop_deinit(&turning);
+    (void)close(fds[0]);
+    (void)close(fds[1]);
 }

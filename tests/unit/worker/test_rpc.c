@@ -1,9 +1,24 @@
 #include <unistd.h>
 
+#include "proto/base/container.h"
 #include "proto/base/hash.h"
 #include "tests/unit/worker/rpc_rig.h"
+#include "worker/io/rpc_state.h"
 
 static struct rig r;
+
+/* The linker puts this in place of proto_net_send(): a gateway that does not read. */
+static bool full;
+int __real_proto_net_send(struct proto_net_socket *s, const struct proto_net_peer *to,
+    const struct proto_envelope *env, const void *body, size_t body_bytes);
+int __wrap_proto_net_send(struct proto_net_socket *s, const struct proto_net_peer *to,
+    const struct proto_envelope *env, const void *body, size_t body_bytes);
+
+int __wrap_proto_net_send(struct proto_net_socket *s, const struct proto_net_peer *to,
+    const struct proto_envelope *env, const void *body, size_t body_bytes)
+{
+    return full && to != NULL ? BASE_EAGAIN : __real_proto_net_send(s, to, env, body, body_bytes);
+}
 
 static void setup(void)
 {
@@ -459,6 +474,47 @@ TEST(waiting_requests_end_at_their_deadline_or_by_reset)
     fake_world_hold_starts(r.world, false);
     CHECK_EQ(rig_status(&r, rig_exec(&r, "carol", 2, "say x")), WARREN__STATUS__STATUS_OK);
     CHECK_EQ(fake_world_runs(r.world), 1);
+    rig_deinit(&r);
+}
+
+static struct rpc_exchange *waiting(uint64_t corr)
+{
+    for (struct worker_list *l = r.rpc->exchanges.next; l != &r.rpc->exchanges; l = l->next) {
+        struct rpc_exchange *x = CONTAINER_OF(l, struct rpc_exchange, link);
+        if (x->corr == corr && (x->queued || x->end_due)) {
+            return x;
+        }
+    }
+    return NULL;
+}
+
+TEST(what_was_answered_while_it_waited_for_its_turn_is_not_carried_out)
+{
+    setup();
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "bobby", 1, "say x")), WARREN__STATUS__STATUS_OK);
+    ev_check_stop(r.loop, &r.rpc->check); /* no turns: what comes waits */
+    r.rpc->served = UINT32_MAX;
+    uint64_t late = (r.deadline_ms = 200, rig_exec(&r, "alice", 2, "say x"));
+    uint64_t wrong = (r.deadline_ms = 0, rig_exec(&r, "carol", 3, "say x"));
+    RIG_UNTIL(&r, waiting(late) != NULL && waiting(wrong) != NULL);
+    CHECK(waiting(late)->queued && waiting(wrong)->queued);
+    full = true;
+    struct proto_envelope env = {.type = PROTO_ENVELOPE_CHUNK, .corr = wrong};
+    rig_envelope(&r, PROTO_NET_CTL, &env, "x", 1);
+    RIG_UNTIL(&r, waiting(late)->end_due && waiting(wrong)->end_due);
+    CHECK(!waiting(late)->queued && !waiting(wrong)->queued);
+    ev_check_start(r.loop, &r.rpc->check);
+    uint64_t c = rig_exec(&r, "bobby", 4, "say x");
+    RIG_UNTIL(&r, fake_world_runs(r.world) == 2); /* that one, behind them */
+    full = false;
+    RIG_UNTIL(&r, waiting(c) == NULL || waiting(c)->end_due);
+    struct worker_session_info info;
+    for (uint32_t i = WORKER_NONE, n = 0;
+         (i = worker_session_next(r.sessions, 0, i, &info)) != WORKER_NONE;) {
+        CHECK_EQ(++n, 1);
+        CHECK(info.id.len == 5 && memcmp(info.id.text, "bobby", 5) == 0);
+    }
+    CHECK_EQ(fake_world_runs(r.world), 2);
     rig_deinit(&r);
 }
 
