@@ -601,11 +601,12 @@ class Voters:
     """Stands where the voters of a cluster would: grants the lease of this machine's worker by
     writing its page (worker/jail/lease.h), again and again."""
     MAGIC, VERSION, LEASE, WORDS = 0x57524C31, 2, 2, 6
+    GRANT_S = 8  # long enough for a loaded machine to renew it
 
     def __init__(self, path):
         with open(path, "r+b") as f:
             self.page = mmap.mmap(f.fileno(), 0)
-        self.epoch, self.grants = 1, True
+        self.epoch, self.grants, self.word = 1, True, None
         self.lock, self.stop = threading.Condition(), False
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
@@ -622,6 +623,10 @@ class Voters:
         """Deadlines from now on; 0: long ago."""
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         at = [int(now + s * 1e9) if s else 0 for s in (freeze_s, kill_s)]
+        self.put(at)
+        return at
+
+    def put(self, at):
         magic, version, turn = struct.unpack_from("<IIQ", self.page)
         assert (magic, version) == (self.MAGIC, self.VERSION)
         words, check = [self.LEASE, *at, self.epoch, int(70e9), turn + 1], self.MAGIC
@@ -630,18 +635,24 @@ class Voters:
         struct.pack_into("<7Q", self.page, 16 + (turn + 1) % 2 * 56, *words, check)
         struct.pack_into("<Q", self.page, 8, turn + 1)
 
+    def deadlines(self):
+        (turn,) = struct.unpack_from("<Q", self.page, 8)
+        return list(struct.unpack_from("<2Q", self.page, 16 + turn % 2 * 56 + 8))
+
     def _run(self):
         with self.lock:
             while not self.stop:
                 if self.grants:
-                    self.write(3, 600)
+                    self.write(self.GRANT_S, 600)
+                elif self.word and self.deadlines() != self.word:
+                    self.put(self.word)  # the worker wrote at the same time what it knew before
                 self.lock.wait(0.2)
 
     def set(self, grants, write=None):
         with self.lock:
-            self.grants = grants
+            self.grants, self.word = grants, None
             if write:
-                self.write(*write)
+                self.word = self.write(*write)
             self.lock.notify_all()
 
     def close(self):
@@ -674,14 +685,15 @@ class Lease(Base):
     def setUpClass(cls):
         (page,) = cluster.run.glob("*/lease")
         since = cls.restart_worker("cluster")
+        cls.addClassCleanup(cls.restart_without)  # whatever fails from here on
         wait_for("the page of a machine with voters", lambda: page.read_bytes()[
             16 + page.read_bytes()[8] % 2 * 56] == Voters.LEASE)
         cls.voters = Voters(page)
+        cls.addClassCleanup(cls.voters.close)
         cluster.wait_ready_again("worker", since)
 
     @classmethod
-    def tearDownClass(cls):
-        cls.voters.close()
+    def restart_without(cls):
         since = cls.restart_worker("none")
         cluster.wait_ready_again("worker", since)
 
