@@ -28,6 +28,8 @@ struct worker_quota {
     uint32_t mask;
     uint32_t touched; /* books that were ever used */
     uint32_t n;       /* in use */
+    uint32_t *own;    /* open hash table: who has limits of his own, index into cfg.tenants */
+    uint32_t own_mask;
     struct worker_list free;
 };
 
@@ -54,7 +56,35 @@ size_t worker_quota_size(const struct worker_quota_config *cfg)
     uint32_t books = 2 * cfg->books_max;
     return aligned(sizeof(struct worker_quota)) + aligned(cfg->pools_max * sizeof(struct pool)) +
            aligned(books * sizeof(struct worker_quota_book)) +
-           aligned(buckets_for(books) * sizeof(uint32_t));
+           aligned(buckets_for(books) * sizeof(uint32_t)) +
+           aligned(buckets_for(2 * cfg->tenants_n) * sizeof(uint32_t));
+}
+
+static bool same(const struct proto_tenant *a, const struct proto_tenant *b)
+{
+    return memcmp(a->id, b->id, PROTO_TENANT_BYTES) == 0;
+}
+
+/* Where the tenant is in the table, or would be. */
+static uint32_t *own_at(const struct worker_quota *q, const struct proto_tenant *tenant)
+{
+    uint64_t h = base_hash_sip24(q->cfg.key, tenant->id, PROTO_TENANT_BYTES);
+    uint32_t *at;
+    do { /* at least half of the table is empty */
+        at = &q->own[h++ & q->own_mask];
+    } while (*at != NONE && !same(&q->cfg.tenants[*at].tenant, tenant));
+    return at;
+}
+
+static void own_init(struct worker_quota *q)
+{
+    uint32_t n = buckets_for(2 * q->cfg.tenants_n);
+    q->own_mask = n - 1;
+    memset(q->own, 0xff, n * sizeof *q->own);
+    for (uint32_t i = 0; i < q->cfg.tenants_n; i++) {
+        uint32_t *at = own_at(q, &q->cfg.tenants[i].tenant);
+        *at = *at == NONE ? i : *at; /* named twice: the first one counts */
+    }
 }
 
 int worker_quota_init(
@@ -82,6 +112,9 @@ int worker_quota_init(
     q->mask = buckets - 1;
     memset(q->buckets, 0xff, buckets * sizeof *q->buckets);
     worker_list_init(&q->free);
+    at += aligned(buckets * sizeof *q->buckets);
+    q->own = (uint32_t *)(void *)at;
+    own_init(q);
     *ret = q;
     return 0;
 }
@@ -105,11 +138,6 @@ static uint32_t *bucket_of(
     return &q->buckets[base_hash_sip24(q->cfg.key, key, sizeof key) & q->mask];
 }
 
-static bool same(const struct proto_tenant *a, const struct proto_tenant *b)
-{
-    return memcmp(a->id, b->id, PROTO_TENANT_BYTES) == 0;
-}
-
 static struct worker_quota_book *find(
     const struct worker_quota *q, const struct proto_tenant *tenant, uint32_t pool)
 {
@@ -125,12 +153,8 @@ static struct worker_quota_book *find(
 static const struct worker_quota_limits *limits_of(
     const struct worker_quota *q, const struct proto_tenant *tenant)
 {
-    for (uint32_t i = 0; i < q->cfg.tenants_n; i++) {
-        if (same(&q->cfg.tenants[i].tenant, tenant)) {
-            return &q->cfg.tenants[i].limits;
-        }
-    }
-    return &q->cfg.tenant;
+    uint32_t i = *own_at(q, tenant);
+    return i == NONE ? &q->cfg.tenant : &q->cfg.tenants[i].limits;
 }
 
 static struct worker_quota_book *open_book(
@@ -207,6 +231,15 @@ enum worker_quota_verdict worker_quota_check(const struct worker_quota *q,
         return WORKER_QUOTA_OF_TENANT_IN_POOL;
     }
     return within(&pool->whole, kind, pool->used[kind], n) ? WORKER_QUOTA_OK : WORKER_QUOTA_OF_POOL;
+}
+
+bool worker_quota_fits(const struct worker_quota *q, const struct worker_quota_who *who,
+    enum worker_quota_kind kind, uint64_t n)
+{
+    REQUIRE(who->pool < q->cfg.pools_max);
+    const struct pool *pool = &q->pools[who->pool];
+    return within(limits_of(q, &who->tenant), kind, 0, n) && within(&pool->each, kind, 0, n) &&
+           within(&pool->whole, kind, 0, n);
 }
 
 bool worker_quota_charge(struct worker_quota *q, const struct worker_quota_who *who,

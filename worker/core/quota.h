@@ -81,6 +81,9 @@ void worker_quota_pool(struct worker_quota *q, uint32_t pool,
 /* Would n more be within all limits? */
 enum worker_quota_verdict worker_quota_check(const struct worker_quota *q,
     const struct worker_quota_who *who, enum worker_quota_kind kind, uint64_t n);
+/* False: n alone is over a limit, so waiting does not help. */
+bool worker_quota_fits(const struct worker_quota *q, const struct worker_quota_who *who,
+    enum worker_quota_kind kind, uint64_t n);
 /* Counts n more, within limits or not: what was stored has to be counted. False when there is no
  * book left: more than books_max said. */
 bool worker_quota_charge(struct worker_quota *q, const struct worker_quota_who *who,

@@ -31,6 +31,11 @@ bool rpc_admit(struct rpc_exchange *x)
         kind = WORKER_QUOTA_BYTES;
         v = worker_quota_check(q, &x->who, kind, req->bytes);
     }
+    if (!free_of_quota && !worker_quota_fits(q, &x->who, WORKER_QUOTA_BYTES, req->bytes)) {
+        rpc_end(x, WARREN__STATUS__STATUS_TOO_LARGE, "",
+            "the request is longer than all that may wait together");
+        return false;
+    }
     if (v != WORKER_QUOTA_OK && !free_of_quota) {
         rpc_end_quota(x, worker_quota_text(v, kind), 0);
         return false;

@@ -170,6 +170,41 @@ TEST(a_tenant_a_tenant_in_a_pool_and_a_pool_have_limits_of_their_own)
     free(b.mem);
 }
 
+TEST(each_of_many_tenants_has_the_limits_of_its_own)
+{
+    static struct worker_quota_tenant own[WORKER_QUOTA_TENANTS_MAX];
+    for (uint32_t i = 0; i < WORKER_QUOTA_TENANTS_MAX; i++) {
+        memcpy(own[i].tenant.id, &i, sizeof i);
+        own[i].limits.max[B] = i + 1;
+    }
+    own[1000].tenant = own[3].tenant; /* twice: the first one counts */
+    struct bench b;
+    struct worker_quota_config cfg = {.pools_max = 1,
+        .books_max = 1,
+        .tenant = {.max = {[B] = 5000}},
+        .tenants = own,
+        .tenants_n = WORKER_QUOTA_TENANTS_MAX};
+    bench_init(&b, &cfg);
+    for (uint32_t i = 0; i < WORKER_QUOTA_TENANTS_MAX; i++) {
+        struct worker_quota_who w = {.tenant = own[i].tenant};
+        uint64_t max = i == 1000 ? 4 : i + 1;
+        CHECK_EQ(worker_quota_check(b.q, &w, B, max), WORKER_QUOTA_OK);
+        CHECK_EQ(worker_quota_check(b.q, &w, B, max + 1), WORKER_QUOTA_OF_TENANT);
+        CHECK(worker_quota_fits(b.q, &w, B, max) && !worker_quota_fits(b.q, &w, B, max + 1));
+    }
+    struct worker_quota_who w = who(255, 0);
+    memset(&w.tenant, 0xee, sizeof w.tenant);
+    CHECK_EQ(worker_quota_check(b.q, &w, B, 5000), WORKER_QUOTA_OK);
+    CHECK_EQ(worker_quota_check(b.q, &w, B, 5001), WORKER_QUOTA_OF_TENANT);
+    struct worker_quota_limits pool = {.max = {[B] = 7}}, none = {{0}, 0};
+    worker_quota_pool(b.q, 0, &none, &pool);
+    CHECK(worker_quota_fits(b.q, &w, B, 7) && !worker_quota_fits(b.q, &w, B, 8));
+    CHECK(worker_quota_charge(b.q, &w, B, 7));
+    CHECK(worker_quota_fits(b.q, &w, B, 7)); /* later */
+    CHECK_EQ(worker_quota_check(b.q, &w, B, 7), WORKER_QUOTA_OF_TENANT_IN_POOL);
+    free(b.mem);
+}
+
 TEST(books_that_count_nothing_need_no_memory)
 {
     struct bench b;

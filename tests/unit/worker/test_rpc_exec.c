@@ -567,9 +567,12 @@ TEST(a_tenant_over_a_quota_is_told_which_and_others_are_not_bound)
     over_quota(attach(1, 0, false), "requests");
     r.tenant = 2;
     CHECK_EQ(rig_status(&r, rig_exec(&r, "dave", 5, "say x")), WARREN__STATUS__STATUS_OK);
-    static char big[80 << 10] = "say ";
-    memset(big + 4, 'x', sizeof big - 5);
-    over_quota(rig_exec(&r, "dave", 6, big), "long");
+    static char big[80 << 10] = "say x\nhold\n";
+    memset(big + strlen(big), '\n', sizeof big - strlen(big) - 1);
+    Warren__Reply *end = rig_reply(&r, rig_exec(&r, "dave", 6, big), PROTO_ENVELOPE_END);
+    CHECK_EQ(end->status, WARREN__STATUS__STATUS_TOO_LARGE); /* never, however long it waits */
+    CHECK_EQ(end->retry_after_ms, 0);
+    warren__reply__free_unpacked(end, NULL);
     r.tenant = 1;
     CHECK_EQ(rig_status(&r, cancel(1)), WARREN__STATUS__STATUS_OK); /* never over a quota */
     fake_world_go_on(r.world);
