@@ -206,13 +206,22 @@ static uint32_t full_retry_ms(
     uint64_t first = UINT64_MAX;
     for (uint32_t i = 0; i < p->cfg.vms_max; i++) {
         const struct worker_session *s = &p->sessions[i];
-        if (s->state == WORKER_SESSION_LIVE && (pool == WORKER_NONE || s->pool == pool) &&
+        bool ending = s->state == WORKER_SESSION_ENDING;
+        if ((ending || s->state == WORKER_SESSION_LIVE) &&
+            (pool == WORKER_NONE || s->pool == pool) &&
             (tenant == NULL || memcmp(&s->tenant, tenant, sizeof *tenant) == 0)) {
-            uint64_t due = worker_pool_expires_ns(p, s);
+            uint64_t due = ending ? p->now_ns : worker_pool_expires_ns(p, s);
             first = due < first ? due : first;
         }
     }
     return first == UINT64_MAX ? RETRY_MS_MAX : clamp_ms(first > p->now_ns ? first - p->now_ns : 0);
+}
+
+static uint32_t quota_retry_ms(
+    const struct worker_pools *p, const struct worker_quota_who *who, enum worker_quota_verdict v)
+{
+    return full_retry_ms(p, v == WORKER_QUOTA_OF_TENANT ? WORKER_NONE : who->pool,
+        v == WORKER_QUOTA_OF_POOL ? NULL : &who->tenant);
 }
 
 static void answer(struct worker_pools *p, const struct worker_pool_event *ev,
@@ -258,6 +267,7 @@ static void waiter_answer(
                               .session = use ? s->index : WORKER_NONE,
                               .epoch = use ? s->epoch : 0,
                               .retry_ms = retry_ms,
+                              .verdict = w->verdict,
                               .fresh = use && w->fresh,
                               .waited_ns = p->now_ns - w->since_ns});
     if (use) {
@@ -411,6 +421,30 @@ void worker_pool_session_end(struct worker_pools *p, struct worker_session *s, e
     }
 }
 
+/* The session that is gone is made again for the first of those who wait whose tenant may have one;
+ * who waits before that one is told. NULL: nobody does. */
+static struct worker_waiter *heir(struct worker_pools *p, struct worker_session *s)
+{
+    struct worker_quota_who who = who_of(s);
+    worker_quota_refund(p->quota, &who, WORKER_QUOTA_SESSIONS, 1);
+    struct worker_waiter *found = NULL;
+    struct worker_list *l;
+    while (found == NULL && (l = worker_list_first(&s->waiters)) != NULL) {
+        struct worker_waiter *w = CONTAINER_OF(l, struct worker_waiter, link);
+        who.tenant = w->tenant;
+        w->verdict = worker_quota_check(p->quota, &who, WORKER_QUOTA_SESSIONS, 1);
+        if (w->verdict == WORKER_QUOTA_OK) {
+            found = w;
+        } else {
+            waiter_answer(p, w, WORKER_ANSWER_QUOTA, quota_retry_ms(p, &who, w->verdict));
+        }
+    }
+    s->tenant = found != NULL ? found->tenant : s->tenant;
+    who = who_of(s);
+    REQUIRE(worker_quota_charge(p->quota, &who, WORKER_QUOTA_SESSIONS, 1)); /* as in session_new */
+    return found;
+}
+
 /* Its microVM is no more. Who asked for the identifier meanwhile gets a new session. */
 void worker_pool_session_gone(struct worker_pools *p, struct worker_session *s)
 {
@@ -426,14 +460,14 @@ void worker_pool_session_gone(struct worker_pools *p, struct worker_session *s)
     }
     worker_pool_fx_session(p, WORKER_FX_DROP_SESSION, s);
     worker_pool_fx_session(p, WORKER_FX_GONE, s);
-    struct worker_list *l = worker_list_first(&s->waiters);
     struct worker_pool *pool = &p->pools[s->pool];
-    if (l == NULL || refuses(p, pool)) {
+    struct worker_waiter *first = refuses(p, pool) ? NULL : heir(p, s);
+    if (first == NULL) {
         waiters_answer(p, s, WORKER_ANSWER_UNAVAILABLE, backoff_ms(p, pool));
         session_drop(p, s);
         return;
     }
-    CONTAINER_OF(l, struct worker_waiter, link)->fresh = true;
+    first->fresh = true;
     s->recreated = s->end;
     s->end = WORKER_END_NONE;
     s->holds = 0;
@@ -462,8 +496,7 @@ void worker_pool_session_timer(struct worker_pools *p, struct worker_session *s)
 static void answer_quota(
     struct worker_pools *p, const struct worker_pool_event *ev, enum worker_quota_verdict v)
 {
-    uint32_t pool = v == WORKER_QUOTA_OF_TENANT ? WORKER_NONE : ev->pool;
-    const struct proto_tenant *tenant = v == WORKER_QUOTA_OF_POOL ? NULL : &ev->tenant;
+    struct worker_quota_who who = {.tenant = ev->tenant, .pool = ev->pool};
     worker_pool_fx_add(p, &(struct worker_pool_fx){.kind = WORKER_FX_ANSWER,
                               .answer = WORKER_ANSWER_QUOTA,
                               .verdict = v,
@@ -471,7 +504,7 @@ static void answer_quota(
                               .pool = ev->pool,
                               .slot = WORKER_NONE,
                               .session = WORKER_NONE,
-                              .retry_ms = full_retry_ms(p, pool, tenant)});
+                              .retry_ms = quota_retry_ms(p, &who, v)});
 }
 
 /* A new record for an identifier that has none; NULL when it was refused (answered). */
@@ -517,6 +550,8 @@ static void wait_for(struct worker_pools *p, struct worker_session *s,
     w->session = s->index;
     w->request = ev->request;
     w->fresh = fresh;
+    w->tenant = ev->tenant;
+    w->verdict = WORKER_QUOTA_OK;
     w->since_ns = p->now_ns;
     worker_list_append(&s->waiters, &w->link);
     uint64_t due =

@@ -67,6 +67,8 @@ struct worker_waiter {
     bool allocate;
     uint64_t request;
     uint64_t since_ns;
+    struct proto_tenant tenant;        /* who asked: pays if the session is made for this one */
+    enum worker_quota_verdict verdict; /* of an answer QUOTA */
 };
 
 struct worker_tomb {

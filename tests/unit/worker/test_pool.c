@@ -530,6 +530,46 @@ TEST(a_tenant_has_its_sessions_and_no_more_and_hears_when_to_come_again)
     free(b.mem);
 }
 
+static uint64_t sessions_of(const struct bench *b, uint8_t tenant)
+{
+    struct proto_tenant t = {.id = {tenant}};
+    return worker_quota_used(b->p->quota, &t, 0, WORKER_QUOTA_SESSIONS);
+}
+
+TEST(a_session_made_again_for_another_tenant_is_that_one_s)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(8);
+    bench_init(&b, &cfg);
+    struct worker_pool_spec s = spec("python", 5, 0);
+    s.each.max[WORKER_QUOTA_SESSIONS] = 1;
+    (void)pool_add(&b, s);
+    ask_as(&b, 2, 1, "bobby");
+    ask_as(&b, 1, 2, "alice");
+    uint32_t starting = fx(&b, WORKER_FX_START, 0)->slot;
+    slot_event(&b, WORKER_EV_VM_READY, starting);
+    const struct worker_pool_fx *claim = fx(&b, WORKER_FX_CLAIM, 0);
+    uint32_t first = claim->slot;
+    slot_event(&b, WORKER_EV_VM_CLAIMED, first);
+    struct worker_pool_fx a = *fx(&b, WORKER_FX_ANSWER, 0);
+    CHECK_EQ(a.request, 1);
+    CHECK(sessions_of(&b, 1) == 1 && sessions_of(&b, 2) == 1);
+    use(&b, WORKER_EV_RELEASE, &a);
+    use(&b, WORKER_EV_END, &a);
+    ask_as(&b, 1, 3, "bobby"); /* has alice already */
+    ask_as(&b, 3, 4, "bobby");
+    ask_as(&b, 2, 5, "carol");
+    CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->answer, WORKER_ANSWER_QUOTA);
+    CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->retry_ms, 1000); /* one is ending */
+    slot_event(&b, WORKER_EV_VM_GONE, first);
+    const struct worker_pool_fx *f = fx(&b, WORKER_FX_ANSWER, 0);
+    CHECK(f != NULL && f->request == 3 && f->answer == WORKER_ANSWER_QUOTA);
+    CHECK_EQ(f->verdict, WORKER_QUOTA_OF_TENANT_IN_POOL);
+    CHECK(fx(&b, WORKER_FX_ANSWER, 1) == NULL);
+    CHECK(sessions_of(&b, 1) == 1 && sessions_of(&b, 2) == 0 && sessions_of(&b, 3) == 1);
+    free(b.mem);
+}
+
 TEST(microvms_go_to_waiting_tenants_in_turns)
 {
     struct bench b;
