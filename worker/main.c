@@ -48,7 +48,8 @@ static const char usage[] =
     "\n"
     "`warren worker drain` takes it out of service; told to leave, it exits with 3 then.\n"
     "SIGTERM and SIGINT end all microVMs and clean up. A worker that dies otherwise leaves them\n"
-    "running for freeze_s + kill_s; the next one takes them over.\n";
+    "running for freeze_s + kill_s (and at most an eighth of that, or a second, more), with\n"
+    "`lease: cluster` until the lease runs out; the next one takes them over.\n";
 
 struct worker {
     struct ev_loop *loop;

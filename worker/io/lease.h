@@ -25,7 +25,8 @@ int worker_lease_open(
     struct worker_lease *l, const struct worker_lease_config *config, struct base_error *err);
 void worker_lease_close(struct worker_lease *l); /* the file stays */
 
-/* The worker is alive; once a second. Deadlines that root has written into the page stay. */
+/* The worker is alive; once a second. The worker is the page's only writer: who else writes (a test
+ * in place of voters) may be overwritten and has to write until the page says it. */
 void worker_lease_beat(struct worker_lease *l);
 
 /* New deadlines (CLOCK_BOOTTIME, kill_at_ns not before freeze_at_ns). True when microVMs may have
