@@ -271,11 +271,11 @@ static bool may_answer(const struct rpc_exchange *x)
 
 void rpc_operate(struct rpc_exchange *x)
 {
-    if (!may_answer(x)) {
-        rpc_end_unleased(x);
+    if (!rpc_gate(x)) {
         return;
     }
-    if (!rpc_gate(x)) {
+    if (!may_answer(x)) {
+        rpc_end_unleased(x);
         return;
     }
     switch (x->op) {
