@@ -46,6 +46,8 @@ struct gateway {
     struct gw_server *server;
     struct proto_net_key key;
     ev_signal term, interrupt;
+    ev_prepare turn;
+    struct base_log_batch lines;
     int ready_fd;
     bool stopping;
 };
@@ -219,6 +221,14 @@ static int start(struct gateway *g, const char *config, struct base_error *err)
     return rc < 0 ? rc : start_server(g, err);
 }
 
+/* The audit lines of a turn leave together. */
+static void on_turn(struct ev_loop *loop, ev_prepare *w, int revents)
+{
+    (void)loop;
+    (void)revents;
+    base_log_flush(w->data);
+}
+
 static void run(struct gateway *g)
 {
     char text[160];
@@ -231,8 +241,16 @@ static void run(struct gateway *g)
         (int)(strrchr(g->config->listen, ':') - g->config->listen), g->config->listen,
         gw_server_port(g->server));
     LOG_INFO(&g->log, "listening url=%s workers=%u", text, g->config->workers_count);
+    g->log.batch = &g->lines;
+    ev_prepare_init(&g->turn, on_turn);
+    ev_set_priority(&g->turn, EV_MINPRI); /* after those that end requests */
+    g->turn.data = &g->log;
+    ev_prepare_start(g->loop, &g->turn);
     tell(g, "ready", text);
     ev_run(g->loop, 0);
+    ev_prepare_stop(g->loop, &g->turn);
+    base_log_flush(&g->log);
+    g->log.batch = NULL;
 }
 
 static void stop(struct gateway *g)

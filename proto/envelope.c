@@ -63,3 +63,24 @@ int proto_envelope_decode(const uint8_t *data, size_t n, struct proto_envelope *
     };
     return 0;
 }
+
+int proto_envelope_next(
+    struct proto_envelope_frame *frame, struct proto_envelope *ret, const uint8_t **ret_body)
+{
+    if (frame->n < PROTO_ENVELOPE_BYTES) {
+        return BASE_EBADMSG;
+    }
+    struct proto_envelope e;
+    int rc = proto_envelope_decode(frame->data, PROTO_ENVELOPE_BYTES, &e);
+    if (rc != 0) {
+        return rc;
+    }
+    if (e.body_bytes > frame->n - PROTO_ENVELOPE_BYTES) {
+        return BASE_EBADMSG;
+    }
+    *ret = e;
+    *ret_body = frame->data + PROTO_ENVELOPE_BYTES;
+    frame->data += PROTO_ENVELOPE_BYTES + e.body_bytes;
+    frame->n -= PROTO_ENVELOPE_BYTES + e.body_bytes;
+    return 0;
+}

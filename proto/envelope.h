@@ -2,9 +2,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The 40 bytes in front of every message between gateway and worker (first ZeroMQ frame; the second
- * frame is the body). Little endian. Order, credit and retries: proto/WIRE.md. */
-enum { PROTO_ENVELOPE_BYTES = 40, PROTO_ENVELOPE_VERSION = 1 };
+/* The 40 bytes in front of every message between gateway and worker; its body follows them. A
+ * ZeroMQ frame has one message or more, one behind the other. Little endian. Order, credit and
+ * retries: proto/WIRE.md. Version 1 had envelope and body in two frames. */
+enum { PROTO_ENVELOPE_BYTES = 40, PROTO_ENVELOPE_VERSION = 2 };
 
 enum proto_envelope_type {
     PROTO_ENVELOPE_REQ = 1, /* gateway: body Request */
@@ -41,3 +42,13 @@ void proto_envelope_encode(const struct proto_envelope *e, uint8_t out[PROTO_ENV
 
 /* Returns 0, BASE_EBADMSG (wrong size, magic, type or reserved bits) or BASE_EVERSION. */
 int proto_envelope_decode(const uint8_t *data, size_t n, struct proto_envelope *ret);
+
+/* Takes the next message off a frame: the frame is behind it then, *ret_body points into it. As
+ * proto_envelope_decode(); BASE_EBADMSG too when the body is not whole. On an error nothing more
+ * can be taken. */
+struct proto_envelope_frame {
+    const uint8_t *data;
+    size_t n;
+};
+int proto_envelope_next(
+    struct proto_envelope_frame *frame, struct proto_envelope *ret, const uint8_t **ret_body);

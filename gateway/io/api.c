@@ -37,6 +37,8 @@ struct gw_api {
     struct gw_rate tenants, rated_pools;
     struct gw_mcp *mcp_running;
     struct base_hash_rng traces; /* names of requests: no secrets */
+    uint8_t random[512];         /* for names of executions, each byte used once */
+    size_t random_left;
 };
 
 struct ev_loop *gw_api_loop(const struct gw_api *api)
@@ -76,6 +78,19 @@ void gw_fields_number(struct gw_fields *f, const char *name, uint64_t value)
     }
 }
 
+/* A field of the n bytes that were written behind the others. */
+static void fields_take(struct gw_fields *f, const char *name, size_t n)
+{
+    char *at = f->text + f->used;
+    for (size_t i = 0; i < n; i++) { /* text of others must not start a field of its own */
+        if ((unsigned char)at[i] < 0x20 || at[i] == 0x7f) {
+            at[i] = ' ';
+        }
+    }
+    f->f[f->n++] = (struct gw_field){name, at};
+    f->used += n + 1;
+}
+
 void gw_fields_add(struct gw_fields *f, const char *name, const char *fmt, ...)
 {
     if (f->n == GW_FIELDS_MAX) {
@@ -87,16 +102,18 @@ void gw_fields_add(struct gw_fields *f, const char *name, const char *fmt, ...)
     va_start(ap, fmt);
     int n = vsnprintf(at, room, fmt, ap);
     va_end(ap);
-    if (n < 0 || (size_t)n >= room) {
-        return;
+    if (n >= 0 && (size_t)n < room) {
+        fields_take(f, name, (size_t)n);
     }
-    for (int i = 0; i < n; i++) { /* text of others must not start a field of its own */
-        if ((unsigned char)at[i] < 0x20 || at[i] == 0x7f) {
-            at[i] = ' ';
-        }
+}
+
+void gw_fields_text(struct gw_fields *f, const char *name, const char *text)
+{
+    size_t n = strlen(text);
+    if (f->n < GW_FIELDS_MAX && n < sizeof f->text - f->used) {
+        memcpy(f->text + f->used, text, n + 1);
+        fields_take(f, name, n);
     }
-    f->f[f->n++] = (struct gw_field){name, at};
-    f->used += (size_t)n + 1;
 }
 
 /* ---- answers ---- */
@@ -120,7 +137,7 @@ void gw_task_answer(struct gw_task *t, int status, const struct base_buf *json)
     if (t->answered) {
         return;
     }
-    gw_fields_add(&t->fields, "content-type", "application/json; charset=utf-8");
+    gw_fields_text(&t->fields, "content-type", "application/json; charset=utf-8");
     gw_task_respond(t, status, (int64_t)base_buf_size(json));
     (void)gw_exchange_write(t->x, base_buf_data(json), base_buf_size(json));
     gw_exchange_end(t->x);
@@ -140,16 +157,16 @@ void gw_task_fail(struct gw_task *t, const struct gw_fault *fault)
         return;
     }
     struct base_buf body = {0};
-    gw_fields_add(&t->fields, "x-ms-error-code", "%s", fault->code);
+    gw_fields_text(&t->fields, "x-ms-error-code", fault->code);
     if (fault->retry_after_s > 0) {
         gw_fields_add(&t->fields, "retry-after", "%u", fault->retry_after_s);
     }
     if (fault->allow != NULL) {
-        gw_fields_add(&t->fields, "allow", "%s", fault->allow);
+        gw_fields_text(&t->fields, "allow", fault->allow);
     }
     /* To an MCP client a challenge means OAuth, which there is not. */
     if (fault->status == 401 && t->route.op != GW_OP_MCP) {
-        gw_fields_add(&t->fields, "www-authenticate", "Bearer");
+        gw_fields_text(&t->fields, "www-authenticate", "Bearer");
     }
     (void)gw_fault_render(fault, t->trace, &body);
     gw_task_answer(t, fault->status, &body);
@@ -191,12 +208,12 @@ void gw_task_session(struct gw_task *t, const Warren__Session *s)
     if (s == NULL) {
         return;
     }
-    gw_fields_add(&t->fields, "x-warren-generation", "%llu", (unsigned long long)s->generation);
+    gw_fields_number(&t->fields, "x-warren-generation", s->generation);
     if (s->isolation != NULL && s->isolation[0] != '\0') {
-        gw_fields_add(&t->fields, "x-warren-isolation", "%s", s->isolation);
+        gw_fields_text(&t->fields, "x-warren-isolation", s->isolation);
     }
     if (s->recreated != NULL && s->recreated[0] != '\0') {
-        gw_fields_add(&t->fields, "x-warren-recreated", "%s", s->recreated);
+        gw_fields_text(&t->fields, "x-warren-recreated", s->recreated);
     }
 }
 
@@ -347,6 +364,19 @@ void gw_task_pool(struct gw_task *t, void (*done)(struct gw_task *t, enum gw_poo
 
 /* ---- executions ---- */
 
+void gw_task_uuid(struct gw_task *t, char text[BASE_TEXT_UUID_MAX])
+{
+    struct gw_api *api = t->api;
+    uint8_t raw[16];
+    if (api->random_left < sizeof raw) {
+        base_rand_bytes(api->random, sizeof api->random);
+        api->random_left = sizeof api->random;
+    }
+    api->random_left -= sizeof raw;
+    memcpy(raw, api->random + api->random_left, sizeof raw);
+    base_rand_uuid_of(raw, text);
+}
+
 static uint64_t hash_part(const struct gw_task *t, uint8_t part, const char *text)
 {
     char buf[1 + sizeof t->route.pool + PROTO_IDENTIFIER_MAX + 1 + sizeof t->route.execution];
@@ -379,7 +409,7 @@ void gw_task_operation_fields(struct gw_task *t, const char *id)
                                                                    : "2025-02-02-preview";
     gw_target_escape(t->route.id.text, t->route.id.len, identifier);
     gw_target_escape(id, strlen(id), name);
-    gw_fields_add(&t->fields, "operation-id", "%s", id);
+    gw_fields_text(&t->fields, "operation-id", id);
     const char *path = r->target;
     size_t prefix = t->route.prefix_len;
     if (path[0] != '/') { /* absolute form: scheme and host are in it */
@@ -427,11 +457,17 @@ struct word {
 
 static const char *word(const char *text, struct word *w)
 {
+    static const char digits[] = "0123456789ABCDEF";
     size_t n = 0;
     for (const char *p = text == NULL ? "" : text; *p != '\0' && p < text + WORD_CHARS; p++) {
         unsigned char c = (unsigned char)*p;
-        bool plain = c > ' ' && c < 0x7f && strchr("=%\"", c) == NULL;
-        n += (size_t)snprintf(w->text + n, sizeof w->text - n, plain ? "%c" : "%%%02X", c);
+        if (c > ' ' && c < 0x7f && c != '=' && c != '%' && c != '"') {
+            w->text[n++] = (char)c;
+        } else {
+            w->text[n++] = '%';
+            w->text[n++] = digits[c >> 4];
+            w->text[n++] = digits[c & 15];
+        }
     }
     w->text[n] = '\0';
     return n == 0 ? "-" : w->text;
@@ -741,7 +777,7 @@ void gw_api_request(void *owner, struct gw_exchange *x)
     api->stats.requests++;
     api->stats.open++;
     gw_exchange_accept(x, &ops, t);
-    gw_fields_add(&t->fields, "x-request-id", "%s", t->trace);
+    gw_fields_text(&t->fields, "x-request-id", t->trace);
     begin(t, gw_exchange_request(x));
 }
 

@@ -648,7 +648,8 @@ static int make_place(
 static int connect_worker(struct gw_calls *c, struct worker *w,
     const struct gw_worker_config *config, const struct proto_net_key *self, struct base_error *err)
 {
-    static const struct proto_net_ops ops = {on_message, on_state, on_writable};
+    static const struct proto_net_ops ops = {
+        .on_message = on_message, .on_state = on_state, .on_writable = on_writable};
     w->id = config->id;
     w->name = strdup(config->name);
     if (w->name == NULL) {

@@ -134,7 +134,12 @@ static void on_readable(struct gw_conn *c)
             c->dead = true;
             return;
         }
+        size_t room = ahead ? GW_PIPELINE_MAX : cap;
         input(c, scratch, (size_t)n);
+        if ((size_t)n < room && (c->ssl == NULL || SSL_has_pending(c->ssl) == 0)) {
+            c->unread = false; /* there was no more, and the loop tells when there is */
+            return;
+        }
     }
 }
 

@@ -78,7 +78,7 @@ static bool choose_id(struct gw_task *t, struct exec *s)
 {
     const char *given = gw_http_field(gw_exchange_request(t->x), "operation-id");
     if (given == NULL) {
-        base_rand_uuid(s->id_text);
+        gw_task_uuid(t, s->id_text);
         return true;
     }
     size_t n = strlen(given);
@@ -118,9 +118,9 @@ static void time_fields(struct gw_task *t, const struct exec *s)
     gw_fields_number(f, "x-ms-container-execution-duration", s->outcome.duration_us / 1000);
     gw_fields_number(f, "x-ms-allocation-time", s->allocation_us / 1000);
     gw_fields_number(f, "x-ms-allocation-retries", 0);
-    gw_fields_add(f, "x-ms-new-allocation", "%s", s->allocated ? "true" : "false");
+    gw_fields_text(f, "x-ms-new-allocation", s->allocated ? "true" : "false");
     if (s->guid[0] != '\0') {
-        gw_fields_add(f, "x-ms-session-guid", "%s", s->guid);
+        gw_fields_text(f, "x-ms-session-guid", s->guid);
     }
 }
 
@@ -145,7 +145,7 @@ static void answer(struct gw_task *t)
         time_fields(t, s);
     }
     if (s->outcome.truncated) {
-        gw_fields_add(&t->fields, "x-warren-truncated", "true");
+        gw_fields_text(&t->fields, "x-warren-truncated", "true");
     }
     if (gw_render_execution(&s->view, &s->outcome, &body) < 0) {
         gw_task_out_of_memory(t);
@@ -180,7 +180,7 @@ static void on_head(void *owner, const Warren__Reply *r)
     s->headed = true;
     take_session(t, r);
     if (r->replayed) {
-        gw_fields_add(&t->fields, "x-warren-replayed", "true");
+        gw_fields_text(&t->fields, "x-warren-replayed", "true");
     }
     if (s->streaming) {
         gw_stream_begin(&s->stream);
@@ -349,7 +349,7 @@ void gw_exec_begin(struct gw_task *t, const void *json, size_t n, const struct g
         return;
     }
     s->watch = watch;
-    base_rand_uuid(s->id_text);
+    gw_task_uuid(t, s->id_text);
     if (gw_exec_body_parse(json, n, &s->body, &f) < 0) {
         gw_task_fail(t, &f);
         return;

@@ -86,7 +86,7 @@ static void listed(void *owner, const Warren__Reply *r)
         gw_wire_file(r->files[i], &files[i]);
     }
     if (r->truncated) {
-        gw_fields_add(&t->fields, "x-warren-truncated", "true");
+        gw_fields_text(&t->fields, "x-warren-truncated", "true");
     }
     if (files == NULL || render_list(t, files, r->n_files, &body) < 0) {
         gw_task_out_of_memory(t);
@@ -208,11 +208,11 @@ static void content_fields(struct gw_task *t, const struct gw_file *f)
     struct tm tm;
     (void)gmtime_r(&s, &tm);
     (void)strftime(when, sizeof when, "%a, %d %b %Y %H:%M:%S GMT", &tm);
-    gw_fields_add(&t->fields, "content-type", "%s", gw_file_type(f->name));
-    gw_fields_add(&t->fields, "last-modified", "%s", when);
-    gw_fields_add(&t->fields, "accept-ranges", "bytes");
-    gw_fields_add(&t->fields, "x-content-type-options", "nosniff");
-    gw_fields_add(&t->fields, "cache-control", "no-store");
+    gw_fields_text(&t->fields, "content-type", gw_file_type(f->name));
+    gw_fields_text(&t->fields, "last-modified", when);
+    gw_fields_text(&t->fields, "accept-ranges", "bytes");
+    gw_fields_text(&t->fields, "x-content-type-options", "nosniff");
+    gw_fields_text(&t->fields, "cache-control", "no-store");
 }
 
 static void on_head(void *owner, const Warren__Reply *r)

@@ -46,9 +46,9 @@ bool gw_mcp_admit(struct gw_task *t, int64_t now_s, struct gw_fault *f)
         return false;
     }
     if (origin != NULL) { /* a page may read the answer */
-        gw_fields_add(&t->fields, "access-control-allow-origin", "%s", origin);
-        gw_fields_add(&t->fields, "access-control-expose-headers", "mcp-session-id");
-        gw_fields_add(&t->fields, "vary", "origin");
+        gw_fields_text(&t->fields, "access-control-allow-origin", origin);
+        gw_fields_text(&t->fields, "access-control-expose-headers", "mcp-session-id");
+        gw_fields_text(&t->fields, "vary", "origin");
     }
     bool good = key != NULL && opt->mcp_keys != NULL && t->route.pool[0] != '\0' &&
                 gw_mcp_keys_check(opt->mcp_keys, t->route.pool, key, now_s);
@@ -65,13 +65,13 @@ void gw_mcp_preflight(struct gw_task *t)
     const struct gw_request *r = gw_exchange_request(t->x);
     const char *origin = gw_http_field(r, "origin");
     if (origin != NULL && gw_mcp_place_ok(&gw_api_opt(t->api)->mcp_places, r->host, origin)) {
-        gw_fields_add(&t->fields, "access-control-allow-origin", "%s", origin);
-        gw_fields_add(&t->fields, "access-control-allow-methods", "POST");
+        gw_fields_text(&t->fields, "access-control-allow-origin", origin);
+        gw_fields_text(&t->fields, "access-control-allow-methods", "POST");
         gw_fields_add(&t->fields, "access-control-allow-headers",
             "accept, content-type, last-event-id, mcp-method, mcp-name, mcp-protocol-version, "
             "mcp-session-id, x-ms-apikey");
-        gw_fields_add(&t->fields, "access-control-max-age", "600");
-        gw_fields_add(&t->fields, "vary", "origin");
+        gw_fields_text(&t->fields, "access-control-max-age", "600");
+        gw_fields_text(&t->fields, "vary", "origin");
     }
 }
 
@@ -149,7 +149,7 @@ void gw_mcp_settle(struct gw_mcp *p, int status, int rc, struct base_buf *json)
     } else if (rc == 0) {
         p->out = *json;
         *json = (struct base_buf){0};
-        gw_fields_add(&t->fields, "content-type", "application/json; charset=utf-8");
+        gw_fields_text(&t->fields, "content-type", "application/json; charset=utf-8");
         gw_task_respond(t, status, (int64_t)n);
     }
     if (rc < 0) {
@@ -335,7 +335,7 @@ static void answer(struct gw_mcp *p, int verdict, struct base_buf *json)
     if (verdict < 0 || verdict == GW_MCP_ANSWERED) {
         if (p->m.opens) {
             make_session(p->t, session);
-            gw_fields_add(&p->t->fields, "mcp-session-id", "%s", session);
+            gw_fields_text(&p->t->fields, "mcp-session-id", session);
         }
         gw_mcp_settle(p, p->m.status, verdict < 0 ? verdict : 0, json);
     } else if (verdict == GW_MCP_CALL && p->m.tool == GW_MCP_LAUNCH) {
@@ -450,7 +450,7 @@ static void hand_out(struct gw_task *t, bool rotate)
         gw_task_fail(t, &f);
         return;
     }
-    gw_fields_add(&t->fields, "cache-control", "no-store");
+    gw_fields_text(&t->fields, "cache-control", "no-store");
     if (base_buf_printf(&b, "{\"apiKey\":\"%s\"}", key) < 0) {
         gw_task_out_of_memory(t);
     } else {

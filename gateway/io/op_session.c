@@ -82,7 +82,7 @@ static void deleted(void *owner, const Warren__Reply *r)
     struct base_buf text = {0};
     (void)base_buf_printf(&text, "Session %.*s in session pool %s stopped.", (int)t->route.id.len,
         t->route.id.text, t->route.pool);
-    gw_fields_add(&t->fields, "content-type", "text/plain; charset=utf-8");
+    gw_fields_text(&t->fields, "content-type", "text/plain; charset=utf-8");
     gw_task_respond(t, 200, (int64_t)base_buf_size(&text));
     (void)gw_exchange_write(t->x, base_buf_data(&text), base_buf_size(&text));
     gw_exchange_end(t->x);

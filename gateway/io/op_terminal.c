@@ -320,13 +320,13 @@ static bool shake_hands(struct gw_task *t)
         GW_FAULT(
             &f, 426, "UpgradeRequired", "A terminal is a WebSocket of version 13, over HTTP/1.1.");
         if (!r->http2) { /* which forbids the field */
-            gw_fields_add(&t->fields, "upgrade", "websocket");
+            gw_fields_text(&t->fields, "upgrade", "websocket");
         }
-        gw_fields_add(&t->fields, "sec-websocket-version", "13");
+        gw_fields_text(&t->fields, "sec-websocket-version", "13");
         gw_task_fail(t, &f);
         return false;
     }
-    gw_fields_add(&t->fields, "sec-websocket-accept", "%s", accept);
+    gw_fields_text(&t->fields, "sec-websocket-accept", accept);
     return true;
 }
 

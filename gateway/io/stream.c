@@ -37,9 +37,9 @@ void gw_stream_begin_as(struct gw_stream *s, const char *type, const char *cache
         return;
     }
     s->begun = true;
-    gw_fields_add(&s->t->fields, "content-type", "%s", type);
-    gw_fields_add(&s->t->fields, "cache-control", "%s", cache);
-    gw_fields_add(&s->t->fields, "x-accel-buffering", "no");
+    gw_fields_text(&s->t->fields, "content-type", type);
+    gw_fields_text(&s->t->fields, "cache-control", cache);
+    gw_fields_text(&s->t->fields, "x-accel-buffering", "no");
     gw_task_respond(s->t, 200, -1);
     ev_timer_start(gw_api_loop(s->t->api), &s->keepalive);
 }

@@ -8,6 +8,7 @@
 #include "gateway/io/calls.h"
 #include "gateway/io/exchange.h"
 #include "gateway/wire/reply.h"
+#include "proto/base/text.h"
 #include "proto/tenant.h"
 
 /* Inside of the API: one request from its head to its answer. api.c owns the life of tasks; the
@@ -24,6 +25,7 @@ struct gw_fields {
 
 void gw_fields_add(struct gw_fields *f, const char *name, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+void gw_fields_text(struct gw_fields *f, const char *name, const char *text);
 void gw_fields_number(struct gw_fields *f, const char *name, uint64_t value);
 
 /* What is known of a pool; asked from a worker now and then. */
@@ -126,6 +128,9 @@ void gw_task_failure(void *task, enum gw_call_failure why);
 void gw_task_pool(struct gw_task *t, void (*done)(struct gw_task *t, enum gw_pool_kind kind));
 
 /* ---- executions ---- */
+
+/* A new one, as base_rand_uuid(), without asking the kernel for each. */
+void gw_task_uuid(struct gw_task *t, char text[BASE_TEXT_UUID_MAX]);
 
 /* The id on the wire for the id a client sees: bound to pool and identifier, so that nobody can
  * meet another session's executions. */

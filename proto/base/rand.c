@@ -29,6 +29,11 @@ void base_rand_uuid(char text[BASE_TEXT_UUID_MAX])
 {
     uint8_t raw[16];
     base_rand_bytes(raw, sizeof raw);
+    base_rand_uuid_of(raw, text);
+}
+
+void base_rand_uuid_of(uint8_t raw[16], char text[BASE_TEXT_UUID_MAX])
+{
     raw[6] = (uint8_t)((raw[6] & 0x0f) | 0x40); /* version 4 */
     raw[8] = (uint8_t)((raw[8] & 0x3f) | 0x80); /* the variant of the RFC */
     base_text_uuid(raw, text);

@@ -10,11 +10,12 @@
 #include "proto/base/container.h"
 #include "proto/limits.h"
 #include "proto/net/curve.h"
+#include "proto/net/outbox.h"
 #include "proto/net/zap.h"
 
 enum {
     DRAIN_BUDGET = 256, /* messages of one socket before the others get their turn */
-    HWM_CTL = 8192,     /* credit keeps queues far below; a bound all the same */
+    HWM_CTL = 2048,     /* frames; credit keeps queues far below, a bound all the same */
     HWM_BULK = 1024,
     HWM_NODE = 1000,   /* no credit here: what is beyond it is lost, and may be */
     FRAME_SLACK = 256, /* what CURVE adds to a frame */
@@ -29,11 +30,12 @@ struct proto_net_socket {
     struct proto_net_socket *touched_next; /* used since the loop last slept */
     struct proto_net_socket *dead_next;
     void *zmq;     /* NULL: closed, freed at the end of the turn */
-    void *monitor; /* PAIR of a connected socket */
+    void *monitor; /* PAIR: what happens to connections */
     ev_io io, monitor_io;
     ev_timer retry; /* a bound socket cannot poll for room at one peer */
     bool touched, readable, bound, want_write;
     size_t send_max;
+    struct proto_net_outbox out;
     uint64_t used, used_at_sweep; /* counts receives and sends */
     const struct proto_net_ops *ops;
     void *owner;
@@ -113,11 +115,12 @@ static int frames_receive(void *zmq, struct frames *f)
     }
 }
 
-/* Returns false when the frames are no message of ours. */
-static bool decode(const struct proto_net_socket *s, struct frames *f, struct proto_net_message *m)
+/* The frame with the messages; false when the frames are none of ours. */
+static bool open_frame(
+    const struct proto_net_socket *s, struct frames *f, struct proto_net_message *m)
 {
     int first = s->bound ? 1 : 0;
-    if (f->n != first + 2) {
+    if (f->n <= first || f->n > first + 2) {
         return false;
     }
     if (s->bound) {
@@ -128,38 +131,65 @@ static bool decode(const struct proto_net_socket *s, struct frames *f, struct pr
         m->peer.len = (uint8_t)n;
         memcpy(m->peer.id, zmq_msg_data(&f->m[0]), n);
     }
-    const uint8_t *head = zmq_msg_data(&f->m[first]);
-    m->body = zmq_msg_data(&f->m[first + 1]);
-    m->body_bytes = zmq_msg_size(&f->m[first + 1]);
-    m->user = zmq_msg_gets(&f->m[first + 1], "User-Id");
+    m->user = zmq_msg_gets(&f->m[first], "User-Id");
     if (m->user == NULL) {
         m->user = "";
     }
-    m->fault = proto_envelope_decode(head, zmq_msg_size(&f->m[first]), &m->env);
-    if (m->fault == BASE_EVERSION) {
-        for (int i = 7; i >= 0; i--) {
-            m->env.corr = m->env.corr << 8 | head[8 + i];
-        }
-        return true;
+    return true;
+}
+
+/* A message of another version; only its corr is known. */
+static void foreign(struct proto_net_message *m, const uint8_t *head)
+{
+    m->fault = BASE_EVERSION;
+    m->env = (struct proto_envelope){0};
+    m->body = NULL;
+    m->body_bytes = 0;
+    for (int i = 7; i >= 0; i--) {
+        m->env.corr = m->env.corr << 8 | head[8 + i];
     }
-    return m->fault == 0 && m->env.body_bytes == m->body_bytes;
+}
+
+/* The messages of a frame. False: (the rest of) it is malformed. */
+static bool dispatch(struct proto_net_socket *s, struct frames *f, struct proto_net_message *m)
+{
+    struct proto_net *net = s->net;
+    int first = s->bound ? 1 : 0;
+    struct proto_envelope_frame frame = {
+        .data = zmq_msg_data(&f->m[first]), .n = zmq_msg_size(&f->m[first])};
+    do {
+        const uint8_t *head = frame.data;
+        int rc = proto_envelope_next(&frame, &m->env, &m->body);
+        bool one_frame = f->n == first + 1;
+        if (rc == BASE_EVERSION) {
+            foreign(m, head);
+            frame.n = 0;
+        } else if (rc != 0 || !one_frame) {
+            return false;
+        } else {
+            m->body_bytes = m->env.body_bytes;
+        }
+        s->used++;
+        net->stats.received++;
+        if (s->ops->on_message != NULL) {
+            s->ops->on_message(s->owner, m);
+        }
+    } while (frame.n > 0 && s->zmq != NULL);
+    return true;
 }
 
 static void drain(struct proto_net_socket *s)
 {
-    struct proto_net *net = s->net;
-    for (int i = 0; i < DRAIN_BUDGET && s->zmq != NULL; i++) {
+    uint64_t until = s->used + DRAIN_BUDGET;
+    while (s->used < until && s->zmq != NULL) {
         struct frames f;
         if (frames_receive(s->zmq, &f) == 0) {
             return;
         }
         s->used++;
-        net->stats.received++;
         struct proto_net_message m = {0};
-        if (!decode(s, &f, &m)) {
-            net->stats.malformed++;
-        } else if (s->ops->on_message != NULL) {
-            s->ops->on_message(s->owner, &m);
+        if (!open_frame(s, &f, &m) || !dispatch(s, &f, &m)) {
+            s->net->stats.malformed++;
         }
         frames_close(&f);
     }
@@ -197,6 +227,9 @@ static void monitor_drain(struct proto_net_socket *s)
     uint16_t event = 0;
     while (s->zmq != NULL && s->monitor != NULL && monitor_event(s->monitor, &event)) {
         enum proto_net_state state = PROTO_NET_DOWN;
+        if (!s->bound && event != ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
+            proto_net_outbox_clear(&s->out); /* was for the connection that is lost */
+        }
         if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
             state = PROTO_NET_UP;
         } else if (event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH ||
@@ -234,8 +267,21 @@ static void bury(struct proto_net *net)
     while (net->dead != NULL) {
         struct proto_net_socket *s = net->dead;
         net->dead = s->dead_next;
+        proto_net_outbox_deinit(&s->out);
         free(s);
     }
+}
+
+/* What was sent in this turn leaves. True when the socket must be served in the next one. */
+static bool send_all(struct proto_net_socket *s)
+{
+    if (s->zmq == NULL) {
+        return false;
+    }
+    if (proto_net_outbox_flush(&s->out, s->zmq) && s->bound) {
+        restart_timer(s, RETRY_S);
+    }
+    return proto_net_outbox_tells(&s->out);
 }
 
 /* Before the loop sleeps: a socket that was used may have messages without any signal. */
@@ -247,10 +293,11 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *w, int revents)
     bool work = false;
     while (*p != NULL) {
         struct proto_net_socket *s = *p;
+        bool tells = send_all(s);
         int events = s->zmq == NULL ? 0 : events_of(s->zmq);
         int monitor = s->monitor == NULL ? 0 : events_of(s->monitor);
         bool write = s->want_write && !s->bound && (events & ZMQ_POLLOUT) != 0;
-        if ((events & ZMQ_POLLIN) == 0 && (monitor & ZMQ_POLLIN) == 0 && !write) {
+        if ((events & ZMQ_POLLIN) == 0 && (monitor & ZMQ_POLLIN) == 0 && !write && !tells) {
             s->touched = false;
             *p = s->touched_next;
             continue;
@@ -266,8 +313,14 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *w, int revents)
 
 static void serve(struct proto_net_socket *s)
 {
+    struct proto_net_peer peer;
     drain(s); /* before the news that the connection is gone */
     monitor_drain(s);
+    while (s->zmq != NULL && proto_net_outbox_gone(&s->out, &peer)) {
+        if (s->ops->on_gone != NULL) {
+            s->ops->on_gone(s->owner, &peer);
+        }
+    }
     if (s->zmq != NULL && s->want_write && !s->bound && (events_of(s->zmq) & ZMQ_POLLOUT) != 0) {
         s->want_write = false;
         if (s->ops->on_writable != NULL) {
@@ -331,9 +384,12 @@ static void on_retry(struct ev_loop *loop, ev_timer *w, int revents)
         touch(s);
         return;
     }
-    s->want_write = false;
-    if (s->ops->on_writable != NULL) {
-        s->ops->on_writable(s->owner);
+    touch(s); /* what is stuck is tried again */
+    if (s->want_write) {
+        s->want_write = false;
+        if (s->ops->on_writable != NULL) {
+            s->ops->on_writable(s->owner);
+        }
     }
 }
 
@@ -448,6 +504,25 @@ static void enlist(struct proto_net_socket *s)
     touch(s);
 }
 
+static int open_monitor(struct proto_net_socket *s)
+{
+    char address[48];
+    (void)snprintf(address, sizeof address, "inproc://monitor-%u", s->net->monitors++);
+    int events = ZMQ_EVENT_DISCONNECTED;
+    if (!s->bound) {
+        events |= ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
+                  ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL;
+    }
+    if (zmq_socket_monitor(s->zmq, address, events) != 0) {
+        return -1;
+    }
+    s->monitor = zmq_socket(s->net->context, ZMQ_PAIR);
+    if (s->monitor == NULL || set_int(s->monitor, ZMQ_LINGER, 0) != 0) {
+        return -1;
+    }
+    return zmq_connect(s->monitor, address);
+}
+
 int proto_net_bind(struct proto_net *net, const struct proto_net_options *opt,
     struct proto_net_socket **ret_socket, struct base_error *err)
 {
@@ -459,7 +534,7 @@ int proto_net_bind(struct proto_net *net, const struct proto_net_options *opt,
         return base_fail(err, -errno, "open a socket: %s", zmq_strerror(errno));
     }
     size_t n = sizeof s->endpoint;
-    if (zmq_bind(s->zmq, opt->endpoint) != 0 ||
+    if (open_monitor(s) != 0 || zmq_bind(s->zmq, opt->endpoint) != 0 ||
         zmq_getsockopt(s->zmq, ZMQ_LAST_ENDPOINT, s->endpoint, &n) != 0) {
         int code = -errno;
         release(s);
@@ -467,24 +542,9 @@ int proto_net_bind(struct proto_net *net, const struct proto_net_options *opt,
         return base_fail(err, code, "bind '%s': %s", opt->endpoint, zmq_strerror(-code));
     }
     enlist(s);
+    watch(net->loop, &s->monitor_io, s->monitor, s);
     *ret_socket = s;
     return 0;
-}
-
-static int open_monitor(struct proto_net_socket *s)
-{
-    char address[48];
-    (void)snprintf(address, sizeof address, "inproc://monitor-%u", s->net->monitors++);
-    int events = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
-                 ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_DISCONNECTED;
-    if (zmq_socket_monitor(s->zmq, address, events) != 0) {
-        return -1;
-    }
-    s->monitor = zmq_socket(s->net->context, ZMQ_PAIR);
-    if (s->monitor == NULL || set_int(s->monitor, ZMQ_LINGER, 0) != 0) {
-        return -1;
-    }
-    return zmq_connect(s->monitor, address);
 }
 
 int proto_net_connect(struct proto_net *net, const struct proto_net_options *opt,
@@ -604,30 +664,6 @@ void proto_net_destroy(struct proto_net *net)
 
 /* ---- sending ---- */
 
-static int send_frame(void *zmq, const void *data, size_t n, int flags)
-{
-    int rc = zmq_send(zmq, data, n, ZMQ_DONTWAIT | flags);
-    if (rc < 0 && errno == EAGAIN) {
-        /* A send looks at ZeroMQ's inner commands only now and then; asking for the events does so
-         * at once, and a connection that has just come up is seen. */
-        (void)events_of(zmq);
-        rc = zmq_send(zmq, data, n, ZMQ_DONTWAIT | flags);
-    }
-    return rc < 0 ? -1 : 0;
-}
-
-static int blocked(struct proto_net_socket *s)
-{
-    if (errno != EAGAIN) {
-        return errno == EHOSTUNREACH ? BASE_ECLOSED : -errno;
-    }
-    s->want_write = true;
-    if (s->bound) {
-        restart_timer(s, RETRY_S);
-    }
-    return BASE_EAGAIN;
-}
-
 int proto_net_send(struct proto_net_socket *s, const struct proto_net_peer *to,
     const struct proto_envelope *env, const void *body, size_t body_bytes)
 {
@@ -642,17 +678,15 @@ int proto_net_send(struct proto_net_socket *s, const struct proto_net_peer *to,
     uint8_t head[PROTO_ENVELOPE_BYTES];
     proto_envelope_encode(&e, head);
     touch(s);
-    if (s->bound && send_frame(s->zmq, to->id, to->len, ZMQ_SNDMORE) != 0) {
-        return blocked(s);
+    int rc = proto_net_outbox_add(&s->out, s->zmq, to, head, body, body_bytes);
+    if (rc == 0) {
+        s->used++;
+        s->net->stats.sent++;
+    } else if (rc == BASE_EAGAIN) {
+        s->want_write = true;
+        if (s->bound) {
+            restart_timer(s, RETRY_S);
+        }
     }
-    /* Once the first frame went in the others follow: ZeroMQ counts whole messages. */
-    if (send_frame(s->zmq, head, sizeof head, ZMQ_SNDMORE) != 0) {
-        return blocked(s);
-    }
-    if (send_frame(s->zmq, body == NULL ? "" : body, body_bytes, 0) != 0) {
-        return blocked(s);
-    }
-    s->used++;
-    s->net->stats.sent++;
-    return 0;
+    return rc;
 }

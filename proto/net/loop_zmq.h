@@ -45,8 +45,11 @@ struct proto_net_message {
 /* Callbacks; each may be NULL. They may send, and may close any socket, this one too. */
 struct proto_net_ops {
     void (*on_message)(void *owner, const struct proto_net_message *m);
-    void (*on_state)(void *owner, enum proto_net_state state); /* connected sockets */
+    /* Of a connected socket. A bound one: DOWN when some connection has ended. */
+    void (*on_state)(void *owner, enum proto_net_state state);
     void (*on_writable)(void *owner); /* once, after a send that returned BASE_EAGAIN */
+    /* Bound sockets: the peer of a message that was sent is no longer connected. */
+    void (*on_gone)(void *owner, const struct proto_net_peer *peer);
 };
 
 struct proto_net_options {
@@ -62,7 +65,7 @@ struct proto_net_options {
 struct proto_net_stats {
     uint64_t received;
     uint64_t sent;
-    uint64_t malformed; /* messages dropped: wrong frames or envelope */
+    uint64_t malformed; /* frames (or what is left of them) dropped: no messages of ours */
     uint64_t late;      /* found by the 250 ms sweep only; anything but 0 is a bug here */
 };
 
@@ -90,9 +93,10 @@ const char *proto_net_endpoint(const struct proto_net_socket *s);
 /* No callback after this. Accepts NULL. */
 void proto_net_close(struct proto_net_socket *s);
 
-/* Sends envelope (body_bytes is set here) and body, copied. to: bound sockets only.
- * Returns 0; BASE_EAGAIN when the queue is full or nobody is connected (nothing was sent,
- * on_writable follows); BASE_ECLOSED when the peer is gone; BASE_ETOOBIG above the limit of the
- * class. */
+/* Sends envelope (body_bytes is set here) and body, copied, at the end of this turn of the loop.
+ * to: bound sockets only. Returns 0; BASE_EAGAIN when the queue is full or nobody is connected and
+ * something waits already (nothing was sent, on_writable follows); BASE_ECLOSED when the peer is
+ * known to be gone (on_gone follows, if it does not come while the message waits); BASE_ETOOBIG
+ * above the limit of the class. What waits when a connection is lost is lost with it. */
 int proto_net_send(struct proto_net_socket *s, const struct proto_net_peer *to,
     const struct proto_envelope *env, const void *body, size_t body_bytes);

@@ -25,6 +25,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         uint8_t again[PROTO_ENVELOPE_BYTES];
         proto_envelope_encode(&e, again);
     }
+    struct proto_envelope_frame frame = {.data = data, .n = n};
+    const uint8_t *body, *before = data;
+    while (proto_envelope_next(&frame, &e, &body) == 0) {
+        if (body != before + PROTO_ENVELOPE_BYTES || body + e.body_bytes != frame.data ||
+            frame.data + frame.n != data + n) {
+            abort();
+        }
+        before = frame.data;
+    }
     struct proto_identifier id;
     (void)proto_identifier_set(&id, data, n);
     return 0;

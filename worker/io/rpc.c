@@ -28,13 +28,17 @@ static struct rpc_exchange **bucket_of(
     return &r->buckets[h % RPC_BUCKETS];
 }
 
+static bool same_peer(const struct proto_net_peer *a, const struct proto_net_peer *b)
+{
+    return a->len == b->len && memcmp(a->id, b->id, a->len) == 0;
+}
+
 static struct rpc_exchange *find(
     struct worker_rpc *r, enum proto_net_class class, const struct proto_net_message *m)
 {
     struct rpc_exchange *x = *bucket_of(r, &m->peer, m->env.corr);
-    while (
-        x != NULL && (x->corr != m->env.corr || x->class != class || x->peer.len != m->peer.len ||
-                         memcmp(x->peer.id, m->peer.id, m->peer.len) != 0)) {
+    while (x != NULL &&
+           (x->corr != m->env.corr || x->class != class || !same_peer(&x->peer, &m->peer))) {
         x = x->chain;
     }
     return x;
@@ -198,19 +202,43 @@ static void on_writable(struct worker_rpc *r, enum proto_net_class class)
     }
 }
 
-/* A terminal may be quiet for as long as its session lives; that its gateway is gone shows only
- * when something is sent. A gateway takes a pong at any time. */
-static void on_peers(struct ev_loop *loop, struct ev_timer *w, int events)
+/* That a gateway is gone shows only when something is sent to it. A gateway takes a pong at any
+ * time. */
+static void probe_peers(struct worker_rpc *r)
 {
-    (void)loop;
-    (void)events;
-    struct worker_rpc *r = CONTAINER_OF(w, struct worker_rpc, peers);
+    enum { SEEN = 32 }; /* gateways that get one pong each, others one for each exchange */
+    const struct rpc_exchange *seen[SEEN];
+    unsigned n = 0;
     struct proto_envelope env = {.type = PROTO_ENVELOPE_PONG};
     for (struct worker_list *l = r->exchanges.next, *next; l != &r->exchanges; l = next) {
         struct rpc_exchange *x = CONTAINER_OF(l, struct rpc_exchange, link);
         next = l->next;
-        if (x->op == WARREN__REQUEST__OP_TERMINAL && worker_list_empty(&x->blocked)) {
-            (void)rpc_send(x, &env, NULL, 0);
+        bool known = !worker_list_empty(&x->blocked);
+        for (unsigned i = 0; i < n && !known; i++) {
+            known = seen[i]->class == x->class && same_peer(&seen[i]->peer, &x->peer);
+        }
+        if (!known && rpc_send(x, &env, NULL, 0) == 0 && n < SEEN) {
+            seen[n++] = x;
+        }
+    }
+}
+
+static void on_peers(struct ev_loop *loop, struct ev_timer *w, int events)
+{
+    (void)loop;
+    (void)events;
+    probe_peers(CONTAINER_OF(w, struct worker_rpc, peers));
+}
+
+/* As if it had given all its exchanges up. */
+static void peer_gone(
+    struct worker_rpc *r, enum proto_net_class class, const struct proto_net_peer *peer)
+{
+    for (struct worker_list *l = r->exchanges.next, *next; l != &r->exchanges; l = next) {
+        struct rpc_exchange *x = CONTAINER_OF(l, struct rpc_exchange, link);
+        next = l->next;
+        if (x->class == class && same_peer(&x->peer, peer)) {
+            rpc_close(x);
         }
     }
 }
@@ -511,11 +539,28 @@ static void on_bulk_writable(void *owner)
     on_writable(owner, PROTO_NET_BULK);
 }
 
+static void on_ctl_gone(void *owner, const struct proto_net_peer *peer)
+{
+    peer_gone(owner, PROTO_NET_CTL, peer);
+}
+
+static void on_bulk_gone(void *owner, const struct proto_net_peer *peer)
+{
+    peer_gone(owner, PROTO_NET_BULK, peer);
+}
+
+/* Somebody's connection has ended: whose? */
+static void on_connection(void *owner, enum proto_net_state state)
+{
+    (void)state;
+    probe_peers(owner);
+}
+
 static int bind_both(struct worker_rpc *r, struct base_error *err)
 {
     static const struct proto_net_ops ops[2] = {
-        [PROTO_NET_CTL] = {.on_message = on_ctl, .on_writable = on_ctl_writable},
-        [PROTO_NET_BULK] = {.on_message = on_bulk, .on_writable = on_bulk_writable}};
+        [PROTO_NET_CTL] = {on_ctl, on_connection, on_ctl_writable, on_ctl_gone},
+        [PROTO_NET_BULK] = {on_bulk, on_connection, on_bulk_writable, on_bulk_gone}};
     for (int class = PROTO_NET_CTL; class <= PROTO_NET_BULK; class ++) {
         struct proto_net_options o = {.class = (enum proto_net_class) class,
             .endpoint = class == PROTO_NET_CTL ? r->config.ctl : r->config.bulk,

@@ -34,7 +34,8 @@ struct worker_rpc_config {
     /* No exchange lasts longer, whatever its gateway says: one that died would hold a session for
      * ever. 0: 1 h. */
     uint32_t deadline_ms_max;
-    /* How often it looks whether the gateways of quiet terminals are still connected. 0: 10 s. */
+    /* How often it looks whether the gateways of open exchanges are still connected, beside
+     * when some connection ends. 0: 10 s. */
     uint32_t peers_ms;
 };
 

@@ -161,7 +161,8 @@ static void client_writable(void *owner)
 static void client_start(struct client *c, const struct proto_net_key *self, const char *server_key,
     const char *endpoint)
 {
-    static const struct proto_net_ops ops = {client_message, client_state, client_writable};
+    static const struct proto_net_ops ops = {
+        .on_message = client_message, .on_state = client_state, .on_writable = client_writable};
     struct base_error err;
     c->loop = ev_loop_new(EVBACKEND_EPOLL);
     CHECK_EQ(proto_net_create(&c->net, c->loop, NULL, &err), 0);

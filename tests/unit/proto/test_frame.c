@@ -95,11 +95,41 @@ TEST(envelope_round_trip_and_refusals)
     CHECK(out.corr == in.corr && out.view == 9 && out.deadline_ms == 1500 && out.seq == 77);
     CHECK_EQ(out.flags, PROTO_ENVELOPE_FIN);
     CHECK_EQ(proto_envelope_decode(raw, sizeof raw - 1, &out), BASE_EBADMSG);
-    raw[3] = 2;
+    raw[3] = PROTO_ENVELOPE_VERSION - 1;
     CHECK_EQ(proto_envelope_decode(raw, sizeof raw, &out), BASE_EVERSION);
     raw[3] = PROTO_ENVELOPE_VERSION;
     raw[4] = PROTO_ENVELOPE_TYPE_END;
     CHECK_EQ(proto_envelope_decode(raw, sizeof raw, &out), BASE_EBADMSG);
+}
+
+TEST(a_frame_has_messages_one_behind_the_other)
+{
+    uint8_t raw[3 * PROTO_ENVELOPE_BYTES + 7];
+    const size_t bodies[] = {0, 5, 2};
+    size_t n = 0;
+    for (uint32_t i = 0; i < 3; i++) {
+        struct proto_envelope e = {
+            .type = PROTO_ENVELOPE_PING, .seq = i, .body_bytes = (uint32_t)bodies[i]};
+        proto_envelope_encode(&e, raw + n);
+        n += PROTO_ENVELOPE_BYTES;
+        memset(raw + n, (int)i, bodies[i]);
+        n += bodies[i];
+    }
+    for (size_t cut = 0; cut <= n; cut++) {
+        struct proto_envelope_frame f = {.data = raw, .n = cut};
+        struct proto_envelope e;
+        const uint8_t *body;
+        uint32_t got = 0;
+        int rc;
+        while ((rc = proto_envelope_next(&f, &e, &body)) == 0) {
+            CHECK_EQ(e.seq, got);
+            CHECK_EQ(e.body_bytes, bodies[got]);
+            CHECK(body + e.body_bytes == f.data && f.data + f.n == raw + cut);
+            got++;
+        }
+        CHECK_EQ(rc, BASE_EBADMSG); /* the end, or a message that is not whole */
+        CHECK_EQ(got, cut == n ? 3 : cut >= 85 ? 2 : cut >= 40 ? 1 : 0);
+    }
 }
 
 TEST(identifiers_follow_the_public_contract)

@@ -306,6 +306,36 @@ TEST(a_quiet_terminal_ends_with_its_gateway)
     rig_deinit(&r);
 }
 
+TEST(what_a_gateway_began_ends_with_it_and_what_runs_goes_on)
+{
+    memset(&r, 0, sizeof r);
+    r.peers_ms = 3600000; /* the end of its connection tells */
+    rig_init(&r);
+    struct worker_rpc_stats s;
+    uint64_t running = rig_exec(&r, "alice", 1, "say x\nhold\nsay y");
+    RIG_UNTIL(&r, rig_count(&r, running, PROTO_ENVELOPE_EVENT) == 1);
+    fake_world_hold_starts(r.world, true);
+    (void)rig_exec(&r, "bobby", 2, "say never"); /* waits for a microVM */
+    Warren__Request q = WARREN__REQUEST__INIT;
+    Warren__FilePut put = WARREN__FILE_PUT__INIT;
+    put.path = (char *)(uintptr_t) "half.bin";
+    q.op_case = WARREN__REQUEST__OP_FILE_PUT;
+    q.file_put = &put;
+    uint64_t up = rig_send(&r, PROTO_NET_BULK, "alice", &q);
+    warren__reply__free_unpacked(rig_reply(&r, up, PROTO_ENVELOPE_HEAD), NULL);
+    chunk(up, 0, "half", 4, false);
+    RIG_UNTIL(&r, (worker_rpc_stats(r.rpc, &s), s.exchanges == 3));
+    proto_net_close(r.sockets[PROTO_NET_CTL]);
+    proto_net_close(r.sockets[PROTO_NET_BULK]);
+    RIG_UNTIL(&r, (worker_rpc_stats(r.rpc, &s), s.exchanges == 0));
+    RIG_UNTIL(&r, fake_world_files(r.world) == 0);
+    fake_world_hold_starts(r.world, false);
+    fake_world_go_on(r.world);
+    RIG_UNTIL(&r, fake_world_kept(r.world) == 0); /* it has ended, and is stored */
+    CHECK_EQ(fake_world_runs(r.world), 1);
+    rig_deinit(&r);
+}
+
 TEST(a_terminal_that_waits_for_its_session_keeps_its_deadline)
 {
     setup();
