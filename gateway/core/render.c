@@ -125,7 +125,8 @@ static int shell(const struct gw_execution_view *v, const struct gw_outcome *o, 
     int rc = base_buf_add(to, "{", 1);
     rc = rc < 0 ? rc : identifier(v, to);
     if (rc == 0 && o->done == GW_DONE_NONE) {
-        return base_buf_printf(to, ",\"id\":\"%s\",\"status\":\"Running\"}", v->id);
+        return base_buf_printf(
+            to, ",\"id\":\"%s\",\"status\":\"%s\"}", v->id, v->waiting ? "NotStarted" : "Running");
     }
     rc = rc < 0
              ? rc
@@ -151,7 +152,7 @@ static int error(const struct gw_execution_view *v, const struct gw_outcome *o, 
 
 static int flat(const struct gw_execution_view *v, const struct gw_outcome *o, struct base_buf *to)
 {
-    const char *status = v->lost ? "Failed" : gw_render_status(o->done);
+    const char *status = v->lost ? "Failed" : v->waiting ? "NotStarted" : gw_render_status(o->done);
     int rc = base_buf_printf(to, "{\"id\":\"%s\",", v->id);
     rc = rc < 0 ? rc : identifier(v, to);
     rc = rc < 0 ? rc

@@ -19,7 +19,8 @@ struct gw_execution_view {
     const char *id;
     const struct proto_identifier *identifier;
     bool asynchronous;
-    bool lost; /* it started, and its outcome went with the microVM */
+    bool lost;    /* it started, and its outcome went with the microVM */
+    bool waiting; /* for a microVM */
 };
 
 /* o->done == GW_DONE_NONE: it still runs. */

@@ -234,6 +234,9 @@ static void on_end(void *owner, const Warren__Reply *r)
         end_streaming(t, r);
         return;
     }
+    s->view.waiting = r->status == WARREN__STATUS__STATUS_OK &&
+                      t->route.op == GW_OP_EXECUTION_GET &&
+                      r->exec_state == WARREN__EXEC_STATE__EXEC_NONE;
     bool unknown = r->status == WARREN__STATUS__STATUS_OUTCOME_UNKNOWN;
     if (unknown && t->route.op == GW_OP_EXECUTION_GET) {
         s->view.lost = true; /* asked for its state, this is it */

@@ -161,6 +161,20 @@ static uint32_t running_in(const struct worker_execs *j, proto_epoch epoch)
     return n;
 }
 
+/* May it run? NEW: it may. */
+static enum worker_exec_verdict room(const struct worker_execs *j, struct worker_exec_begin *b)
+{
+    if (worker_list_empty(&j->free) ||
+        (!b->unrun && (j->running_n >= j->cfg.running_max ||
+                          running_in(j, b->epoch) >= j->cfg.per_session_max))) {
+        return WORKER_EXEC_FULL;
+    }
+    b->quota = j->cfg.quota == NULL || b->unrun
+                   ? WORKER_QUOTA_OK
+                   : worker_quota_check(j->cfg.quota, &b->who, WORKER_QUOTA_EXECUTIONS, 1);
+    return b->quota == WORKER_QUOTA_OK ? WORKER_EXEC_NEW : WORKER_EXEC_QUOTA;
+}
+
 enum worker_exec_verdict worker_exec_begin(
     struct worker_execs *j, struct worker_exec_begin *b, struct worker_exec **ret)
 {
@@ -175,15 +189,9 @@ enum worker_exec_verdict worker_exec_begin(
         }
         return x->state == WORKER_EXEC_DONE && !x->dropped ? WORKER_EXEC_REPLAY : WORKER_EXEC_LOST;
     }
-    if (j->running_n >= j->cfg.running_max || worker_list_empty(&j->free) ||
-        running_in(j, b->epoch) >= j->cfg.per_session_max) {
-        return WORKER_EXEC_FULL;
-    }
-    b->quota = j->cfg.quota == NULL
-                   ? WORKER_QUOTA_OK
-                   : worker_quota_check(j->cfg.quota, &b->who, WORKER_QUOTA_EXECUTIONS, 1);
-    if (b->quota != WORKER_QUOTA_OK) {
-        return WORKER_EXEC_QUOTA;
+    enum worker_exec_verdict v = room(j, b);
+    if (v != WORKER_EXEC_NEW) {
+        return v;
     }
     x = record(j, b->id);
     x->hash = b->hash;
@@ -193,7 +201,9 @@ enum worker_exec_verdict worker_exec_begin(
     x->started_ns = b->now_ns;
     worker_list_append(&j->running, &x->link);
     j->running_n++;
-    worker_exec_pay(j, x, &b->who);
+    if (!b->unrun) {
+        worker_exec_pay(j, x, &b->who);
+    }
     *ret = x;
     return WORKER_EXEC_NEW;
 }

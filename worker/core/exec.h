@@ -92,6 +92,7 @@ struct worker_exec_begin {
     uint32_t session;
     uint64_t now_ns;
     struct worker_quota_who who;
+    bool unrun;                      /* it will not run: no limit but the journal's own */
     enum worker_quota_verdict quota; /* out, with QUOTA */
 };
 

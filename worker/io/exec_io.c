@@ -20,10 +20,12 @@ struct live {
     struct worker_exec_order order;
     size_t code_sent;
     uint64_t committed_seq;
-    bool started; /* handed to the guest */
-    bool stored;  /* the STARTED row is committed */
-    bool over;    /* DONE or UNKNOWN; goes after the commit */
-    bool ran;     /* the guest knows the id: whatever it says next, it may have run */
+    bool started;   /* handed to the guest */
+    bool stored;    /* the STARTED row is committed */
+    bool over;      /* DONE or UNKNOWN; goes after the commit */
+    bool ran;       /* the guest knows the id: whatever it says next, it may have run */
+    bool cancelled; /* before it was handed over: it will not be */
+    bool unrun;     /* the guest never heard of it */
 };
 
 static void on_event(void *user, const Warren__GuestEvent *event, const uint8_t *raw, size_t n);
@@ -132,8 +134,30 @@ static void code_write(struct live *l)
     }
 }
 
+/* Ends what never reached the guest. */
+static void end_unrun(struct live *l)
+{
+    Warren__GuestEvent e = WARREN__GUEST_EVENT__INIT;
+    Warren__GuestDone done = WARREN__GUEST_DONE__INIT;
+    uint8_t raw[64];
+    done.status = WARREN__DONE_STATUS__DONE_INTERRUPTED;
+    e.seq = 1;
+    e.kind = WARREN__EVENT_KIND__EVENT_DONE;
+    e.done = &done;
+    size_t n = warren__guest_event__get_packed_size(&e);
+    REQUIRE(n <= sizeof raw);
+    (void)warren__guest_event__pack(&e, raw);
+    l->started = l->unrun = true;
+    order_release(l);
+    on_event(l, &e, raw, n);
+}
+
 static void hand_over(struct live *l)
 {
+    if (l->cancelled) {
+        end_unrun(l);
+        return;
+    }
     Warren__GuestOpen open = WARREN__GUEST_OPEN__INIT;
     open.what_case = WARREN__GUEST_OPEN__WHAT_EXEC;
     open.exec = &l->order.exec;
@@ -184,7 +208,7 @@ static void on_stored(struct worker_store_wait *w, int rc)
     }
     bool done = x->state == WORKER_EXEC_DONE;
     struct worker_session_ref ref = l->ref;
-    if (done) {
+    if (done && !l->unrun) {
         worker_engine_event_ack(s->engine, ref.slot, x->id, x->last_seq);
         worker_engine_forget(s->engine, ref.slot, x->id);
     }
@@ -394,9 +418,36 @@ bool worker_exec_io_read_out(const struct worker_exec_watch *w)
 void worker_exec_io_interrupt(struct worker_sessions *s, const struct worker_exec *x)
 {
     const struct live *l = live_of(x);
-    if (l != NULL && l->started && !l->over) {
-        worker_engine_interrupt(s->engine, l->ref.slot, x->id);
+    if (l == NULL || l->over) {
+        return;
     }
+    if (l->started) {
+        worker_engine_interrupt(s->engine, l->ref.slot, x->id);
+    } else {
+        live_of(x)->cancelled = true; /* its row is on its way into the store */
+    }
+}
+
+struct worker_exec *worker_exec_io_void(
+    struct worker_sessions *s, const uint8_t id[PROTO_EXEC_ID_BYTES], uint64_t hash)
+{
+    struct worker_exec_begin b = {.id = id,
+        .hash = hash,
+        .session = WORKER_NONE,
+        .now_ns = worker_session_now(),
+        .unrun = true};
+    struct worker_exec *x = NULL;
+    if (worker_exec_begin(s->execs, &b, &x) != WORKER_EXEC_NEW) {
+        return NULL;
+    }
+    struct live *l = live_new(s, x, (struct worker_session_ref){0});
+    if (l == NULL) {
+        worker_exec_undo(s->execs, x);
+        return NULL;
+    }
+    l->stored = true; /* nothing is to be handed over after the commit */
+    end_unrun(l);
+    return x;
 }
 
 /* --- ends ---------------------------------------------------------------------------------- */

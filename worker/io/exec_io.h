@@ -60,4 +60,11 @@ int worker_exec_io_read(
 /* True when it ended and every event of it was passed to worker_exec_sent(). */
 bool worker_exec_io_read_out(const struct worker_exec_watch *w);
 
+/* Interrupts it; when it was not handed to the guest yet it never will be, and ends as interrupted.
+ */
 void worker_exec_io_interrupt(struct worker_sessions *s, const struct worker_exec *x);
+
+/* Records an id that was not begun as one that was interrupted: it will never run. NULL: the
+ * journal is full, or the id is known. */
+struct worker_exec *worker_exec_io_void(
+    struct worker_sessions *s, const uint8_t id[PROTO_EXEC_ID_BYTES], uint64_t hash);

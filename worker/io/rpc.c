@@ -386,6 +386,9 @@ static struct rpc_exchange *exchange_new(struct worker_rpc *r, enum proto_net_cl
     x->req = q;
     x->op = q->msg->op_case;
     worker_request_id(q->msg, &x->id);
+    if (x->op == WARREN__REQUEST__OP_EXEC) {
+        memcpy(x->exec_id, q->msg->exec->id.data, sizeof x->exec_id);
+    }
     worker_request_tenant(q->msg, &x->who.tenant);
     worker_list_init(&x->blocked);
     worker_fair_item_init(&x->turn);

@@ -253,7 +253,6 @@ void rpc_exec(struct rpc_exchange *x)
 {
     const Warren__Exec *q = x->req->msg->exec;
     struct worker_sessions *s = x->rpc->config.sessions;
-    memcpy(x->exec_id, q->id.data, sizeof x->exec_id);
     x->detach = q->detach;
     struct worker_exec *e = worker_exec_io_find(s, x->exec_id);
     if (e == NULL) {
@@ -271,44 +270,98 @@ void rpc_exec(struct rpc_exchange *x)
 
 /* --- attach, cancel ------------------------------------------------------------------------ */
 
-/* NULL when it was answered: no such execution in this session. */
+/* A request for the same execution that has not begun: it waits for its turn or a microVM. */
+static struct rpc_exchange *waiting(const struct rpc_exchange *x)
+{
+    const struct worker_list *all = &x->rpc->exchanges;
+    for (struct worker_list *l = all->next; l != all; l = l->next) {
+        struct rpc_exchange *y = CONTAINER_OF(l, struct rpc_exchange, link);
+        if (y->op == WARREN__REQUEST__OP_EXEC && y->req != NULL && !y->end_due &&
+            y->pool == x->pool && y->id.len == x->id.len &&
+            memcmp(y->id.text, x->id.text, x->id.len) == 0 &&
+            memcmp(y->exec_id, x->exec_id, sizeof x->exec_id) == 0) {
+            return y;
+        }
+    }
+    return NULL;
+}
+
+/* The execution that is meant; NULL: it has not begun, or there is none in this session. */
 static struct worker_exec *known(struct rpc_exchange *x, const ProtobufCBinaryData *id)
 {
     struct worker_sessions *s = x->rpc->config.sessions;
     memcpy(x->exec_id, id->data, sizeof x->exec_id);
     struct worker_exec *e = worker_exec_io_find(s, x->exec_id);
-    if (e == NULL || e->hash != worker_session_hash(s, x->pool, &x->id)) {
-        rpc_end(x, WARREN__STATUS__STATUS_NOT_FOUND, "execution", "no such execution");
-        return NULL;
-    }
-    return e;
+    return e == NULL || e->hash != worker_session_hash(s, x->pool, &x->id) ? NULL : e;
+}
+
+static void none(struct rpc_exchange *x)
+{
+    rpc_end(x, WARREN__STATUS__STATUS_NOT_FOUND, "execution", "no such execution");
+}
+
+static void end_state(struct rpc_exchange *x, Warren__ExecState state)
+{
+    Warren__Reply reply = WARREN__REPLY__INIT;
+    Warren__Session session;
+    fill(x, &reply, &session);
+    reply.exec_state = state;
+    rpc_end_reply(x, &reply);
 }
 
 void rpc_exec_attach(struct rpc_exchange *x)
 {
     const Warren__ExecAttach *q = x->req->msg->exec_attach;
     struct worker_exec *e = known(x, &q->id);
-    if (e == NULL) {
-        return;
-    }
     x->no_wait = !q->wait;
-    x->replayed = e->state != WORKER_EXEC_STARTED;
-    if (e->dropped) {
+    if (e == NULL && waiting(x) == NULL) {
+        none(x);
+    } else if (e == NULL && x->no_wait) {
+        end_state(x, WARREN__EXEC_STATE__EXEC_NONE);
+    } else if (e == NULL) {
+        rpc_end(x, WARREN__STATUS__STATUS_UNAVAILABLE, "", "the execution waits for a microVM");
+    } else if (e->dropped) {
         lost(x, e);
     } else {
+        x->replayed = e->state != WORKER_EXEC_STARTED;
         watch(x, e, q->after_seq);
     }
+}
+
+/* What waits gets the end of an execution that was canceled, and never runs. */
+static struct worker_exec *cancel_waiting(struct rpc_exchange *x)
+{
+    struct worker_sessions *s = x->rpc->config.sessions;
+    struct worker_exec *e = NULL;
+    struct rpc_exchange *y;
+    while ((y = waiting(x)) != NULL) {
+        e = e != NULL ? e
+                      : worker_exec_io_void(s, x->exec_id, worker_session_hash(s, x->pool, &x->id));
+        if (e == NULL) {
+            return NULL;
+        }
+        rpc_admit_unqueue(y);
+        worker_session_cancel(s, &y->want);
+        rpc_request_release(y->req);
+        y->req = NULL;
+        watch(y, e, 0);
+    }
+    return e;
 }
 
 void rpc_exec_cancel(struct rpc_exchange *x)
 {
     struct worker_exec *e = known(x, &x->req->msg->exec_cancel->id);
+    if (e == NULL && waiting(x) == NULL) {
+        none(x);
+        return;
+    }
     if (e != NULL) {
         worker_exec_io_interrupt(x->rpc->config.sessions, e);
-        Warren__Reply reply = WARREN__REPLY__INIT;
-        Warren__Session session;
-        fill(x, &reply, &session);
-        reply.exec_state = state_of(e);
-        rpc_end_reply(x, &reply);
+    } else if ((e = cancel_waiting(x)) == NULL) {
+        rpc_end(x, WARREN__STATUS__STATUS_UNAVAILABLE, "TooManyExecutions",
+            "too many executions are remembered");
+        return;
     }
+    end_state(x, state_of(e));
 }

@@ -536,6 +536,58 @@ TEST(a_crash_at_any_turn_never_runs_code_twice)
     }
 }
 
+/* --- canceled before it began ----------------------------------------------------------------- */
+
+static void canceled(uint64_t corr)
+{
+    Warren__Reply *end = rig_reply(&r, corr, PROTO_ENVELOPE_END);
+    CHECK_EQ(end->status, WARREN__STATUS__STATUS_OK);
+    CHECK(end->done != NULL && end->done->status == WARREN__DONE_STATUS__DONE_INTERRUPTED);
+    warren__reply__free_unpacked(end, NULL);
+}
+
+TEST(what_waits_for_a_microvm_is_known_and_canceled_it_never_runs)
+{
+    setup();
+    fake_world_hold_starts(r.world, true);
+    uint64_t a = rig_exec(&r, "alice", 1, "say never");
+    uint64_t b = rig_exec(&r, "alice", 1, "say never"); /* the same, asked for twice */
+    uint64_t other = rig_exec(&r, "alice", 2, "say x");
+    Warren__Reply *end = rig_reply(&r, attach(1, 0, false), PROTO_ENVELOPE_END);
+    CHECK_EQ(end->status, WARREN__STATUS__STATUS_OK);
+    CHECK_EQ(end->exec_state, WARREN__EXEC_STATE__EXEC_NONE);
+    warren__reply__free_unpacked(end, NULL);
+    CHECK_EQ(rig_status(&r, attach(1, 0, true)), WARREN__STATUS__STATUS_UNAVAILABLE);
+    CHECK_EQ(rig_status(&r, cancel(9)), WARREN__STATUS__STATUS_NOT_FOUND);
+    CHECK_EQ(rig_status(&r, cancel(1)), WARREN__STATUS__STATUS_OK);
+    canceled(a);
+    canceled(b);
+    fake_world_hold_starts(r.world, false);
+    CHECK_EQ(rig_status(&r, other), WARREN__STATUS__STATUS_OK);
+    canceled(rig_exec(&r, "alice", 1, "say never")); /* asked for again: the same outcome */
+    canceled(attach(1, 0, true));
+    CHECK_EQ(rig_status(&r, cancel(1)), WARREN__STATUS__STATUS_OK);
+    rig_stop(&r);
+    rig_start(&r); /* it is stored */
+    canceled(rig_exec(&r, "alice", 1, "say never"));
+    CHECK_EQ(fake_world_runs(r.world), 1);
+    rig_deinit(&r);
+}
+
+TEST(a_cancel_that_comes_with_its_execution_is_not_too_early)
+{
+    setup();
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 1, "say x")), WARREN__STATUS__STATUS_OK);
+    uint64_t a = rig_exec(&r, "alice", 2, "say never"); /* both in one turn: not in the guest yet */
+    uint64_t c = cancel(2);
+    CHECK_EQ(rig_status(&r, c), WARREN__STATUS__STATUS_OK);
+    canceled(a);
+    canceled(attach(2, 0, true));
+    CHECK_EQ(fake_world_runs(r.world), 1);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 3, "say x")), WARREN__STATUS__STATUS_OK);
+    rig_deinit(&r);
+}
+
 /* --- quotas -------------------------------------------------------------------------------- */
 
 static void over_quota(uint64_t corr, const char *text)
