@@ -254,7 +254,21 @@ static void router_message(void *owner, const struct proto_net_message *msg)
     received(m, id, role, msg);
 }
 
-static const struct proto_net_ops router_ops = {.on_message = router_message};
+/* Its connection to us is no more: what is sent from now on waits for one of ours. */
+static void router_gone(void *owner, const struct proto_net_peer *back)
+{
+    struct sched_mesh *m = owner;
+    for (uint32_t i = 0; i < m->n_peers; i++) {
+        struct peer *p = m->peers[i];
+        if (p->has_back && p->back.len == back->len &&
+            memcmp(p->back.id, back->id, back->len) == 0) {
+            p->has_back = false;
+        }
+    }
+}
+
+static const struct proto_net_ops router_ops = {
+    .on_message = router_message, .on_gone = router_gone};
 
 /* ---- now and then ---- */
 
