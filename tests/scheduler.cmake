@@ -1,5 +1,6 @@
 warren_unit(sched_core SOURCES unit/scheduler/test_core.c DEPS scheduler_wire scheduler_core)
 warren_unit(sched_quota SOURCES unit/scheduler/test_quota.c DEPS scheduler_wire scheduler_core)
+warren_unit(sched_node SOURCES unit/scheduler/test_node.c DEPS scheduler_core)
 warren_unit(sched_route SOURCES unit/scheduler/test_sched_route.c DEPS scheduler_core)
 warren_unit(sched_hand SOURCES unit/scheduler/test_hand.c DEPS scheduler_core)
 warren_unit(sched_place SOURCES unit/scheduler/test_place.c DEPS scheduler_core m)

@@ -33,10 +33,10 @@ add_test(NAME sim.swim COMMAND swim_sim --seeds 1..100 --quiet)
 set_tests_properties(sim.swim PROPERTIES LABELS sim)
 
 # Every schedule of sim/directed is a regression test; so is every seed that ever failed.
-foreach(name bind_without_lease forgotten_ballots forgotten_claim forgotten_era inline_after_newcomer
-    inline_after_rebuild late_promise r1_early_removal
+foreach(name bind_without_lease forged_view forgotten_ballots forgotten_claim forgotten_era inline_after_newcomer
+    inline_after_rebuild late_promise predecessor_unknown r1_early_removal
     r2_refusal_ends_renewal r3_one_deaf_voter r4_initial_grant r7_deaf_worker
-    stale_bind_after_rebuild voter_lost_promise)
+    stale_bind_after_rebuild voter_lost_promise voter_lost_twice)
   warren_sim(directed.${name}
     --schedule ${CMAKE_CURRENT_SOURCE_DIR}/sim/directed/${name}.txt)
 endforeach()

@@ -28,11 +28,10 @@ static uint8_t senders(enum sched_msg_type type)
     case SCHED_MSG_QNACK:
     case SCHED_MSG_QASK:
     case SCHED_MSG_QTELL:
+    case SCHED_MSG_VIEW: /* a worker that could send it could remove all others */
         return V;
-    case SCHED_MSG_VIEW: /* who has installed what others missed passes it on */
-        return V | W;
     case SCHED_MSG_VPULL:
-        return V | W | G;
+        return V | G;
     case SCHED_MSG_OPEN:
     case SCHED_MSG_EXEC:
         return G;

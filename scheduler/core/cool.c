@@ -74,9 +74,11 @@ static void refresh(struct sched_env *e, struct refreshes *all, struct sched_ses
 
 static bool over(const struct sched_env *e, const struct sched_sess_row *row)
 {
-    bool idle = row->running == 0 && !MUTANT(51) &&
+    bool cools = row->rec.cooldown_ms != SCHED_NEVER_MS;
+    bool ages = e->cfg->max_alive_ms != SCHED_NEVER_MS;
+    bool idle = cools && row->running == 0 && !MUTANT(51) &&
                 e->now_ns >= row->last_ns + SCHED_MS(row->rec.cooldown_ms) / (MUTANT(36) ? 2 : 1);
-    return idle || e->now_ns >= row->born_ns + SCHED_MS(e->cfg->max_alive_ms);
+    return idle || (ages && e->now_ns >= row->born_ns + SCHED_MS(e->cfg->max_alive_ms));
 }
 
 void sched_cool_owner(struct sched_cool *c, struct sched_env *e, struct sched_sess *sess)

@@ -3,6 +3,8 @@
 #include "scheduler/core/fx.h"
 #include "scheduler/core/map.h"
 
+#define SCHED_NEVER_MS UINT32_MAX /* as cooldown_ms or max_alive_ms: sessions end otherwise */
+
 /* Settings shared by the cores of one cluster; constant after init. */
 struct sched_cfg {
     unsigned pbits;    /* partitions are 2^pbits; same on every node for ever */
@@ -63,6 +65,15 @@ static inline uint64_t sched_cfg_guard_ns(const struct sched_cfg *c)
 static inline bool sched_env_member(const struct sched_env *e)
 {
     return sched_view_has(e->view, e->me);
+}
+
+static inline bool sched_cfg_is_voter(const struct sched_cfg *c, uint64_t node)
+{
+    uint32_t i = 0;
+    while (i < c->n_voters && c->voters[i] != node) {
+        i++;
+    }
+    return i < c->n_voters;
 }
 
 /* Rows of a table that one look at it takes, so that each is seen every few seconds however large

@@ -219,10 +219,8 @@ static void on_message(struct sched_node *n, const struct sched_msg *msg)
 {
     struct sched_env *e = &n->env;
     if (msg->type == SCHED_MSG_VIEW) {
-        install(n, msg->view.view);
-    } else if (msg->type == SCHED_MSG_VPULL) {
-        if (msg->ballot.ballot < e->view->num) {
-            sched_fx_send(e->fx, SCHED_MSG_VIEW, msg->from)->view.view = e->view;
+        if (sched_cfg_is_voter(e->cfg, msg->from) || MUTANT(60)) {
+            install(n, msg->view.view);
         }
     } else if (msg->type == SCHED_MSG_GRANT) {
         if (!sched_drain_left(&n->drain) &&
@@ -350,6 +348,25 @@ void sched_node_step(struct sched_node *n, const struct sched_event *ev, struct 
         break;
     }
     tick_quota(n);
+}
+
+enum sched_node_says sched_node_check(const struct sched_node *n, uint64_t now_ns,
+    struct sched_key key, sched_epoch epoch, uint32_t inc)
+{
+    const struct sched_sess_row *row = sched_sess_find(&n->sess, key);
+    struct sched_env now = n->env;
+    now.now_ns = now_ns;
+    if (!sched_env_serving(&now)) {
+        return SCHED_NODE_NOT_NOW;
+    }
+    if (inc != now.me.inc) {
+        return SCHED_NODE_EARLIER; /* as sched_journal_exec() answers: that life's journal is gone
+                                    */
+    }
+    if (row == NULL || row->rec.epoch != epoch || row->state == SCHED_SESS_ENDED) {
+        return SCHED_NODE_NOT_HERE;
+    }
+    return row->state == SCHED_SESS_LIVE ? SCHED_NODE_HERE : SCHED_NODE_NOT_NOW;
 }
 
 uint64_t sched_node_deadline_ns(const struct sched_node *n)

@@ -69,6 +69,17 @@ void sched_node_init(struct sched_node *n, const struct sched_cfg *cfg, struct s
 void sched_node_restore(struct sched_node *n, const struct sched_row *row);
 void sched_node_resume(struct sched_node *n);
 
+/* What the host of a record says about it, without a step. */
+enum sched_node_says {
+    SCHED_NODE_HERE,     /* the session runs here under this epoch, and may */
+    SCHED_NODE_NOT_NOW,  /* no lease, or it starts or stops: ask again */
+    SCHED_NODE_NOT_HERE, /* nothing will ever run here under this epoch any more */
+    SCHED_NODE_EARLIER,  /* it was bound to an earlier life of this host: what ran there is unknown
+                          */
+};
+enum sched_node_says sched_node_check(const struct sched_node *n, uint64_t now_ns,
+    struct sched_key key, sched_epoch epoch, uint32_t inc);
+
 /* A view in a VIEW message may be kept: it must live until a later step has installed another one
  * (n->env.view tells which). fx must have been cleared. */
 void sched_node_step(struct sched_node *n, const struct sched_event *ev, struct sched_fx *fx);

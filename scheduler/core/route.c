@@ -9,7 +9,8 @@ enum {
     LATER_MS = 50,
     FIRST_WAIT_MS = 50,
     FULL_TRIES = 40,
-    PULL_MS = 2000
+    PULL_MS = 2000,
+    PULLS_MS = 20 /* between two pulls, however many answers call for one */
 };
 
 static void carve(struct sched_route *r, struct sched_mem *mem)
@@ -204,7 +205,7 @@ static bool can_send(const struct sched_req *q, const struct sched_m_route *m)
 
 static void on_route(struct sched_route *r, struct sched_req *q, const struct sched_m_route *m)
 {
-    if (q->state != SCHED_REQ_OPENING || m->rec.epoch == q->gone) {
+    if (q->state != SCHED_REQ_OPENING || m->rec.epoch == q->gone || !sched_key_eq(m->key, q->key)) {
         return;
     }
     if (!can_send(q, m)) {
@@ -234,17 +235,26 @@ static void on_not_here(struct sched_route *r, struct sched_req *q, const struct
     open(r, q);
 }
 
-static void heard_of_view(struct sched_route *r, uint64_t from, uint32_t num)
+/* The voters are asked in turn. */
+static void pull(struct sched_route *r)
 {
-    if (num > r->view->num) {
-        sched_fx_send(r->fx, SCHED_MSG_VPULL, from)->ballot.ballot = r->view->num;
+    uint64_t voter = r->cfg->voters[r->pulls++ % r->cfg->n_voters];
+    r->pulled_ns = r->now_ns;
+    sched_fx_send(r->fx, SCHED_MSG_VPULL, voter)->ballot.ballot = r->view->num;
+}
+
+/* Who mentions a view need not be right, and is not asked for it. */
+static void heard_of_view(struct sched_route *r, uint32_t num)
+{
+    if (num > r->view->num && r->now_ns - r->pulled_ns >= SCHED_MS(PULLS_MS)) {
+        pull(r);
     }
 }
 
 static void on_retry(struct sched_route *r, struct sched_req *q, const struct sched_msg *msg)
 {
     const struct sched_m_retry *m = &msg->retry;
-    heard_of_view(r, msg->from, m->view);
+    heard_of_view(r, m->view);
     if (q == NULL) {
         return;
     }
@@ -280,12 +290,14 @@ static void install(struct sched_route *r, const struct sched_view *view)
 static void on_message(struct sched_route *r, const struct sched_msg *m)
 {
     if (m->type == SCHED_MSG_VIEW) {
-        install(r, m->view.view);
+        if (sched_cfg_is_voter(r->cfg, m->from) || MUTANT(60)) {
+            install(r, m->view.view);
+        }
     } else if (m->type == SCHED_MSG_RETRY) {
         on_retry(r, find(r, m->retry.rid), m);
     } else if (m->type == SCHED_MSG_ROUTE) {
         struct sched_req *q = find(r, m->route.rid);
-        heard_of_view(r, m->from, m->route.view);
+        heard_of_view(r, m->route.view);
         if (q != NULL) {
             on_route(r, q, &m->route);
         }
@@ -303,17 +315,10 @@ static void on_message(struct sched_route *r, const struct sched_msg *m)
     }
 }
 
-/* Pushed views can be lost; the voters are asked in turn, at first until one has answered. */
-static void pull(struct sched_route *r)
-{
-    uint64_t voter = r->cfg->voters[r->pulls++ % r->cfg->n_voters];
-    r->pull_ns = r->now_ns + SCHED_MS(r->view->num == 0 ? RETRY_MS * 10 : PULL_MS);
-    heard_of_view(r, voter, UINT32_MAX);
-}
-
 static void on_time(struct sched_route *r)
 {
-    if (r->now_ns >= r->pull_ns) {
+    if (r->now_ns >= r->pull_ns) { /* pushed views can be lost; at first until one has answered */
+        r->pull_ns = r->now_ns + SCHED_MS(r->view->num == 0 ? RETRY_MS * 10 : PULL_MS);
         pull(r);
     }
     for (uint32_t i = 0; r->used > 0 && i < r->rcfg.reqs_max; i++) {

@@ -56,6 +56,7 @@ struct sched_route {
     uint32_t free, used;
     uint64_t serial;
     uint64_t pull_ns; /* when to ask a voter for a newer view */
+    uint64_t pulled_ns;
     uint32_t pulls;
     uint64_t suspect[16]; /* nodes that gossip suspects; asked last */
     uint32_t n_suspects;

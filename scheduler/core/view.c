@@ -85,8 +85,7 @@ static bool forget_oldest(struct sched_view *v)
 int sched_view_admit(struct sched_view *v, struct sched_host h, uint16_t zone, uint8_t weight)
 {
     struct sched_member *m = find(v, h.node);
-    bool again = MUTANT(57) && m != NULL && (m->flags & SCHED_MEMBER_IN) == 0;
-    if (m != NULL && (h.inc < m->inc || (h.inc == m->inc && !again))) {
+    if (m != NULL && h.inc <= m->inc) {
         return BASE_ESTATE;
     }
     if (m == NULL) {

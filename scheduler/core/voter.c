@@ -70,6 +70,20 @@ static void boot_quotas(struct sched_voter *v, const struct sched_voter_boot *bo
     }
 }
 
+static void restore_register(struct sched_voter *v, const struct sched_voter_boot *boot)
+{
+    if (v->amnesia) {
+        return;
+    }
+    REQUIRE(sched_view_copy(&v->known, boot->known->view) == 0);
+    grant_members(v, &v->known);
+    if (boot->vote != NULL) {
+        v->promised = boot->vote->promised;
+        v->accepted = boot->vote->accepted;
+        REQUIRE(boot->vote->view == NULL || sched_view_copy(&v->acc, boot->vote->view) == 0);
+    }
+}
+
 void sched_voter_init(struct sched_voter *v, const struct sched_cfg *cfg, struct sched_mem *mem,
     const struct sched_voter_boot *boot)
 {
@@ -86,17 +100,9 @@ void sched_voter_init(struct sched_voter *v, const struct sched_cfg *cfg, struct
     REQUIRE(v->index < cfg->n_voters);
     v->tick_ns = boot->now_ns + base_hash_rng_below(&v->rng, SCHED_MS(TICK_MS));
     v->learned_ns = boot->now_ns;
-    v->amnesia = boot->known == NULL;
+    v->amnesia = boot->known == NULL || (boot->vote == NULL && !MUTANT(59));
     v->nonce = base_hash_rng_next(&v->rng);
-    v->promised = boot->promised;
-    v->accepted = boot->accepted;
-    if (boot->known != NULL) {
-        REQUIRE(sched_view_copy(&v->known, boot->known) == 0);
-        grant_members(v, &v->known);
-    }
-    if (boot->acc != NULL) {
-        REQUIRE(sched_view_copy(&v->acc, boot->acc) == 0);
-    }
+    restore_register(v, boot);
     v->quiet_ns = v->now_ns + (v->amnesia && !MUTANT(24) ? SCHED_MS(QUIET_MS) : 0);
     boot_quotas(v, boot);
 }
@@ -117,7 +123,7 @@ void sched_voter_learn(struct sched_voter *v, const struct sched_view *view)
         return;
     }
     v->learned_ns = v->now_ns;
-    v->unsettled_ns = 0;
+    v->unsettled_ns = v->ahead_ns = 0;
     for (uint32_t i = 0; i < v->n_peers; i++) {
         struct sched_voter_peer *p = &v->peers[i];
         p->refused = false;
@@ -126,7 +132,9 @@ void sched_voter_learn(struct sched_voter *v, const struct sched_view *view)
         }
     }
     grant_members(v, &v->known);
-    sched_fx_store(v->fx, SCHED_ROW_KNOWN)->view = &v->known;
+    if (!v->amnesia || MUTANT(59)) {
+        sched_fx_store(v->fx, SCHED_ROW_KNOWN)->view = &v->known;
+    }
     if (v->op.phase != SCHED_VOTER_IDLE && v->op.num <= v->known.num) {
         v->op.phase = SCHED_VOTER_IDLE;
     }
@@ -186,7 +194,8 @@ static bool drops_a_holder(struct sched_voter *v, const struct sched_view *val)
 
 static bool accept(struct sched_voter *v, uint64_t ballot, const struct sched_view *val)
 {
-    if (ballot < v->promised || val->num <= v->known.num || drops_a_holder(v, val) ||
+    bool next = MUTANT(61) ? val->num > v->known.num : val->num == v->known.num + 1;
+    if (ballot < v->promised || !next || drops_a_holder(v, val) ||
         sched_view_copy(&v->acc, val) != 0) {
         return false;
     }
@@ -273,7 +282,7 @@ static void finish(struct sched_voter *v)
         (struct sched_msg){.type = SCHED_MSG_VIEW, .view = {&v->known}};
 }
 
-static void to_others(struct sched_voter *v, uint8_t type, uint64_t ballot)
+void sched_voter_to_others(struct sched_voter *v, uint8_t type, uint64_t ballot)
 {
     for (uint32_t i = 0; i < v->cfg->n_voters; i++) {
         if (i == v->index) {
@@ -302,7 +311,7 @@ static void propose_value(struct sched_voter *v)
     if (accept(v, op->ballot, &v->val)) {
         op->accepts |= (uint8_t)(1u << v->index);
     }
-    to_others(v, SCHED_MSG_VACC, op->ballot);
+    sched_voter_to_others(v, SCHED_MSG_VACC, op->ballot);
     finish(v);
 }
 
@@ -315,7 +324,7 @@ void sched_voter_propose(struct sched_voter *v, const uint64_t *rec)
         .num = v->known.num + 1};
     memcpy(v->op.rec, rec, sizeof v->op.rec);
     memset(v->lapses, 0, v->cfg->members_max);
-    to_others(v, SCHED_MSG_VPREP, v->op.ballot);
+    sched_voter_to_others(v, SCHED_MSG_VPREP, v->op.ballot);
     struct sched_msg self = {.type = SCHED_MSG_VPREP, .ballot = {v->op.ballot}};
     struct sched_m_vprom own;
     on_prepare(v, &self, &own);
@@ -335,6 +344,9 @@ static void on_vote(struct sched_voter *v, uint32_t from, const struct sched_msg
             op->phase = SCHED_VOTER_IDLE;
             sched_fx_send(v->fx, SCHED_MSG_VPULL, m->from)->ballot.ballot = v->known.num;
             return;
+        }
+        if (m->vprom.known < v->known.num) { /* it cannot accept the next one yet */
+            sched_fx_send(v->fx, SCHED_MSG_VIEW, m->from)->view.view = &v->known;
         }
         count_promise(v, from, &m->vprom);
         propose_value(v);
@@ -408,8 +420,8 @@ static void on_voter(struct sched_voter *v, const struct sched_msg *m)
         from++;
     }
     if (from == v->cfg->n_voters) {
-        if (m->type == SCHED_MSG_VIEW && !v->amnesia) {
-            sched_voter_learn(v, m->view.view); /* a worker has installed what we missed */
+        if (m->type == SCHED_MSG_VIEW && MUTANT(60)) {
+            sched_voter_learn(v, m->view.view);
         }
         return;
     }
@@ -421,7 +433,7 @@ static void on_voter(struct sched_voter *v, const struct sched_msg *m)
         on_tell(v, from, &m->vtell);
     } else if (m->type == SCHED_MSG_VIEW) {
         sched_voter_learn(v, m->view.view);
-    } else {
+    } else if (!v->amnesia) {
         on_vote(v, from, m);
     }
 }
@@ -434,7 +446,7 @@ static void tick(struct sched_voter *v)
                  base_hash_rng_below(&v->rng, SCHED_MS(TICK_MS) / 5);
     if (v->amnesia) {
         if (v->now_ns >= v->quiet_ns) {
-            to_others(v, SCHED_MSG_VASK, v->nonce);
+            sched_voter_to_others(v, SCHED_MSG_VASK, v->nonce);
         }
         return;
     }

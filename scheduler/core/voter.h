@@ -18,7 +18,14 @@
  * A voter that lost its store waits until every proposal that used one of its forgotten promises is
  * over. Then it asks, and does not vote until it has heard the register's state from a majority of
  * voters, itself not counted: one of them promised what it has forgotten, or nothing came of it.
- * (Asked first, that one might promise later.) At most one voter may lose its store at a time. */
+ * (Asked first, that one might promise later.) At most one voter may lose its store at a time.
+ * Until then it stores neither row of the register: a process that ends meanwhile starts from
+ * nothing again, and one row without the other counts as nothing.
+ *
+ * The register is one sequence: a voter accepts view v+1 only when it knows v. So what was chosen
+ * is known to, or accepted by, some voter in every majority, and is found again without asking
+ * anybody else. Views are believed from voters only: a worker's report that it has installed a
+ * later one makes a voter ask the others and, if none knows it, finish what they have accepted. */
 
 struct sched_voter_peer {
     uint64_t node;
@@ -64,6 +71,8 @@ struct sched_voter {
     uint64_t learned_ns;   /* when `known` was learned */
     uint64_t mean_ns;      /* when the mean was counted */
     uint64_t unsettled_ns; /* since when a bucket is unsettled; 0: none is */
+    uint64_t ahead_ns;     /* since when members report a view that is not known here; 0: none */
+    uint64_t pull_ns;      /* the others may be asked for it again */
     uint64_t promised, accepted;
     struct sched_view known, acc, val;
     struct sched_voter_op op;
@@ -79,13 +88,11 @@ struct sched_voter_boot {
     uint64_t id;
     uint64_t seed;
     uint64_t now_ns;
-    /* The store's rows, or for the birth of a cluster promised = accepted = 0 and the first view.
-     * known NULL: the store was lost. Leases are not stored: every member of `known` is taken to
-     * hold one that was granted just now. */
-    uint64_t promised, accepted;
-    const struct sched_view *known;
-    const struct sched_view *acc;                     /* NULL: none */
-    const struct sched_row *quotas[SCHED_QUOTAS_MAX]; /* NULL: none */
+    /* The store's rows, NULL: none; for the birth of a cluster a VOTE row of zeros and a KNOWN row
+     * with the first view, stored before. Without one of these two the store was lost. Leases are
+     * not stored: every member of the known view is taken to hold one that was granted just now. */
+    const struct sched_row *vote, *known;
+    const struct sched_row *quotas[SCHED_QUOTAS_MAX];
 };
 
 /* Bytes of memory that init takes. */

@@ -10,6 +10,9 @@ void sched_voter_lease(struct sched_voter *v, const struct sched_msg *m);
 void sched_voter_relinquish(struct sched_voter *v, const struct sched_msg *m);
 void sched_voter_learn(struct sched_voter *v, const struct sched_view *view);
 
+/* VACC carries the value that is proposed, the other types a ballot. */
+void sched_voter_to_others(struct sched_voter *v, uint8_t type, uint64_t ballot);
+
 /* Starts a proposal when membership should change. Forgets joins older than join_ns. */
 void sched_voter_review(struct sched_voter *v, uint64_t join_ns);
 void sched_voter_propose(struct sched_voter *v, const uint64_t *rec);

@@ -2,7 +2,11 @@
 #include "scheduler/core/mutant.h"
 #include "scheduler/core/voter_int.h"
 
-enum { MEAN_MS = 100 };
+enum {
+    MEAN_MS = 100,
+    PULL_MS = 200,
+    AHEAD_MS = 2000, /* the others know no more: look at what they have accepted */
+};
 
 static struct sched_voter_peer *find(const struct sched_voter *v, uint64_t node)
 {
@@ -108,6 +112,17 @@ static void note(struct sched_voter *v, struct sched_voter_peer *p, const struct
     }
 }
 
+/* A worker has installed a view that is not known here, or says so. It is not believed: the voters
+ * know, or have accepted, whatever was chosen. */
+static void fall_behind(struct sched_voter *v)
+{
+    v->ahead_ns = v->ahead_ns == 0 ? v->now_ns : v->ahead_ns;
+    if (v->now_ns >= v->pull_ns) {
+        v->pull_ns = v->now_ns + SCHED_MS(PULL_MS);
+        sched_voter_to_others(v, SCHED_MSG_VPULL, v->known.num);
+    }
+}
+
 void sched_voter_lease(struct sched_voter *v, const struct sched_msg *msg)
 {
     const struct sched_m_lease *m = &msg->lease;
@@ -128,7 +143,7 @@ void sched_voter_lease(struct sched_voter *v, const struct sched_msg *msg)
     if (m->installed < v->known.num) {
         sched_fx_send(v->fx, SCHED_MSG_VIEW, msg->from)->view.view = &v->known;
     } else if (m->installed > v->known.num) {
-        sched_fx_send(v->fx, SCHED_MSG_VPULL, msg->from)->ballot.ballot = v->known.num;
+        fall_behind(v);
     }
     struct sched_m_grant *g =
         &sched_fx_send(v->fx, grant ? SCHED_MSG_GRANT : SCHED_MSG_NOGRANT, msg->from)->grant;
@@ -214,10 +229,12 @@ void sched_voter_review(struct sched_voter *v, uint64_t join_ns)
         v->unsettled_ns = v->now_ns;
     }
     bool rebuild = unsettled && v->now_ns - v->unsettled_ns > SCHED_MS(v->cfg->stuck_ms);
-    if ((r.behind || (unsettled && !rebuild)) && !MUTANT(6)) {
+    bool missed = v->ahead_ns != 0 && v->now_ns - v->ahead_ns > SCHED_MS(AHEAD_MS);
+    if ((r.behind || (unsettled && !rebuild)) && !missed && !MUTANT(6)) {
         return; /* R6: hand-over first; what changes meanwhile comes in one view after it */
     }
-    if (r.change || rebuild) {
+    if (r.change || rebuild || missed) {
+        v->ahead_ns = 0; /* a report that is a lie costs a proposal now and then */
         sched_voter_propose(v, rebuild ? r.unsettled : (uint64_t[SCHED_BUCKET_WORDS]){0});
     }
 }

@@ -15,7 +15,7 @@
 #include "scheduler/io/node_db.h"
 #include "scheduler/io/views.h"
 
-enum { KEEP_MS = 600000, OPS_MAX = 256, PATH_BYTES_MAX = 512, NEVER_MS = 0x7fffffff };
+enum { KEEP_MS = 600000, OPS_MAX = 256, PATH_BYTES_MAX = 512 };
 
 /* What the owner has told and the core has not been told yet. */
 struct news {
@@ -281,19 +281,29 @@ void sched_host_node_drain(struct sched_host_node *n, uint32_t grace_ms)
     tell(n, &ev);
 }
 
+enum sched_host_verdict sched_host_node_check_life(
+    const struct sched_host_node *n, struct sched_key key, sched_epoch epoch, uint32_t inc)
+{
+    if (n->over) {
+        return SCHED_HOST_NOT_NOW;
+    }
+    switch (sched_node_check(&n->node, base_clock_boot_ns(), key, epoch, inc)) {
+    case SCHED_NODE_HERE:
+        return SCHED_HOST_HERE;
+    case SCHED_NODE_NOT_NOW:
+        return SCHED_HOST_NOT_NOW;
+    case SCHED_NODE_NOT_HERE:
+        return SCHED_HOST_NOT_HERE;
+    case SCHED_NODE_EARLIER:
+        break;
+    }
+    return SCHED_HOST_EARLIER_LIFE;
+}
+
 enum sched_host_verdict sched_host_node_check(
     const struct sched_host_node *n, struct sched_key key, sched_epoch epoch)
 {
-    const struct sched_sess_row *row = sched_sess_find(&n->node.sess, key);
-    struct sched_env now = n->node.env;
-    now.now_ns = base_clock_boot_ns();
-    if (n->over || !sched_env_serving(&now)) {
-        return SCHED_HOST_NOT_NOW;
-    }
-    if (row == NULL || row->rec.epoch != epoch || row->state == SCHED_SESS_ENDED) {
-        return SCHED_HOST_NOT_HERE;
-    }
-    return row->state == SCHED_SESS_LIVE ? SCHED_HOST_HERE : SCHED_HOST_NOT_NOW;
+    return sched_host_node_check_life(n, key, epoch, n->node.env.me.inc);
 }
 
 sched_epoch sched_host_node_epoch(const struct sched_host_node *n, struct sched_key key)
@@ -340,8 +350,8 @@ static void configure(struct sched_host_node *n)
     to->execs_max = c->execs_max != 0 ? c->execs_max : 64;
     to->ops_max = OPS_MAX;
     to->keep_ms = c->keep_ms != 0 ? c->keep_ms : KEEP_MS;
-    to->cooldown_ms = c->cooldown_ms != 0 ? c->cooldown_ms : NEVER_MS;
-    to->max_alive_ms = c->max_alive_ms != 0 ? c->max_alive_ms : NEVER_MS;
+    to->cooldown_ms = c->cooldown_ms != 0 ? c->cooldown_ms : SCHED_NEVER_MS;
+    to->max_alive_ms = c->max_alive_ms != 0 ? c->max_alive_ms : SCHED_NEVER_MS;
 }
 
 static int carve(struct sched_host_node *n, struct base_error *err)

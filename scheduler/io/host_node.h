@@ -28,7 +28,8 @@ struct sched_host_ops {
     /* Answer with done(), or never. NULL: nothing ever starts this way. */
     void (*vm_exec)(void *user, const struct sched_fx_vm *vm);
     /* This life is over, or the store has failed: all microVMs must end, and then the process. Who
-     * starts next is somebody else. Called once; afterwards nothing happens any more. */
+     * starts next is somebody else. Called once; afterwards nothing happens any more. The node is
+     * in the middle of a step: do not destroy it from inside. */
     void (*leave)(void *user, const char *why);
 };
 
@@ -38,7 +39,7 @@ struct sched_host_cfg {
     const struct sched_settings *settings;
     const char *run_dir;
     uint32_t sess_max; /* places for sessions */
-    uint32_t regs_max; /* registers; 0: 4 * sess_max * 3 */
+    uint32_t regs_max; /* registers; 0: 12 * sess_max + 1024 */
     uint32_t execs_max;
     uint32_t cooldown_ms, max_alive_ms; /* 0: only the owner ends sessions */
     uint32_t keep_ms;                   /* 0: 10 minutes */
@@ -68,12 +69,23 @@ void sched_host_node_delete(struct sched_host_node *n, struct sched_key key);
 void sched_host_node_drain(struct sched_host_node *n, uint32_t grace_ms);
 
 enum sched_host_verdict {
-    SCHED_HOST_HERE,     /* it runs here under this epoch, and may */
-    SCHED_HOST_NOT_NOW,  /* no lease, or it starts or stops: ask again */
-    SCHED_HOST_NOT_HERE, /* a promise: nothing will ever run here under this epoch */
+    SCHED_HOST_HERE,         /* it runs here under this epoch, and may */
+    SCHED_HOST_NOT_NOW,      /* no lease, or it starts or stops: ask again */
+    SCHED_HOST_NOT_HERE,     /* a promise: nothing will run here under this epoch from now on */
+    SCHED_HOST_EARLIER_LIFE, /* nor from now on; but what an earlier life ran is not known */
 };
 
-/* What to do with a request that was sent here for a session. */
+/* What to do with a request that was sent here for a session of the life `inc` of this worker.
+ *
+ * It says nothing about the past: the session may have run the request and ended. So the owner
+ * looks into its own journal of executions first, and answers from it. Only what is not in there,
+ * for a session that is NOT_HERE, may be sent to another one. After EARLIER_LIFE the journal is
+ * gone, too: what may have been sent to that life has the outcome UNKNOWN. */
+enum sched_host_verdict sched_host_node_check_life(
+    const struct sched_host_node *n, struct sched_key key, sched_epoch epoch, uint32_t inc);
+
+/* The same where the asker does not say which life it means: this one is taken, and whoever asks
+ * must not send elsewhere what it may have sent to an earlier one. */
 enum sched_host_verdict sched_host_node_check(
     const struct sched_host_node *n, struct sched_key key, sched_epoch epoch);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "proto/base/clock.h"
+#include "proto/base/rand.h"
 #include "proto/net/cluster_key.h"
 #include "scheduler/io/cluster.h"
 #include "scheduler/io/views.h"
@@ -261,8 +262,10 @@ static int carve(struct sched_route_node *n, struct base_error *err)
     sched_fx_init(&n->fx, &mem);
     mem = (struct sched_mem){.base = n->route_mem, .size = size};
     sched_route_init(&n->route, &n->core_cfg, &n->route_cfg, sched_views_placer(n->views), &mem);
-    /* Numbers of an earlier process are smaller: it did not live a second with 2^32 requests. */
-    sched_route_start(&n->route, base_clock_real_ns() / BASE_NS_PER_S << 32);
+    /* Numbers of an earlier process are smaller, as it did not make 2^31 requests in a second; and
+     * should the clock have been set back, late answers to that one meet others' numbers. */
+    uint64_t below = base_rand_u64() & INT32_MAX;
+    sched_route_start(&n->route, base_clock_real_ns() / BASE_NS_PER_S << 32 | below);
     return 0;
 }
 

@@ -287,12 +287,12 @@ static int load(struct sched_voter_node *v, const char *key, uint8_t type, struc
     return ret->there ? 0 : BASE_ECORRUPT;
 }
 
-/* A view without members, before which there was nothing. */
-static int bear(struct sched_voter_node *v, struct sched_view *first)
+/* A view without members, before which there was nothing, and no promise yet. */
+static int bear(
+    struct sched_voter_node *v, const struct sched_row *vote, const struct sched_row *known)
 {
-    *first = (struct sched_view){.num = 1};
-    struct sched_row row = {.kind = SCHED_ROW_KNOWN, .view = first};
-    int rc = put_row(v, &row);
+    int rc = put_row(v, vote);
+    rc = rc != 0 ? rc : put_row(v, known);
     return rc != 0 ? rc : sched_node_db_commit(v->db);
 }
 
@@ -300,7 +300,9 @@ static int boot(struct sched_voter_node *v, struct base_error *err)
 {
     struct stored vote = {0}, known = {0}, quotas[SCHED_QUOTAS_MAX] = {0};
     struct sched_row rows[SCHED_QUOTAS_MAX];
-    struct sched_view first;
+    struct sched_view first = {.num = 1};
+    struct sched_row vote_row = {.kind = SCHED_ROW_VOTE};
+    struct sched_row known_row = {.kind = SCHED_ROW_KNOWN, .view = &first};
     struct sched_voter_boot b = {
         .id = v->cfg.settings->id, .seed = base_rand_u64(), .now_ns = base_clock_boot_ns()};
     int rc = load(v, key_vote, SCHED_MSG_VTELL, &vote);
@@ -318,16 +320,17 @@ static int boot(struct sched_voter_node *v, struct base_error *err)
             .entries = q->entries};
         b.quotas[i] = quotas[i].there ? &rows[i] : NULL;
     }
-    if (rc == 0 && known.there) {
-        b.known = known.msg.view.view;
-        b.promised = vote.there ? vote.msg.vtell.promised : 0;
-        b.accepted = vote.there ? vote.msg.vtell.accepted : 0;
-        b.acc = vote.there ? vote.msg.vtell.view : NULL;
-    } else if (rc == 0 && v->cfg.birth) {
-        rc = bear(v, &first);
-        b.known = &first;
+    bool birth = v->cfg.birth && !vote.there && !known.there;
+    if (vote.there) {
+        vote_row.promised = vote.msg.vtell.promised;
+        vote_row.accepted = vote.msg.vtell.accepted;
+        vote_row.view = vote.msg.vtell.view;
     }
+    known_row.view = known.there ? known.msg.view.view : &first;
+    rc = rc == 0 && birth ? bear(v, &vote_row, &known_row) : rc;
     if (rc == 0) {
+        b.vote = vote.there || birth ? &vote_row : NULL;
+        b.known = known.there || birth ? &known_row : NULL;
         struct sched_mem mem = {.base = v->voter_mem, .size = sched_voter_size(&v->core_cfg)};
         sched_voter_init(&v->voter, &v->core_cfg, &mem, &b);
     }

@@ -151,6 +151,23 @@ class Cluster(unittest.TestCase):
         self.assertIn("voting again", out)
         self.procs.pop("v2")
 
+    def test_one_that_ends_while_it_asks_has_kept_nothing(self):
+        self.start_all()
+        self.until("all alive", self.all_alive)
+        self.kill("v3")
+        self.kill("v2")
+        shutil.rmtree(self.dir / "cluster" / "v2" / "state")
+        self.start("v2")
+        got = self.until("it has heard of the view, from v1 alone",
+                         lambda a: a.get("v2", {"view": {}})["view"].get("number") == 1)
+        self.assertFalse(got["v2"]["voting"])
+        self.kill("v2")
+        self.start("v2")
+        got = self.until("it answers", lambda a: "v2" in a)
+        self.assertFalse(got["v2"]["voting"])
+        self.start("v3")
+        self.until("it votes again", lambda a: a.get("v2", {}).get("voting") is True)
+
     def test_alone_without_a_store_it_never_votes(self):
         self.start("v1")
         got = self.until("it answers", lambda a: "v1" in a)

@@ -249,6 +249,8 @@ TEST(who_may_say_what_is_decided_by_the_part_of_the_sender)
     CHECK(!sched_msg_allowed(SCHED_MSG_GRANT, SCHED_PART_WORKER));
     CHECK(!sched_msg_allowed(SCHED_MSG_VACC, SCHED_PART_WORKER | SCHED_PART_GATEWAY));
     CHECK(!sched_msg_allowed(SCHED_MSG_BIND, SCHED_PART_GATEWAY));
+    CHECK(sched_msg_allowed(SCHED_MSG_VIEW, SCHED_PART_VOTER));
+    CHECK(!sched_msg_allowed(SCHED_MSG_VIEW, SCHED_PART_WORKER | SCHED_PART_GATEWAY));
     CHECK(sched_msg_allowed(SCHED_MSG_OPEN, SCHED_PART_GATEWAY));
     CHECK(!sched_msg_allowed(SCHED_MSG_OPEN, SCHED_PART_VOTER));
     for (unsigned type = 0; type < 256; type++) {

@@ -151,15 +151,25 @@ void sim_send(struct sim *s, struct sim_node *from, const struct sched_msg *m)
     }
 }
 
-void sim_push(struct sim *s, struct sim_node *from, const struct sched_msg *m)
+static void to_all(struct sim *s, const struct sim_node *from, struct sim_packet *p)
 {
-    struct sim_packet *p = pack(s, m);
     for (uint32_t i = 0; p != NULL && i < s->n_nodes; i++) {
         if (&s->nodes[i] != from) {
             post(s, p, (uint32_t)(from - s->nodes), i);
         }
     }
     sim_packet_drop(p);
+}
+
+void sim_push(struct sim *s, struct sim_node *from, const struct sched_msg *m)
+{
+    to_all(s, from, pack(s, m));
+}
+
+void sim_forge(struct sim *s, struct sim_node *from, const struct sched_view *v)
+{
+    struct sched_msg m = {.type = SCHED_MSG_VIEW, .view = {v}};
+    to_all(s, from, encode(s, &m));
 }
 
 static bool unpack(struct sim *s, struct sim_packet *p, struct sched_msg *m)

@@ -78,6 +78,7 @@ void sim_check_chosen(struct sim *s, const struct sched_view *v)
     for (struct sim_view *x = s->views[v->num]; x != NULL; x = x->next) {
         if (x->chosen) {
             sim_bad(s, "S5 two views are chosen as number %u", v->num);
+            return; /* what is below follows one line of views */
         }
     }
     sv->chosen = true;

@@ -1,3 +1,6 @@
+#include <stdlib.h>
+
+#include "proto/base/assert.h"
 #include "tests/sim/check.h"
 
 static struct sim_node *at(struct sim *s, uint64_t i)
@@ -60,8 +63,8 @@ static bool another_voter_is_lost(struct sim *s, const struct sim_node *me)
 {
     for (uint32_t i = 0; i < s->opt.voters; i++) {
         struct sim_node *v = &s->nodes[i];
-        if (v != me && (sim_rows_known(v->rows) == NULL || v->voter->amnesia ||
-                           sim_local(v, s->now_ns) < v->voter->quiet_ns)) {
+        if (v != me && (sim_rows_known(v->rows) == NULL || sim_rows_vote(v->rows) == NULL ||
+                           v->voter->amnesia || sim_local(v, s->now_ns) < v->voter->quiet_ns)) {
             return true;
         }
     }
@@ -130,6 +133,26 @@ static void directed(struct sim *s, const struct sim_fault *f)
     }
 }
 
+static void forge(struct sim *s, struct sim_node *n, uint32_t ahead)
+{
+    if (n->kind != SIM_HOST || !n->up || n->paused) {
+        return;
+    }
+    const struct sched_view *now = n->host->env.view;
+    struct sched_view v = {.cap = now->n, .m = calloc(now->n + 1, sizeof *v.m)};
+    REQUIRE(v.m != NULL && sched_view_copy(&v, now) == 0);
+    for (; ahead > 0; ahead--) {
+        sched_view_advance(&v);
+    }
+    for (uint32_t i = 0; i < v.n; i++) {
+        if (v.m[i].node != n->id) {
+            sched_view_drop(&v, v.m[i].node);
+        }
+    }
+    sim_forge(s, n, &v);
+    free(v.m);
+}
+
 static void heal_later(struct sim *s, uint32_t i)
 {
     struct sim_event ev = {.kind = SIM_E_HEAL, .arg = i};
@@ -187,6 +210,9 @@ void sim_fault_begin(struct sim *s, uint32_t i)
     case SIM_F_DRAIN:
         drain(s, n, f);
         heal_later(s, i);
+        break;
+    case SIM_F_FORGE:
+        forge(s, n, (uint32_t)f->b);
         break;
     case SIM_F_DELETE:
     case SIM_F_REQUEST:

@@ -8,7 +8,7 @@
 #include "tests/sim/sim.h"
 
 static const char *const kinds[] = {"CUT", "LINK", "PAUSE", "RESTART", "CRASH", "TORN", "LOSE",
-    "DRAIN", "DROP", "HOLD", "DELETE", "REQUEST", "SLOW", "SUSPEND"};
+    "DRAIN", "DROP", "HOLD", "DELETE", "REQUEST", "SLOW", "SUSPEND", "FORGE"};
 
 static uint32_t pick(struct base_hash_rng *r, const uint32_t *of, uint32_t n)
 {
@@ -57,6 +57,7 @@ void sim_opts_draw(struct sim_opts *o, uint64_t seed)
         o->liars = PICK(&r, 0, 1, o->hosts / 2);
     }
     o->kill_ms = seed % 7 == 3 ? 4000 : 0;
+    o->forge = seed % 9 == 8;
 }
 
 static struct sim_fault draw_one(const struct sim_opts *o, struct base_hash_rng *r)
@@ -64,6 +65,9 @@ static struct sim_fault draw_one(const struct sim_opts *o, struct base_hash_rng 
     uint32_t n = o->voters + o->hosts + o->gateways;
     uint64_t any = base_hash_rng_below(r, n), host = o->voters + base_hash_rng_below(r, o->hosts);
     uint64_t voter = base_hash_rng_below(r, o->voters), c = base_hash_rng_below(r, 100);
+    if (o->forge != 0 && base_hash_rng_below(r, 8) == 0) {
+        return (struct sim_fault){.kind = SIM_F_FORGE, .a = host, .b = PICK(r, 1, 1, 2)};
+    }
     if (o->slow != 0 && base_hash_rng_below(r, 4) == 0) {
         bool sleeps = base_hash_rng_below(r, 2) == 0;
         return (struct sim_fault){.kind = sleeps ? SIM_F_SUSPEND : SIM_F_SLOW,
@@ -144,7 +148,8 @@ static const struct field fields[] = {FIELD(voters), FIELD(hosts), FIELD(gateway
     FIELD(late_ppm), FIELD(slow_ppm), FIELD(spread_pct), FIELD(inline_pct), FIELD(request_ms),
     FIELD(cooldown_ms), FIELD(vm_fail_ppm), FIELD(vm_hang_ppm), FIELD(vm_slow_ppm), FIELD(fault_ms),
     FIELD(drift_ppm), FIELD(cache), FIELD(quota), FIELD(chunk), FIELD(lives_below),
-    FIELD(views_below), FIELD(views_min), FIELD(kill_ms), FIELD(liars), FIELD(slow), FIELD(load)};
+    FIELD(views_below), FIELD(views_min), FIELD(kill_ms), FIELD(liars), FIELD(slow), FIELD(forge),
+    FIELD(load)};
 enum { FIELDS = sizeof fields / sizeof fields[0] };
 
 static bool is_node(uint8_t kind, int arg)
@@ -162,6 +167,7 @@ static bool is_node(uint8_t kind, int arg)
     case SIM_F_DRAIN:
     case SIM_F_SLOW:
     case SIM_F_SUSPEND:
+    case SIM_F_FORGE:
         return arg == 0;
     case SIM_F_CUT:
     case SIM_F_DELETE:

@@ -30,6 +30,7 @@ struct sim_opts {
     uint32_t kill_ms; /* from freeze to kill; 0: a minute */
     uint32_t liars;   /* hosts whose reports of load are made up */
     uint32_t slow;    /* machines are slow and suspended, too */
+    uint32_t forge;   /* hosts forge views, too */
     bool voter_loss;  /* a voter may lose its store */
     bool trace, no_liveness;
     uint32_t load;      /* 0: no requests but those of the file */
@@ -51,6 +52,7 @@ enum sim_fault_kind {
     SIM_F_REQUEST, /* directed: gateway a asks for key b */
     SIM_F_SLOW,    /* process a takes b ms for everything it does */
     SIM_F_SUSPEND, /* machine a sleeps, microVMs included; clocks go on */
+    SIM_F_FORGE,   /* host a tells everybody a view, b later than its own, with itself alone */
     SIM_F_KINDS
 };
 

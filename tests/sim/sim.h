@@ -74,9 +74,8 @@ struct sim_node {
     uint64_t freeze_ns, kill_ns; /* virtual: timers of its supervisors; 0: none */
     bool frozen;
     struct sim_vm *vms;
-    uint32_t n_vms;
+    uint32_t n_vms, seen_view;
     uint64_t next_rid;
-    uint32_t seen_view;
     uint32_t permits;                 /* of a host, when they were last counted */
     struct sim_promise promise, lost; /* of a voter; lost: before it lost its store */
     bool liar;
@@ -221,6 +220,7 @@ struct sim_packet { /* one for all its copies and addressees */
 void sim_send(struct sim *s, struct sim_node *from, const struct sched_msg *m);
 /* To every other node. */
 void sim_push(struct sim *s, struct sim_node *from, const struct sched_msg *m);
+void sim_forge(struct sim *s, struct sim_node *from, const struct sched_view *v); /* not chosen */
 void sim_packet_drop(struct sim_packet *p);
 void sim_deliver(struct sim *s, struct sim_event *ev);
 

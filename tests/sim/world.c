@@ -349,25 +349,19 @@ static void boot_voter(struct sim *s, struct sim_node *n, bool first)
 {
     size_t size = sched_voter_size(&s->cfg);
     struct sched_mem mem = {.base = n->mem, .size = size};
-    const struct sched_row *vote = sim_rows_vote(n->rows), *known = sim_rows_known(n->rows);
+    if (first) {
+        struct sched_row vote = {.kind = SCHED_ROW_VOTE};
+        struct sched_row known = {.kind = SCHED_ROW_KNOWN, .view = &s->views[1]->v};
+        sim_rows_put(n->rows, &vote);
+        sim_rows_put(n->rows, &known);
+    }
     struct sched_voter_boot b = {.id = n->id,
         .seed = sim_rand(s, UINT64_MAX),
         .now_ns = sim_local(n, s->now_ns),
-
-        .known = first           ? &s->views[1]->v
-                 : known != NULL ? known->view
-                                 : NULL,
+        .vote = sim_rows_vote(n->rows),
+        .known = sim_rows_known(n->rows),
         .quotas = {sim_rows_quota(n->rows)}};
-    if (vote != NULL && b.known != NULL) {
-        b.promised = vote->promised;
-        b.accepted = vote->accepted;
-        b.acc = vote->view;
-    }
     sched_voter_init(n->voter, &s->cfg, &mem, &b);
-    if (first) {
-        struct sched_row row = {.kind = SCHED_ROW_KNOWN, .view = b.known};
-        sim_rows_put(n->rows, &row);
-    }
 }
 
 static void restore(void *ctx, const struct sched_row *row)

@@ -35,7 +35,7 @@ static void rig_init(struct rig *g, uint32_t reqs)
         CHECK_EQ(sched_view_admit(&g->view, (struct sched_host){node, 1}, 0, 100), 0);
     }
     sched_route_init(&g->r, &g->cfg, &c, (struct sched_placer){NULL, group}, &mem);
-    struct sched_msg m = {.type = SCHED_MSG_VIEW, .view = {&g->view}};
+    struct sched_msg m = {.type = SCHED_MSG_VIEW, .from = 1, .view = {&g->view}};
     sched_route_step(&g->r, 1, &m, &g->fx);
 }
 
@@ -108,6 +108,41 @@ static struct sched_msg route_to(uint64_t rid, uint64_t node, sched_epoch epoch,
     m.route.rec.inline_id = ours ? mine : (struct sched_exec){5, 5};
     m.route.rec.inline_epoch = epoch;
     return m;
+}
+
+TEST(what_workers_say_about_views_is_asked_of_a_voter)
+{
+    struct rig g;
+    rig_init(&g, 2);
+    uint64_t rid = request(&g, false);
+    struct sched_view forged = g.view;
+    forged.num = 9;
+    struct sched_msg m = {.type = SCHED_MSG_VIEW, .from = 10, .view = {&forged}};
+    step(&g, 100, &m);
+    CHECK_EQ(g.r.view->num, 1);
+    m = (struct sched_msg){
+        .type = SCHED_MSG_RETRY, .from = 10, .retry = {.rid = rid, .view = 9, .why = 0}};
+    step(&g, 110, &m);
+    CHECK_EQ(to(&g, SCHED_MSG_VPULL), 1);
+    step(&g, 111, &m);
+    CHECK_EQ(to(&g, SCHED_MSG_VPULL), 0); /* not for every answer */
+    m = (struct sched_msg){.type = SCHED_MSG_VIEW, .from = 1, .view = {&forged}};
+    step(&g, 120, &m);
+    CHECK_EQ(g.r.view->num, 9);
+}
+
+TEST(an_answer_for_another_key_is_not_taken)
+{
+    struct rig g;
+    rig_init(&g, 2);
+    uint64_t rid = request(&g, false);
+    struct sched_msg m = route_to(rid, 11, 1 << 8, false);
+    m.route.key.lo ^= 1;
+    step(&g, 10, &m);
+    CHECK_EQ(g.fx.n, 0);
+    m.route.key = key;
+    step(&g, 10, &m);
+    CHECK_EQ(to(&g, SCHED_MSG_EXEC), 11);
 }
 
 TEST(an_execution_that_travelled_moves_on_only_when_its_own_session_excludes_it)

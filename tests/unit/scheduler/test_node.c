@@ -1,0 +1,147 @@
+#include "scheduler/core/node.h"
+#include "tests/lib/check.h"
+
+/* One worker of a cluster with one voter, member of its first view, and its only group's one seat.
+ */
+
+static _Alignas(16) uint8_t memory[1 << 21];
+static const struct sched_key key = {7, 8};
+
+struct rig {
+    struct sched_cfg cfg;
+    struct sched_fx fx;
+    struct sched_view view;
+    struct sched_node n;
+};
+
+static void group(
+    void *ctx, const struct sched_view *v, bool prev, uint32_t part, struct sched_group *ret)
+{
+    (void)ctx, (void)prev, (void)part;
+    *ret = (struct sched_group){v->num == 0 ? 0 : 1, {{10, 2}}};
+}
+
+static void step(struct rig *g, uint64_t at_ms, const struct sched_msg *m)
+{
+    struct sched_event ev = {
+        .kind = m == NULL ? SCHED_EV_TICK : SCHED_EV_MSG, .now_ns = SCHED_MS(at_ms), .msg = m};
+    sched_fx_clear(&g->fx);
+    sched_node_step(&g->n, &ev, &g->fx);
+}
+
+static const struct sched_fx_item *effect(const struct rig *g, uint8_t kind)
+{
+    for (uint32_t i = 0; i < g->fx.n; i++) {
+        if (g->fx.items[i].kind == kind) {
+            return &g->fx.items[i];
+        }
+    }
+    return NULL;
+}
+
+/* Its second life, with a session in `state` under epoch 5 since 1 ms. */
+static void rig_init(struct rig *g, uint8_t state, uint32_t cooldown_ms, uint32_t max_alive_ms)
+{
+    struct sched_mem mem = {.base = memory, .size = sizeof memory};
+    memset(g, 0, sizeof *g);
+    g->cfg = (struct sched_cfg){.pbits = 4,
+        .n_voters = 1,
+        .voters = {1},
+        .members_max = 4,
+        .lease_ms = 6000,
+        .renew_ms = 1500,
+        .stuck_ms = 4000,
+        .regs_max = 8,
+        .sess_max = 4,
+        .execs_max = 4,
+        .ops_max = 4,
+        .keep_ms = 30000,
+        .cooldown_ms = cooldown_ms,
+        .max_alive_ms = max_alive_ms};
+    sched_fx_init(&g->fx, &mem);
+    sched_view_init(&g->view, 4, &mem);
+    g->view.num = 1;
+    CHECK_EQ(sched_view_admit(&g->view, (struct sched_host){10, 2}, 0, 100), 0);
+    struct sched_node_boot b = {.node = 10, .inc = 2, .run = 1, .now_ns = 1, .placer = {g, group}};
+    sched_node_init(&g->n, &g->cfg, &mem, &b);
+    struct sched_row row = {.kind = SCHED_ROW_VIEW, .view = &g->view, .num = 1};
+    sched_node_restore(&g->n, &row);
+    row = (struct sched_row){.kind = SCHED_ROW_SESS,
+        .state = state,
+        .key = key,
+        .born_ns = SCHED_MS(1),
+        .rec = {.state = SCHED_REC_LIVE,
+            .host = {10, 2},
+            .epoch = 5,
+            .view = 1,
+            .cooldown_ms = cooldown_ms}};
+    sched_node_restore(&g->n, &row);
+    sched_node_resume(&g->n);
+}
+
+static void lease(struct rig *g, uint64_t at_ms)
+{
+    struct sched_msg m = {.type = SCHED_MSG_GRANT, .from = 1, .grant = {.inc = 2}};
+    g->n.lease.renew_at_ns = 0;
+    step(g, at_ms, NULL);
+    m.grant.seq = g->n.lease.seq;
+    step(g, at_ms, &m);
+}
+
+static enum sched_node_says says(const struct rig *g, uint64_t at_ms, uint64_t epoch, uint32_t inc)
+{
+    return sched_node_check(&g->n, SCHED_MS(at_ms), key, epoch, inc);
+}
+
+TEST(a_host_tells_its_sessions_from_those_of_an_earlier_life)
+{
+    struct rig g;
+    rig_init(&g, SCHED_SESS_LIVE, 5000, 60000);
+    CHECK_EQ(says(&g, 10, 5, 2), SCHED_NODE_NOT_NOW); /* no lease: it cannot promise anything */
+    CHECK_EQ(says(&g, 10, 5, 1), SCHED_NODE_NOT_NOW);
+    lease(&g, 10);
+    CHECK_EQ(says(&g, 10, 5, 2), SCHED_NODE_HERE);
+    CHECK_EQ(says(&g, 10, 4, 2), SCHED_NODE_NOT_HERE);
+    CHECK_EQ(says(&g, 10, 4, 1), SCHED_NODE_EARLIER);
+    CHECK_EQ(says(&g, 10, 5, 1), SCHED_NODE_EARLIER);
+    CHECK_EQ(says(&g, 7000, 5, 2), SCHED_NODE_NOT_NOW);
+    rig_init(&g, SCHED_SESS_STOPPING, 5000, 60000);
+    lease(&g, 10);
+    CHECK_EQ(says(&g, 10, 5, 2), SCHED_NODE_NOT_NOW);
+    rig_init(&g, SCHED_SESS_ENDED, 5000, 60000);
+    lease(&g, 10);
+    CHECK_EQ(says(&g, 10, 5, 2), SCHED_NODE_NOT_HERE);
+}
+
+TEST(a_view_from_a_worker_is_not_installed)
+{
+    struct rig g;
+    rig_init(&g, SCHED_SESS_LIVE, 5000, 60000);
+    struct sched_view forged = {.num = 2}, next = g.view;
+    struct sched_msg m = {.type = SCHED_MSG_VIEW, .from = 11, .view = {&forged}};
+    step(&g, 10, &m);
+    CHECK_EQ(g.n.env.view->num, 1);
+    CHECK(effect(&g, SCHED_FX_KILL_ALL) == NULL);
+    struct sched_msg pull = {.type = SCHED_MSG_VPULL, .from = 11, .ballot = {0}};
+    step(&g, 10, &pull); /* nor does it pass one on */
+    CHECK(effect(&g, SCHED_FX_SEND) == NULL);
+    next.num = 2;
+    m = (struct sched_msg){.type = SCHED_MSG_VIEW, .from = 1, .view = {&next}};
+    step(&g, 10, &m);
+    CHECK_EQ(g.n.env.view->num, 2);
+}
+
+TEST(sessions_that_never_cool_down_outlive_every_number_of_milliseconds)
+{
+    struct rig g;
+    uint64_t year_ms = UINT64_C(366) * 86400000;
+    rig_init(&g, SCHED_SESS_LIVE, SCHED_NEVER_MS, SCHED_NEVER_MS);
+    step(&g, year_ms, NULL);
+    CHECK(effect(&g, SCHED_FX_VM_STOP) == NULL);
+    rig_init(&g, SCHED_SESS_LIVE, SCHED_NEVER_MS, SCHED_NEVER_MS - 1);
+    step(&g, year_ms, NULL);
+    CHECK(effect(&g, SCHED_FX_VM_STOP) != NULL);
+    rig_init(&g, SCHED_SESS_LIVE, SCHED_NEVER_MS - 1, SCHED_NEVER_MS);
+    step(&g, year_ms, NULL);
+    CHECK(effect(&g, SCHED_FX_VM_STOP) != NULL);
+}
