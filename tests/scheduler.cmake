@@ -4,6 +4,7 @@ warren_unit(sched_node SOURCES unit/scheduler/test_node.c DEPS scheduler_core)
 warren_unit(sched_route SOURCES unit/scheduler/test_sched_route.c DEPS scheduler_core)
 warren_unit(sched_hand SOURCES unit/scheduler/test_hand.c DEPS scheduler_core)
 warren_unit(sched_place SOURCES unit/scheduler/test_place.c DEPS scheduler_core m)
+warren_unit(sched_host_node SOURCES unit/scheduler/test_host_node.c DEPS scheduler_io)
 warren_unit(sched_wheel SOURCES unit/scheduler/test_wheel.c DEPS scheduler_core)
 add_test(NAME unit.sched_place_reference
   COMMAND ${CMAKE_SOURCE_DIR}/tests/unit/scheduler/place_reference.py)

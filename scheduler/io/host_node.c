@@ -369,39 +369,94 @@ static int carve(struct sched_host_node *n, struct base_error *err)
 }
 
 /* Which life this process belongs to. A run store that is not that of the life that was begun last
- * was lost, and with it the microVMs: then another life begins. */
+ * was lost, and with it the microVMs: then another life begins. Who has lost node.mdb does not know
+ * its lives: the seconds of the clock are a number that none of them had. */
 static int choose_life(struct sched_host_node *n)
 {
-    uint32_t inc = (uint32_t)sched_node_db_number(n->db, "inc", 1);
-    uint32_t begun = (uint32_t)sched_node_db_number(n->db, "begun", 0);
+    uint64_t inc = 0, begun = 0, run = 0;
     uint32_t life = sched_host_store_life(n->store);
+    int rc = sched_node_db_number(n->db, "inc", base_clock_real_ns() / BASE_NS_PER_S, &inc);
+    rc = rc != 0 ? rc : sched_node_db_number(n->db, "begun", 0, &begun);
+    rc = rc != 0 ? rc : sched_node_db_number(n->db, "run", 0, &run);
+    rc = rc == 0 && (inc == 0 || inc >= UINT32_MAX || run >= UINT32_MAX) ? BASE_ECORRUPT : rc;
+    if (rc != 0) {
+        return rc;
+    }
     bool fresh = life != inc;
-    n->inc = fresh && begun == inc ? inc + 1 : inc;
-    n->run = (uint32_t)sched_node_db_number(n->db, "run", 0) + 1;
-    int rc = sched_node_db_set_number(n->db, "inc", n->inc);
+    n->inc = (uint32_t)(fresh && begun == inc ? inc + 1 : inc);
+    n->run = (uint32_t)run + 1;
+    rc = sched_node_db_set_number(n->db, "inc", n->inc);
     rc = rc != 0 ? rc : sched_node_db_set_number(n->db, "begun", n->inc);
     rc = rc != 0 ? rc : sched_node_db_set_number(n->db, "run", n->run);
     rc = rc != 0 ? rc : sched_node_db_commit(n->db);
     return rc == 0 && fresh ? sched_host_store_begin(n->store, n->inc) : rc;
 }
 
+/* What is stored has its places, whatever the settings say now: a session that had none would be
+ * forgotten while it runs. */
+static int make_places(struct sched_host_node *n)
+{
+    struct sched_host_rows rows;
+    struct sched_cfg *to = &n->core_cfg;
+    int rc = sched_host_store_count(n->store, &rows);
+    if (rc != 0) {
+        return rc;
+    }
+    if (rows.sessions > to->sess_max) {
+        LOG_WARN(n->cfg.log,
+            "more sessions than places: until the next start there are more "
+            "sessions=%u places=%u",
+            rows.sessions, to->sess_max);
+    }
+    to->sess_max = rows.sessions > to->sess_max ? rows.sessions : to->sess_max;
+    to->regs_max = rows.registers > to->regs_max ? rows.registers : to->regs_max;
+    to->execs_max = rows.executions > to->execs_max ? rows.executions : to->execs_max;
+    return 0;
+}
+
+struct restore {
+    struct sched_host_node *node;
+    int rc;
+};
+
 static void restore(void *ctx, const struct sched_row *row)
 {
-    struct sched_host_node *n = ctx;
+    struct restore *r = ctx;
+    struct sched_host_node *n = r->node;
     struct sched_row copy = *row;
     if (row->kind == SCHED_ROW_VIEW) {
         n->kept = copy.view = sched_views_keep(n->views, row->view);
         if (copy.view == NULL) {
+            r->rc = row->view->n > n->core_cfg.members_max ? BASE_ETOOBIG : BASE_ENOMEM;
             return;
         }
     }
     sched_node_restore(&n->node, &copy);
 }
 
+static int restore_all(struct sched_host_node *n)
+{
+    struct restore r = {.node = n};
+    struct sched_host_rows rows;
+    int rc = sched_host_store_count(n->store, &rows);
+    rc = rc != 0 ? rc : sched_host_store_each(n->store, restore, &r);
+    rc = rc != 0 ? rc : r.rc;
+    bool all = n->node.sess.used == rows.sessions && n->node.reg.n == rows.registers;
+    return rc == 0 && !all ? BASE_ECORRUPT : rc;
+}
+
 static int boot(struct sched_host_node *n, struct base_error *err)
 {
-    struct sched_mem mem = {.base = n->node_mem, .size = sched_node_size(&n->core_cfg)};
     int rc = choose_life(n);
+    rc = rc != 0 ? rc : make_places(n);
+    if (rc != 0) {
+        return base_fail(err, rc, "the stores of the worker: %s", base_err_str(rc));
+    }
+    rc = carve(n, err);
+    if (rc != 0) {
+        return rc;
+    }
+    struct sched_mem mem = {.base = n->node_mem, .size = sched_node_size(&n->core_cfg)};
     struct sched_node_boot b = {.node = n->cfg.settings->id,
         .inc = n->inc,
         .run = n->run,
@@ -410,10 +465,8 @@ static int boot(struct sched_host_node *n, struct base_error *err)
         .zone = (uint16_t)n->cfg.settings->zone,
         .weight = (uint8_t)n->cfg.settings->weight,
         .placer = sched_views_placer(n->views)};
-    if (rc == 0) {
-        sched_node_init(&n->node, &n->core_cfg, &mem, &b);
-        rc = sched_host_store_each(n->store, restore, n);
-    }
+    sched_node_init(&n->node, &n->core_cfg, &mem, &b);
+    rc = restore_all(n);
     if (rc != 0) {
         return base_fail(err, rc, "the stores of the worker: %s", base_err_str(rc));
     }
@@ -423,15 +476,16 @@ static int boot(struct sched_host_node *n, struct base_error *err)
 
 static int start_cluster(struct sched_host_node *n, struct base_error *err)
 {
-    uint64_t inc = sched_node_db_number(n->db, "gossip", 0) + 1;
+    uint64_t inc = 0;
+    int rc = sched_node_db_number(n->db, "gossip", 0, &inc);
     struct sched_cluster_cfg c = {.loop = n->cfg.loop,
         .log = n->cfg.log,
         .settings = n->cfg.settings,
         .role = SCHED_ROSTER_WORKER,
-        .gossip_inc = inc < SCHED_INC_MAX ? (uint32_t)inc : 1,
+        .gossip_inc = inc < SCHED_INC_MAX ? (uint32_t)inc + 1 : 1,
         .ops = &cluster_ops,
         .user = n};
-    int rc = sched_node_db_set_number(n->db, "gossip", c.gossip_inc);
+    rc = rc != 0 ? rc : sched_node_db_set_number(n->db, "gossip", c.gossip_inc);
     rc = rc != 0 ? rc : sched_node_db_commit(n->db);
     if (rc != 0) {
         return base_fail(err, rc, "node.mdb: %s", base_err_str(rc));
@@ -451,15 +505,15 @@ static int start(struct sched_host_node *n, struct base_error *err)
         return base_fail(err, -errno, "make '%s': %s", s->state_dir, strerror(errno));
     }
     configure(n);
-    int rc = carve(n, err);
-    rc = rc != 0 ? rc : proto_net_cluster_key_read(s->cluster_key, key, err);
+    int rc = proto_net_cluster_key_read(s->cluster_key, key, err);
     rc = rc != 0 ? rc : sched_views_create(&n->views, key, s->partition_bits, s->members_max, err);
     explicit_bzero(key, sizeof key);
     (void)snprintf(path, sizeof path, "%s/node.mdb", s->state_dir);
     rc = rc != 0 ? rc : sched_node_db_open(&n->db, path, err);
     (void)snprintf(path, sizeof path, "%s/sched.mdb", n->cfg.run_dir);
-    rc = rc != 0 ? rc
-                 : sched_host_store_open(&n->store, path, s->partition_bits, s->members_max, err);
+    struct sched_host_store_cfg store_cfg = {
+        .path = path, .pbits = s->partition_bits, .members_max = s->members_max};
+    rc = rc != 0 ? rc : sched_host_store_open(&n->store, &store_cfg, err);
     rc = rc != 0 ? rc : boot(n, err);
     return rc != 0 ? rc : start_cluster(n, err);
 }

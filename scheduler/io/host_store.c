@@ -1,20 +1,32 @@
 #include "scheduler/io/host_store.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <lmdb.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+#include "proto/base/cleanup.h"
 
 /* Keys begin with a letter: L life, V view, P partition, B bucket, R register, S session, X
  * execution; numbers follow, big-endian. */
-enum { ROW_BYTES_MAX = SCHED_WIRE_BYTES_MAX, KEY_BYTES_MAX = 17, PART_BYTES = 16 };
+enum {
+    ROW_BYTES_MAX = SCHED_WIRE_BYTES_MAX,
+    KEY_BYTES_MAX = 17,
+    PART_BYTES = 16,
+    BOOT_BYTES = 36,
+    LIFE_BYTES = 8 + BOOT_BYTES, /* incarnation, pbits, boot */
+};
 #define MAP_BYTES ((size_t)1 << 30)
 
 struct sched_host_store {
     MDB_env *env;
     MDB_dbi dbi;
     unsigned pbits;
+    uint32_t life; /* 0: none of this boot */
+    uint8_t boot[BOOT_BYTES];
     struct sched_wire_room room;
     void *room_mem;
     uint8_t bytes[ROW_BYTES_MAX];
@@ -242,34 +254,41 @@ int sched_host_store_each(
     return rc;
 }
 
+static void count(void *ctx, const struct sched_row *row)
+{
+    struct sched_host_rows *n = ctx;
+    n->sessions += row->kind == SCHED_ROW_SESS;
+    n->registers += row->kind == SCHED_ROW_REG;
+    n->executions += row->kind == SCHED_ROW_EXEC;
+}
+
+int sched_host_store_count(struct sched_host_store *s, struct sched_host_rows *ret)
+{
+    *ret = (struct sched_host_rows){0};
+    return sched_host_store_each(s, count, ret);
+}
+
 uint32_t sched_host_store_life(struct sched_host_store *s)
 {
-    MDB_txn *txn = NULL;
-    uint8_t letter = 'L';
-    MDB_val k = {1, &letter}, v;
-    uint32_t life = 0;
-    if (mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn) == 0) {
-        if (mdb_get(txn, s->dbi, &k, &v) == 0 && v.mv_size == 4) {
-            life = read_small(v.mv_data);
-        }
-        mdb_txn_abort(txn);
-    }
-    return life;
+    return s->life;
 }
 
 int sched_host_store_begin(struct sched_host_store *s, uint32_t life)
 {
     MDB_txn *txn = NULL;
     struct name k = {1, {'L'}};
-    uint8_t bytes[4];
+    uint8_t bytes[LIFE_BYTES];
     small(bytes, life);
+    small(bytes + 4, s->pbits);
+    memcpy(bytes + 8, s->boot, BOOT_BYTES);
     int rc = code(mdb_txn_begin(s->env, NULL, 0, &txn));
     if (rc != 0) {
         return rc;
     }
     rc = code(mdb_drop(txn, s->dbi, 0));
-    rc = rc != 0 ? rc : put(s, txn, &k, bytes, sizeof bytes);
-    return finish(txn, rc);
+    rc = finish(txn, rc != 0 ? rc : put(s, txn, &k, bytes, sizeof bytes));
+    s->life = rc == 0 ? life : s->life;
+    return rc;
 }
 
 /* ---- life ---- */
@@ -287,26 +306,72 @@ static int open_env(struct sched_host_store *s, const char *path)
     return finish(txn, code(mdb_dbi_open(txn, NULL, 0, &s->dbi)));
 }
 
-int sched_host_store_open(struct sched_host_store **ret, const char *path, unsigned pbits,
-    uint32_t members_max, struct base_error *err)
+static int read_boot(struct sched_host_store *s, const char *told)
 {
-    struct sched_host_store *s = calloc(1, sizeof *s);
-    struct sched_mem mem = {0};
-    if (s == NULL) {
-        return base_fail(err, BASE_ENOMEM, "open '%s'", path);
+    if (told != NULL) {
+        memcpy(s->boot, told, strnlen(told, BOOT_BYTES));
+        return 0;
     }
-    s->pbits = pbits;
-    sched_wire_room_init(&s->room, members_max, &mem);
+    CLEANUP(base_closep) int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, s->boot, BOOT_BYTES);
+    return n == BOOT_BYTES ? 0 : n < 0 ? -errno : BASE_EIO;
+}
+
+static int read_life(struct sched_host_store *s, const char *path, struct base_error *err)
+{
+    MDB_txn *txn = NULL;
+    uint8_t letter = 'L';
+    MDB_val k = {1, &letter}, v;
+    int rc = code(mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn));
+    if (rc != 0) {
+        return base_fail(err, rc, "read '%s': %s", path, base_err_str(rc));
+    }
+    rc = code(mdb_get(txn, s->dbi, &k, &v));
+    uint32_t pbits = s->pbits;
+    const uint8_t *p = rc == 0 ? v.mv_data : NULL;
+    if (rc == 0 && v.mv_size == LIFE_BYTES && memcmp(p + 8, s->boot, BOOT_BYTES) == 0) {
+        s->life = read_small(p);
+        pbits = read_small(p + 4);
+    }
+    mdb_txn_abort(txn);
+    if (rc != 0 && rc != BASE_ENOTFOUND) {
+        return base_fail(err, rc, "read '%s': %s", path, base_err_str(rc));
+    }
+    return pbits == s->pbits ? 0
+                             : base_fail(err, BASE_ESTATE,
+                                   "'%s' was written with partition_bits %u: end this worker's "
+                                   "sessions and remove it first",
+                                   path, pbits);
+}
+
+static int start(
+    struct sched_host_store *s, const struct sched_host_store_cfg *cfg, struct base_error *err)
+{
+    struct sched_mem mem = {0};
+    s->pbits = cfg->pbits;
+    sched_wire_room_init(&s->room, cfg->members_max, &mem);
     s->room_mem = aligned_alloc(16, mem.used);
-    int rc = s->room_mem == NULL ? BASE_ENOMEM : 0;
+    int rc = s->room_mem == NULL ? BASE_ENOMEM : read_boot(s, cfg->boot);
     if (rc == 0) {
         mem = (struct sched_mem){.base = s->room_mem, .size = mem.used};
-        sched_wire_room_init(&s->room, members_max, &mem);
-        rc = mkdir(path, 0700) != 0 && errno != EEXIST ? -errno : open_env(s, path);
+        sched_wire_room_init(&s->room, cfg->members_max, &mem);
+        rc = mkdir(cfg->path, 0700) != 0 && errno != EEXIST ? -errno : open_env(s, cfg->path);
     }
+    return rc == 0 ? read_life(s, cfg->path, err)
+                   : base_fail(err, rc, "open '%s': %s", cfg->path, base_err_str(rc));
+}
+
+int sched_host_store_open(
+    struct sched_host_store **ret, const struct sched_host_store_cfg *cfg, struct base_error *err)
+{
+    struct sched_host_store *s = calloc(1, sizeof *s);
+    if (s == NULL) {
+        return base_fail(err, BASE_ENOMEM, "open '%s'", cfg->path);
+    }
+    int rc = start(s, cfg, err);
     if (rc != 0) {
         sched_host_store_close(s);
-        return base_fail(err, rc, "open '%s': %s", path, base_err_str(rc));
+        return rc;
     }
     *ret = s;
     return 0;

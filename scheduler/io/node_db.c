@@ -147,18 +147,22 @@ int sched_node_db_commit(struct sched_node_db *db)
     return code(rc);
 }
 
-uint64_t sched_node_db_number(struct sched_node_db *db, const char *key, uint64_t otherwise)
+int sched_node_db_number(
+    struct sched_node_db *db, const char *key, uint64_t otherwise, uint64_t *ret)
 {
     const uint8_t *p = NULL;
     size_t n = 0;
-    if (sched_node_db_get(db, key, &p, &n) != 0 || n != 8) {
-        return otherwise;
+    int rc = sched_node_db_get(db, key, &p, &n);
+    if (rc != 0 || n != 8) {
+        *ret = otherwise;
+        return rc == BASE_ENOTFOUND ? 0 : rc != 0 ? rc : BASE_ECORRUPT;
     }
     uint64_t v = 0;
     for (unsigned i = 8; i-- > 0;) {
         v = v << 8 | p[i];
     }
-    return v;
+    *ret = v;
+    return 0;
 }
 
 int sched_node_db_set_number(struct sched_node_db *db, const char *key, uint64_t value)

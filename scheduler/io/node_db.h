@@ -27,6 +27,8 @@ int sched_node_db_get(
  * written, and the store must not be used any more. */
 int sched_node_db_commit(struct sched_node_db *db);
 
-/* Numbers as 8 bytes; `otherwise` when there is none. */
-uint64_t sched_node_db_number(struct sched_node_db *db, const char *key, uint64_t otherwise);
+/* Numbers as 8 bytes. 0 with *ret, which is `otherwise` when there is none; BASE_ECORRUPT: what is
+ * there is no number; whatever else keeps it from being read. */
+int sched_node_db_number(
+    struct sched_node_db *db, const char *key, uint64_t otherwise, uint64_t *ret);
 int sched_node_db_set_number(struct sched_node_db *db, const char *key, uint64_t value);

@@ -344,15 +344,16 @@ static int boot(struct sched_voter_node *v, struct base_error *err)
 
 static int start_cluster(struct sched_voter_node *v, struct base_error *err)
 {
-    uint64_t inc = sched_node_db_number(v->db, key_gossip, 0) + 1;
+    uint64_t inc = 0;
+    int rc = sched_node_db_number(v->db, key_gossip, 0, &inc);
     struct sched_cluster_cfg c = {.loop = v->cfg.loop,
         .log = v->cfg.log,
         .settings = v->cfg.settings,
         .role = SCHED_ROSTER_VOTER,
-        .gossip_inc = inc < SCHED_INC_MAX ? (uint32_t)inc : 1,
+        .gossip_inc = inc < SCHED_INC_MAX ? (uint32_t)inc + 1 : 1,
         .ops = &cluster_ops,
         .user = v};
-    int rc = sched_node_db_set_number(v->db, key_gossip, c.gossip_inc);
+    rc = rc != 0 ? rc : sched_node_db_set_number(v->db, key_gossip, c.gossip_inc);
     rc = rc != 0 ? rc : sched_node_db_commit(v->db);
     if (rc != 0) {
         return base_fail(err, rc, "node.mdb: %s", base_err_str(rc));

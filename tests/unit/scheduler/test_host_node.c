@@ -1,0 +1,304 @@
+/* The stores of a worker's share of the cluster, and what a worker makes of them when it starts. */
+#include <lmdb.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "proto/base/clock.h"
+#include "proto/base/container.h"
+#include "proto/net/curve.h"
+#include "scheduler/io/host_node.h"
+#include "scheduler/io/host_store.h"
+#include "scheduler/io/node_db.h"
+#include "tests/lib/check.h"
+
+enum { PBITS = 8, ROWS = 5 };
+
+static char dir[64];
+static const char *const boots[] = {
+    "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"};
+
+static const char *at(const char *name)
+{
+    static char path[2][128];
+    static unsigned turn;
+    turn = !turn;
+    (void)snprintf(path[turn], sizeof path[turn], "%s/%s", dir, name);
+    return path[turn];
+}
+
+static void begin(void)
+{
+    (void)snprintf(dir, sizeof dir, "/tmp/warren-test-host-XXXXXX");
+    CHECK(mkdtemp(dir) != NULL);
+}
+
+static void end(void)
+{
+    static const char *const files[] = {"sched.mdb/data.mdb", "sched.mdb/lock.mdb",
+        "node.mdb/data.mdb", "node.mdb/lock.mdb", "node.mdb/owner", "roster", "curve", "key",
+        "ring"};
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        (void)unlink(at(files[i]));
+    }
+    (void)rmdir(at("sched.mdb"));
+    (void)rmdir(at("node.mdb"));
+    CHECK_EQ(rmdir(dir), 0);
+}
+
+/* ---- the run store ---- */
+
+static int open_store(
+    struct sched_host_store **ret, unsigned pbits, const char *boot, struct base_error *err)
+{
+    struct sched_host_store_cfg cfg = {
+        .path = at("sched.mdb"), .pbits = pbits, .members_max = 8, .boot = boot};
+    return sched_host_store_open(ret, &cfg, err);
+}
+
+static void fill(struct sched_host_store *s, uint32_t inc, uint64_t node)
+{
+    struct sched_mem mem = {0};
+    struct sched_fx fx;
+    sched_fx_init(&fx, &mem);
+    void *block = aligned_alloc(16, (mem.used + 15) & ~(size_t)15);
+    CHECK(block != NULL);
+    mem = (struct sched_mem){.base = block, .size = mem.used};
+    sched_fx_init(&fx, &mem);
+    for (uint64_t i = 1; i <= ROWS; i++) {
+        struct sched_row *r = sched_fx_store(&fx, SCHED_ROW_SESS);
+        r->key = (struct sched_key){i << 40, i};
+        r->state = 3; /* it runs */
+        r->rec.epoch = 7;
+        r->rec.host = (struct sched_host){node, inc};
+        r = sched_fx_store(&fx, SCHED_ROW_EXEC);
+        r->exec = (struct sched_exec){i, i};
+        r->state = 1;
+    }
+    CHECK_EQ(sched_host_store_step(s, &fx), 0);
+    free(block);
+}
+
+TEST(rows_of_an_earlier_boot_are_gone)
+{
+    begin();
+    struct sched_host_store *s;
+    struct sched_host_rows n;
+    CHECK_EQ(open_store(&s, PBITS, boots[0], NULL), 0);
+    CHECK_EQ(sched_host_store_life(s), 0);
+    CHECK_EQ(sched_host_store_begin(s, 9), 0);
+    fill(s, 9, 1);
+    CHECK_EQ(sched_host_store_count(s, &n), 0);
+    CHECK(n.sessions == ROWS && n.executions == ROWS && n.registers == 0);
+    sched_host_store_close(s);
+    CHECK_EQ(open_store(&s, PBITS, boots[0], NULL), 0);
+    CHECK_EQ(sched_host_store_life(s), 9);
+    sched_host_store_close(s);
+    CHECK_EQ(open_store(&s, PBITS, boots[1], NULL), 0);
+    CHECK_EQ(sched_host_store_life(s), 0);
+    CHECK_EQ(sched_host_store_begin(s, 10), 0);
+    CHECK_EQ(sched_host_store_count(s, &n), 0);
+    CHECK(n.sessions == 0 && n.executions == 0);
+    sched_host_store_close(s);
+    end();
+}
+
+TEST(rows_split_in_another_way_are_refused)
+{
+    begin();
+    struct sched_host_store *s;
+    struct base_error err;
+    CHECK_EQ(open_store(&s, PBITS, boots[0], NULL), 0);
+    CHECK_EQ(sched_host_store_begin(s, 3), 0);
+    sched_host_store_close(s);
+    CHECK_EQ(open_store(&s, PBITS + 1, boots[0], &err), BASE_ESTATE);
+    CHECK(strstr(err.text, "partition_bits 8") != NULL);
+    CHECK_EQ(open_store(&s, PBITS + 1, boots[1], &err), 0); /* nothing of it counts any more */
+    sched_host_store_close(s);
+    end();
+}
+
+/* ---- node.mdb ---- */
+
+TEST(a_number_that_cannot_be_read_is_not_a_missing_one)
+{
+    begin();
+    struct sched_node_db *db;
+    uint64_t v = 0;
+    CHECK_EQ(sched_node_db_open(&db, at("node.mdb"), NULL), 0);
+    CHECK_EQ(sched_node_db_number(db, "inc", 12, &v), 0);
+    CHECK_EQ(v, 12);
+    CHECK_EQ(sched_node_db_set_number(db, "inc", UINT64_C(0x0102030405060708)), 0);
+    CHECK_EQ(sched_node_db_put(db, "bad", "abc", 3), 0);
+    CHECK_EQ(sched_node_db_commit(db), 0);
+    sched_node_db_close(db);
+    CHECK_EQ(sched_node_db_open(&db, at("node.mdb"), NULL), 0);
+    CHECK_EQ(sched_node_db_number(db, "inc", 12, &v), 0);
+    CHECK(v == UINT64_C(0x0102030405060708));
+    CHECK_EQ(sched_node_db_number(db, "bad", 12, &v), BASE_ECORRUPT);
+    sched_node_db_close(db);
+    end();
+}
+
+/* ---- a worker that starts ---- */
+
+static void write_file(const char *name, const char *text)
+{
+    FILE *f = fopen(at(name), "we");
+    CHECK(f != NULL && fputs(text, f) >= 0 && fclose(f) == 0);
+    CHECK_EQ(chmod(at(name), 0600), 0);
+}
+
+static struct sched_settings *settle(void)
+{
+    struct proto_net_key key;
+    char text[2048];
+    struct sched_settings *s = NULL;
+    static const char *const names[][2] = {{"voter", "v1"}, {"worker", "w1"}};
+    write_file("key", "000102030405060708090a0b0c0d0e0f\n");
+    write_file("ring", "1 000102030405060708090a0b0c0d0e0f000102030405060708090a0b0c0d0e0f\n");
+    write_file("roster", "");
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        struct proto_net_client c = {0};
+        CHECK_EQ(proto_net_key_generate(&key, NULL), 0);
+        (void)snprintf(c.role, sizeof c.role, "%s", names[i][0]);
+        (void)snprintf(c.name, sizeof c.name, "%s", names[i][1]);
+        memcpy(c.public_z85, key.public_z85, sizeof c.public_z85);
+        CHECK_EQ(proto_net_clients_add(at("roster"), &c, NULL), 0);
+    }
+    CHECK_EQ(proto_net_key_write(at("curve"), &key, NULL), 0);
+    (void)snprintf(text, sizeof text,
+        "name: w1\nlisten: \"127.0.0.1:0\"\nstate_dir: %s\nroster: %s/roster\n"
+        "curve_secret: %s/curve\ncluster_key: %s/key\ngossip_keys: %s/ring\n"
+        "voters: [v1]\npartition_bits: %d\nmembers_max: 8\n",
+        dir, dir, dir, dir, dir, PBITS);
+    struct base_error err = {0};
+    int rc = sched_settings_parse(text, strlen(text), &s, &err);
+    if (rc != 0) {
+        (void)fprintf(stderr, "%s\n", err.text);
+    }
+    CHECK_EQ(rc, 0);
+    return s;
+}
+
+struct owner {
+    struct ev_loop *loop;
+    struct base_log log;
+    struct sched_settings *settings;
+    uint32_t sessions;
+};
+
+static void on_lease(void *user, uint64_t freeze_at_ns, uint64_t kill_at_ns, uint32_t inc)
+{
+    (void)user, (void)freeze_at_ns, (void)kill_at_ns, (void)inc;
+}
+
+static void on_vm(void *user, struct sched_key key, sched_epoch epoch)
+{
+    (void)user, (void)key, (void)epoch;
+}
+
+static void on_leave(void *user, const char *why)
+{
+    (void)user;
+    (void)fprintf(stderr, "leaves: %s\n", why);
+    exit(1);
+}
+
+static const struct sched_host_ops ops = {
+    .lease = on_lease, .vm_start = on_vm, .vm_stop = on_vm, .leave = on_leave};
+
+static void see(void *ctx, struct sched_key key, sched_epoch epoch, bool stop)
+{
+    struct owner *o = ctx;
+    CHECK(key.hi == (uint64_t)key.lo << 40 && epoch == 7 && !stop);
+    o->sessions++;
+}
+
+/* Starts a worker with that many places; its incarnation, and how many sessions it has. */
+static uint32_t life(struct owner *o, uint32_t places)
+{
+    struct sched_host_node *n = NULL;
+    struct base_error err;
+    struct sched_host_cfg cfg = {.loop = o->loop,
+        .log = &o->log,
+        .settings = o->settings,
+        .run_dir = dir,
+        .sess_max = places,
+        .execs_max = 1,
+        .ops = &ops,
+        .user = o};
+    int rc = sched_host_node_create(&n, &cfg, &err);
+    if (rc != 0) {
+        (void)fprintf(stderr, "%s\n", err.text);
+    }
+    CHECK_EQ(rc, 0);
+    o->sessions = 0;
+    sched_host_node_each(n, see, o);
+    uint32_t inc = sched_host_node_core(n)->env.me.inc;
+    sched_host_node_destroy(n);
+    return inc;
+}
+
+static void setup(struct owner *o)
+{
+    begin();
+    *o = (struct owner){.loop = ev_loop_new(EVBACKEND_EPOLL), .settings = settle()};
+    base_log_init(&o->log, "test", 2);
+}
+
+static void teardown(struct owner *o)
+{
+    sched_settings_destroy(o->settings);
+    ev_loop_destroy(o->loop);
+    end();
+}
+
+TEST(with_fewer_places_no_session_is_forgotten)
+{
+    struct owner o;
+    struct sched_host_store *s;
+    setup(&o);
+    uint32_t inc = life(&o, ROWS);
+    CHECK_EQ(o.sessions, 0);
+    CHECK_EQ(open_store(&s, PBITS, NULL, NULL), 0);
+    CHECK_EQ(sched_host_store_life(s), inc);
+    fill(s, inc, o.settings->id);
+    sched_host_store_close(s);
+    CHECK_EQ(life(&o, ROWS), inc);
+    CHECK_EQ(o.sessions, ROWS);
+    CHECK_EQ(life(&o, 1), inc);
+    CHECK_EQ(o.sessions, ROWS);
+    teardown(&o);
+}
+
+TEST(a_lost_run_store_is_a_new_life_and_lost_stores_no_old_one)
+{
+    struct owner o;
+    setup(&o);
+    uint32_t before = (uint32_t)(base_clock_real_ns() / BASE_NS_PER_S);
+    uint32_t first = life(&o, 1);
+    CHECK(first >= before);
+    CHECK_EQ(life(&o, 1), first);
+    CHECK_EQ(unlink(at("sched.mdb/data.mdb")), 0);
+    CHECK_EQ(life(&o, 1), first + 1);
+    struct sched_node_db *db;
+    CHECK_EQ(unlink(at("sched.mdb/data.mdb")), 0);
+    CHECK_EQ(unlink(at("node.mdb/data.mdb")), 0);
+    CHECK_EQ(sched_node_db_open(&db, at("node.mdb"), NULL), 0);
+    CHECK_EQ(sched_node_db_put(db, "inc", "x", 1), 0);
+    CHECK_EQ(sched_node_db_commit(db), 0);
+    sched_node_db_close(db);
+    struct base_error err;
+    struct sched_host_node *n = NULL;
+    struct sched_host_cfg cfg = {.loop = o.loop,
+        .log = &o.log,
+        .settings = o.settings,
+        .run_dir = dir,
+        .sess_max = 1,
+        .ops = &ops,
+        .user = &o};
+    CHECK_EQ(sched_host_node_create(&n, &cfg, &err), BASE_ECORRUPT);
+    CHECK_EQ(unlink(at("node.mdb/data.mdb")), 0);
+    CHECK(life(&o, 1) >= first);
+    teardown(&o);
+}
