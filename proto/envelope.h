@@ -17,8 +17,8 @@ enum proto_envelope_type {
     PROTO_ENVELOPE_RESET,   /* both: the exchange is given up; no answer */
     PROTO_ENVELOPE_PING,    /* gateway: answered by PONG with the worker's view */
     PROTO_ENVELOPE_PONG,
-    PROTO_ENVELOPE_NODE, /* between the nodes of a cluster; stream = channel, see
-                            scheduler/io/mesh.h */
+    PROTO_ENVELOPE_NODE, /* between the nodes of a cluster; stream = channel, corr = tag of the
+                            sender's settings, see scheduler/io/mesh.h */
     PROTO_ENVELOPE_TYPE_END,
 };
 

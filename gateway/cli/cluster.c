@@ -11,9 +11,13 @@
 #include "proto/base/cleanup.h"
 #include "proto/base/rand.h"
 #include "proto/base/text.h"
+#include "proto/limits.h"
 #include "proto/net/curve.h"
 
 enum { RING_MAX = 3, FILE_MAX = 1 << 20, KEY_BYTES = 32 };
+
+#define RING_LAST "# last number: "
+#define ADMIN "admin" /* role and name of a line of the roster */
 
 static bool exists(const char *path)
 {
@@ -52,6 +56,9 @@ static int parse_node(
             err, BASE_EINVAL, "'%.60s': want NAME=ADDRESS:PORT, the name of a-z 0-9 - _", text);
     }
     memcpy(node.name, text, n);
+    if (strcmp(node.name, ADMIN) == 0 || strcmp(node.name, "roster") == 0) {
+        return base_fail(err, BASE_EINVAL, "'%s' is no name for a node: choose another", node.name);
+    }
     struct cli_listen listen;
     int rc = cli_setup_listen(eq + 1, &listen, err);
     if (rc != 0) {
@@ -161,7 +168,10 @@ static int write_yaml(const struct cli_cluster *c, const struct cli_cluster_node
     rc = rc != 0 ? rc : yaml_path(&b, "roster", c->dir, "roster");
     rc = rc != 0 ? rc : yaml_path(&b, "cluster_key", c->dir, "cluster.key");
     rc = rc != 0 ? rc : yaml_path(&b, "gossip_keys", c->dir, "gossip.keys");
-    rc = rc != 0 ? rc : base_buf_printf(&b, "voters:\n");
+    rc = rc != 0
+             ? rc
+             : base_buf_printf(&b, "lease_ms: %u\npartition_bits: %u\nmembers_max: %u\nvoters:\n",
+                   c->shared.lease_ms, c->shared.partition_bits, c->shared.members_max);
     for (size_t i = 0; rc == 0 && i < c->n; i++) {
         if (strcmp(c->nodes[i].role, "voter") == 0) {
             rc = base_buf_printf(&b, "  - %s\n", c->nodes[i].name);
@@ -200,7 +210,9 @@ static int write_json(const struct cli_cluster *c, struct base_error *err)
         (void)json_array_append_new(list,
             json_pack("{s:s,s:s,s:s}", "name", n->name, "role", n->role, "address", n->address));
     }
-    json_t *doc = json_pack("{s:o}", "nodes", list);
+    json_t *doc = json_pack("{s:{s:i,s:i,s:i},s:o}", "settings", "leaseMs", (int)c->shared.lease_ms,
+        "partitionBits", (int)c->shared.partition_bits, "membersMax", (int)c->shared.members_max,
+        "nodes", list);
     CLEANUP(base_freep) char *text = doc == NULL ? NULL : json_dumps(doc, JSON_INDENT(1));
     json_decref(doc);
     if (text == NULL) {
@@ -224,7 +236,7 @@ static int make_shared(const struct cli_cluster *c, struct base_error *err)
     rc = rc != 0 ? rc : write_secret(path, line, strlen(line), err);
     explicit_bzero(line, sizeof line);
     rc = rc != 0 ? rc : cli_file_path(path, c->dir, "admin.curve", err);
-    return rc != 0 ? rc : make_key(c, "admin", "admin", path, err);
+    return rc != 0 ? rc : make_key(c, ADMIN, ADMIN, path, err);
 }
 
 static int make_nodes(const struct cli_cluster *c, size_t from, struct base_error *err)
@@ -234,6 +246,18 @@ static int make_nodes(const struct cli_cluster *c, size_t from, struct base_erro
         rc = make_node(c, &c->nodes[i], err);
     }
     return rc != 0 ? rc : write_json(c, err);
+}
+
+static uint32_t or_default(uint32_t v, uint32_t otherwise)
+{
+    return v == 0 ? otherwise : v;
+}
+
+static void fill_shared(struct cli_cluster_shared *s)
+{
+    s->lease_ms = or_default(s->lease_ms, PROTO_CLUSTER_LEASE_MS);
+    s->partition_bits = or_default(s->partition_bits, PROTO_CLUSTER_PARTITION_BITS);
+    s->members_max = or_default(s->members_max, PROTO_CLUSTER_MEMBERS);
 }
 
 int cli_cluster_init(
@@ -252,6 +276,8 @@ int cli_cluster_init(
     if (rc == 0 && exists(path)) {
         return base_fail(err, BASE_EEXISTS, "there is a cluster in '%.150s' already", c->dir);
     }
+    c->shared = w->shared;
+    fill_shared(&c->shared);
     rc = rc != 0 ? rc : take_all(c, w, err);
     rc = rc != 0 ? rc : make_shared(c, err);
     return rc != 0 ? rc : make_nodes(c, 0, err);
@@ -269,6 +295,9 @@ int cli_cluster_join(
     if (w->voters.n > 0) {
         return base_fail(err, BASE_EINVAL, "the voters of a cluster are fixed when it is made");
     }
+    if (w->shared.lease_ms + w->shared.partition_bits + w->shared.members_max != 0) {
+        return base_fail(err, BASE_EINVAL, "these settings are fixed when the cluster is made");
+    }
     rc = take_all(c, w, err);
     return rc != 0 ? rc : make_nodes(c, from, err);
 }
@@ -277,6 +306,21 @@ static bool copy_text(char *to, size_t max, const json_t *object, const char *ke
 {
     const char *text = json_string_value(json_object_get(object, key));
     return text != NULL && base_text_copy(to, max, text);
+}
+
+static uint32_t small_number(const json_t *object, const char *key)
+{
+    json_int_t v = json_integer_value(json_object_get(object, key));
+    return v > 0 && v <= UINT32_MAX ? (uint32_t)v : 0;
+}
+
+/* A folder of before they were written down has none. */
+static void read_shared(struct cli_cluster_shared *to, const json_t *from)
+{
+    *to = (struct cli_cluster_shared){.lease_ms = small_number(from, "leaseMs"),
+        .partition_bits = small_number(from, "partitionBits"),
+        .members_max = small_number(from, "membersMax")};
+    fill_shared(to);
 }
 
 int cli_cluster_read(const char *state_dir, struct cli_cluster **ret, struct base_error *err)
@@ -299,6 +343,7 @@ int cli_cluster_read(const char *state_dir, struct cli_cluster **ret, struct bas
     }
     json_t *doc = json_loadb(text, n, JSON_REJECT_DUPLICATES, NULL);
     const json_t *list = json_object_get(doc, "nodes");
+    read_shared(&c->shared, json_object_get(doc, "settings"));
     bool ok = json_is_array(list) && json_array_size(list) <= CLI_CLUSTER_NODES_MAX;
     for (size_t i = 0; ok && i < json_array_size(list); i++) {
         struct cli_cluster_node *to = &c->nodes[c->n++];
@@ -320,6 +365,7 @@ int cli_cluster_read(const char *state_dir, struct cli_cluster **ret, struct bas
 struct ring {
     char path[CLI_PATH_MAX];
     unsigned n;
+    unsigned last; /* the number that was given last: none stands for two keys */
     struct {
         unsigned id;
         char hex[2 * KEY_BYTES + 1];
@@ -339,8 +385,13 @@ static int ring_read(const char *state_dir, struct ring *r, struct base_error *e
     if (f == NULL) {
         return base_fail(err, -errno, "open '%.150s': %s", r->path, strerror(errno));
     }
+    bool told = false;
     while (r->n < RING_MAX && fgets(line, sizeof line, f) != NULL) {
+        told = sscanf(line, RING_LAST "%3u", &r->last) == 1 || told;
         r->n += sscanf(line, "%3u %64s", &r->k[r->n].id, r->k[r->n].hex) == 2;
+    }
+    for (unsigned i = 0; !told && i < r->n; i++) {
+        r->last = r->k[i].id > r->last ? r->k[i].id : r->last;
     }
     explicit_bzero(line, sizeof line);
     return r->n > 0 ? 0 : base_fail(err, BASE_ECORRUPT, "'%.150s' has no key", r->path);
@@ -348,8 +399,8 @@ static int ring_read(const char *state_dir, struct ring *r, struct base_error *e
 
 static int ring_write(const struct ring *r, struct base_error *err)
 {
-    char text[RING_MAX * 96];
-    int n = 0;
+    char text[(RING_MAX + 1) * 96];
+    int n = snprintf(text, sizeof text, RING_LAST "%u\n", r->last);
     for (unsigned i = 0; i < r->n; i++) {
         n += snprintf(text + n, sizeof text - (size_t)n, "%u %s\n", r->k[i].id, r->k[i].hex);
     }
@@ -362,17 +413,14 @@ static int ring_change(struct ring *r, const char *verb, struct base_error *err)
 {
     if (strcmp(verb, "add") == 0) {
         uint8_t raw[KEY_BYTES];
-        unsigned id = 0;
         if (r->n == RING_MAX) {
             return base_fail(err, BASE_EFULL, "there are %d keys: remove the old ones", RING_MAX);
         }
-        for (unsigned i = 0; i < r->n; i++) {
-            id = r->k[i].id > id ? r->k[i].id : id;
-        }
+        r->last = (r->last + 1) % 256;
         base_rand_bytes(raw, sizeof raw);
         base_text_hex(raw, sizeof raw, r->k[r->n].hex);
         explicit_bzero(raw, sizeof raw);
-        r->k[r->n++].id = (id + 1) % 256;
+        r->k[r->n++].id = r->last;
         return 0;
     }
     if (r->n < 2) {

@@ -8,7 +8,8 @@
 
 /* The folder STATE/cluster, which `warren cluster` makes on one machine; every other machine of
  * the cluster gets a copy of it, with the folder of its own nodes only:
- *   cluster.json        names, roles and addresses, for this tool
+ *   cluster.json        names, roles, addresses and the settings that are the same on every node,
+ *                       for this tool
  *   roster              "<role> <name> <public key>" per node; not secret, but must be genuine
  *   cluster.key, gossip.keys, admin.curve    shared secrets
  *   NAME/cluster.yaml, NAME/node.curve       of one node
@@ -22,21 +23,28 @@ struct cli_cluster_node {
     char address[CLI_CLUSTER_ADDRESS_MAX]; /* "10.0.0.1:7400" */
 };
 
+/* The same on every node: daemons that differ do not talk to each other. 0: the default. */
+struct cli_cluster_shared {
+    uint32_t lease_ms, partition_bits, members_max;
+};
+
 struct cli_cluster {
     char dir[CLI_PATH_MAX];
     struct cli_cluster_node nodes[CLI_CLUSTER_NODES_MAX];
     size_t n;
+    struct cli_cluster_shared shared; /* none is 0 */
 };
 
 struct cli_cluster_wishes {
     struct cli_list voters, workers, gateways; /* NAME=ADDRESS:PORT */
+    struct cli_cluster_shared shared;          /* of init */
 };
 
 /* Makes the cluster with its first nodes: 1, 3, 5 or 7 voters. BASE_EEXISTS. */
 int cli_cluster_init(
     const char *state_dir, const struct cli_cluster_wishes *w, struct base_error *err);
 
-/* Adds workers and gateways. The voters of a cluster are fixed. BASE_ENOTFOUND: no cluster here.
+/* Adds workers and gateways. Voters and shared settings are fixed. BASE_ENOTFOUND: no cluster here.
  * BASE_EEXISTS: a name is taken. */
 int cli_cluster_join(
     const char *state_dir, const struct cli_cluster_wishes *w, struct base_error *err);

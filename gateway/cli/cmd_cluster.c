@@ -146,14 +146,15 @@ static const char *gossip_state(const json_t *answer, const char *node)
 /* A lease runs while a majority of voters grant it: the median of what they say. */
 static long long lease_ms(const json_t *answers, const char *node, size_t voters)
 {
-    long long left[8] = {0};
+    enum { VOTERS_MAX = 7 };
+    long long left[VOTERS_MAX] = {0};
     size_t n = 0, i, k;
     json_t *a, *m;
     json_array_foreach(answers, i, a)
     {
         json_array_foreach(json_object_get(json_object_get(a, "view"), "members"), k, m)
         {
-            if (n < 8 && strcmp(text(m, "node"), node) == 0) {
+            if (n < VOTERS_MAX && strcmp(text(m, "node"), node) == 0) {
                 left[n++] = number(m, "leaseMs");
             }
         }
@@ -165,7 +166,7 @@ static long long lease_ms(const json_t *answers, const char *node, size_t voters
             left[y - 1] = t;
         }
     }
-    return left[voters / 2];
+    return left[voters / 2 < VOTERS_MAX ? voters / 2 : VOTERS_MAX - 1];
 }
 
 static void print_members(const json_t *answers, const json_t *best)
@@ -280,6 +281,12 @@ static int run(struct cli *cli, const struct cli_command *self, int argc, char *
             0},
         {"gateway", 0, CLI_OPTION_LIST, &w.gateways, "NAME=ADDRESS:PORT", "init, join: a gateway",
             0, 0},
+        {"lease-ms", 0, CLI_OPTION_UINT, &w.shared.lease_ms, "N",
+            "init: how long a worker may run without the voters (6000)", 2000, 60000},
+        {"partition-bits", 0, CLI_OPTION_UINT, &w.shared.partition_bits, "N",
+            "init: the directory has 2^N partitions (12)", 4, 18},
+        {"members-max", 0, CLI_OPTION_UINT, &w.shared.members_max, "N",
+            "init: most nodes that there may ever be (256)", 8, 16384},
         {"timeout", 0, CLI_OPTION_TIME, &timeout_s, "TIME", "status, members: wait so long (3s)", 1,
             60},
         {0},

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "proto/base/assert.h"
-#include "proto/base/hash.h"
+#include "proto/base/clock.h"
 #include "proto/limits.h"
 #include "proto/net/cluster_key.h"
 #include "scheduler/core/allow.h"
@@ -16,6 +16,7 @@
 enum {
     IDLE_MS = 60000,
     HOLD_MS = 2000,
+    OTHER_EVERY_MS = 10000,
     SELF_BYTES_MAX = 16 << 20, /* what a node may have to say to itself in one turn */
 };
 
@@ -31,6 +32,8 @@ struct sched_cluster {
     struct base_buf self; /* messages to this node: 4 bytes of length, bytes */
     ev_timer turn;        /* never started, only fed */
     uint64_t not_allowed, malformed;
+    uint64_t told_other_ns;
+    uint64_t tag[3]; /* of the settings: two for the gossip, one for the mesh */
     char name[24];
     uint8_t bytes[SCHED_WIRE_BYTES_MAX];
 };
@@ -113,7 +116,21 @@ static void on_bytes(void *user, uint64_t from, enum sched_role role,
     }
 }
 
-static const struct sched_mesh_ops mesh_ops = {on_bytes};
+/* Once in a while: the node goes on sending. */
+static void on_other(void *user, uint64_t from)
+{
+    struct sched_cluster *c = user;
+    uint64_t now = base_clock_mono_ns();
+    if (c->told_other_ns == 0 || now - c->told_other_ns > OTHER_EVERY_MS * BASE_NS_PER_MS) {
+        c->told_other_ns = now;
+        LOG_ERROR(c->cfg.log,
+            "node=%s has other settings than this one: cluster_key, voters, partition_bits, "
+            "members_max and lease_ms must be the same everywhere",
+            sched_cluster_name(c, from));
+    }
+}
+
+static const struct sched_mesh_ops mesh_ops = {.on_bytes = on_bytes, .on_other = on_other};
 
 static void send_self(struct sched_cluster *c, const uint8_t *bytes, uint32_t n)
 {
@@ -256,15 +273,12 @@ static uint8_t gossip_role(enum sched_role role)
                                         : SCHED_ROLE_OBSERVER;
 }
 
-/* What seals datagrams is bound to the cluster: two clusters with one ring do not mix. */
-static int cluster_name(
-    const struct sched_settings *s, uint8_t name[SCHED_SEAL_CLUSTER_BYTES], struct base_error *err)
+static int make_tags(struct sched_cluster *c, struct base_error *err)
 {
     uint8_t key[16];
-    int rc = proto_net_cluster_key_read(s->cluster_key, key, err);
-    for (unsigned i = 0; rc == 0 && i < 2; i++) {
-        uint64_t h = base_hash_sip24(key, i == 0 ? "cluster/0" : "cluster/1", 9);
-        memcpy(name + 8 * i, &h, 8);
+    int rc = proto_net_cluster_key_read(c->cfg.settings->cluster_key, key, err);
+    for (unsigned i = 0; rc == 0 && i < 3; i++) {
+        c->tag[i] = sched_settings_tag(c->cfg.settings, key, i);
     }
     explicit_bzero(key, sizeof key);
     return rc;
@@ -282,10 +296,12 @@ static int start_gossip(struct sched_cluster *c, struct base_error *err)
         .ops = &gossip_ops,
         .user = c};
     int rc = sched_ring_read(s->gossip_keys, &ring, err);
-    rc = rc != 0 ? rc : cluster_name(s, g.cluster, err);
     if (rc != 0) {
         return rc;
     }
+    /* What seals datagrams is bound to the cluster: two clusters with one ring do not mix. */
+    _Static_assert(sizeof g.cluster == 2 * sizeof c->tag[0], "two tags");
+    memcpy(g.cluster, c->tag, sizeof g.cluster);
     g.key_id = ring.k[0].id;
     memcpy(g.key, ring.k[0].key, sizeof g.key);
     struct sched_announce *a = &g.announce;
@@ -396,6 +412,7 @@ static int start_mesh(struct sched_cluster *c, struct base_error *err)
         .roster = c->roster,
         .key = &c->key,
         .self = s->id,
+        .tag = c->tag[2],
         .endpoint = endpoint,
         .peers_max = 2 * s->members_max + 16,
         .idle_ms = IDLE_MS,
@@ -421,6 +438,7 @@ int sched_cluster_create(
     c->turn.data = c;
     const struct sched_settings *s = cfg->settings;
     int rc = make_room(c, err);
+    rc = rc != 0 ? rc : make_tags(c, err);
     rc = rc != 0 ? rc : proto_net_key_read(s->curve_secret, &c->key, err);
     rc = rc != 0 ? rc : sched_roster_load(&c->roster, s->roster, err);
     rc = rc != 0 ? rc : check_roster(c, err);
@@ -486,10 +504,10 @@ static int describe_mesh(const struct sched_cluster *c, struct base_buf *to)
     return base_buf_printf(to,
         "\"mesh\":{\"sent\":%" PRIu64 ",\"received\":%" PRIu64 ",\"full\":%" PRIu64
         ",\"stale\":%" PRIu64 ",\"noAddress\":%" PRIu64 ",\"denied\":%" PRIu64
-        ",\"malformed\":%" PRIu64 ",\"refused\":%" PRIu64 ",\"late\":%" PRIu64
-        ",\"connections\":%u,\"notAllowed\":%" PRIu64 "}",
+        ",\"malformed\":%" PRIu64 ",\"otherSettings\":%" PRIu64 ",\"refused\":%" PRIu64
+        ",\"late\":%" PRIu64 ",\"connections\":%u,\"notAllowed\":%" PRIu64 "}",
         s.sent, s.received, s.full, s.stale, s.no_address, s.denied, s.malformed + c->malformed,
-        s.refused, s.late, s.connections, c->not_allowed);
+        s.other, s.refused, s.late, s.connections, c->not_allowed);
 }
 
 int sched_cluster_describe(const struct sched_cluster *c, struct base_buf *to)

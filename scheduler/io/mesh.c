@@ -116,7 +116,9 @@ static int hold(struct peer *p, enum sched_mesh_channel channel, const uint8_t *
     }
     *w = (struct waiting){
         .since_ns = base_clock_mono_ns(), .n = (uint32_t)n, .channel = (uint8_t)channel};
-    memcpy(w->bytes, bytes, n);
+    if (n > 0) {
+        memcpy(w->bytes, bytes, n);
+    }
     *p->last = w;
     p->last = &w->next;
     p->waits++;
@@ -129,7 +131,7 @@ static int hold(struct peer *p, enum sched_mesh_channel channel, const uint8_t *
 static int put(struct peer *p, enum sched_mesh_channel channel, const uint8_t *bytes, size_t n)
 {
     struct sched_mesh *m = p->mesh;
-    struct proto_envelope e = {.type = PROTO_ENVELOPE_NODE, .stream = channel};
+    struct proto_envelope e = {.type = PROTO_ENVELOPE_NODE, .stream = channel, .corr = m->cfg.tag};
     bool direct = p->out != NULL && p->up;
     int rc = BASE_ECLOSED;
     if (direct) {
@@ -167,6 +169,19 @@ static void shut(struct peer *p)
     }
 }
 
+/* Messages of a node that has other settings than this one mean something else. It is told with a
+ * message without a body, which nobody answers: both logs shall name the fault. */
+static void other_tag(struct sched_mesh *m, uint64_t from, const struct proto_net_message *msg)
+{
+    m->stats.other++;
+    if (msg->body_bytes > 0) {
+        (void)sched_mesh_send(m, from, SCHED_MESH_MSG, NULL, 0);
+    }
+    if (m->cfg.ops->on_other != NULL) {
+        m->cfg.ops->on_other(m->cfg.user, from);
+    }
+}
+
 static void received(
     struct sched_mesh *m, uint64_t from, enum sched_role role, const struct proto_net_message *msg)
 {
@@ -174,6 +189,10 @@ static void received(
     if (msg->fault != 0 || msg->env.type != PROTO_ENVELOPE_NODE || channel == 0 ||
         channel >= SCHED_MESH_CHANNELS) {
         m->stats.malformed++;
+        return;
+    }
+    if (channel != SCHED_MESH_ADMIN && msg->env.corr != m->cfg.tag) {
+        other_tag(m, from, msg);
         return;
     }
     m->stats.received++;

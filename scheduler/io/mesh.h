@@ -31,6 +31,8 @@ struct sched_mesh_ops {
     /* bytes are valid during the call. The callback may send, not destroy. */
     void (*on_bytes)(void *user, uint64_t from, enum sched_role role,
         enum sched_mesh_channel channel, const uint8_t *bytes, size_t n);
+    /* A node's messages are thrown away because its tag is another one; each time. NULL is fine. */
+    void (*on_other)(void *user, uint64_t from);
 };
 
 struct sched_mesh_cfg {
@@ -39,6 +41,7 @@ struct sched_mesh_cfg {
     struct sched_roster *roster;     /* outlives the mesh */
     const struct proto_net_key *key; /* of this node; copied */
     uint64_t self;
+    uint64_t tag;         /* of what all nodes must have set alike: MSG and CTL need the same */
     const char *endpoint; /* to bind: "tcp://10.0.0.1:7400", port "*" for any */
     uint32_t peers_max;
     uint32_t idle_ms; /* connections are closed after this without a message to send */
@@ -55,6 +58,7 @@ struct sched_mesh_stats {
     uint64_t no_address; /* lost: nobody knows where the peer is, or its key */
     uint64_t denied;     /* thrown away: the sender's key has no role between nodes */
     uint64_t malformed;  /* thrown away: no message between nodes */
+    uint64_t other;      /* thrown away: the sender has another tag */
     uint64_t refused;    /* connections that the other side did not want */
     uint64_t opened, closed_idle;
     uint32_t connections; /* DEALERs that are open now */

@@ -8,17 +8,16 @@
 #include <sys/stat.h>
 
 #include "proto/base/cleanup.h"
+#include "proto/base/hash.h"
 #include "proto/base/text.h"
+#include "proto/limits.h"
 #include "proto/yaml/yaml.h"
 #include "scheduler/core/place.h"
 #include "scheduler/io/roster.h"
 
 enum {
-    LEASE_MS = 6000,
     KILL_MS = 60000,
     RHO_PPM = 2000,
-    MEMBERS_MAX = 256,
-    PARTITION_BITS = 12,
     WEIGHT = 100,
     RING_LINE_MAX = 128,
 };
@@ -175,10 +174,10 @@ static int check_numbers(struct sched_settings *s, struct base_error *err)
         uint32_t *v, otherwise, min, max;
     } all[] = {{"weight", &s->weight, WEIGHT, 1, SCHED_PLACE_WEIGHT_MAX},
         {"zone", &s->zone, 0, 0, 65535},
-        {"partition_bits", &s->partition_bits, PARTITION_BITS, SCHED_PLACE_PBITS_MIN,
+        {"partition_bits", &s->partition_bits, PROTO_CLUSTER_PARTITION_BITS, SCHED_PLACE_PBITS_MIN,
             SCHED_PBITS_MAX},
-        {"members_max", &s->members_max, MEMBERS_MAX, 8, SCHED_MEMBERS_MAX},
-        {"lease_ms", &s->lease_ms, LEASE_MS, 2000, 60000},
+        {"members_max", &s->members_max, PROTO_CLUSTER_MEMBERS, 8, SCHED_MEMBERS_MAX},
+        {"lease_ms", &s->lease_ms, PROTO_CLUSTER_LEASE_MS, 2000, 60000},
         {"kill_ms", &s->kill_ms, KILL_MS, 1000, 3600000},
         {"gossip_period_ms", &s->gossip_period_ms, 500, 250, 500}};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
@@ -236,6 +235,17 @@ int sched_settings_load(const char *path, struct sched_settings **ret, struct ba
 void sched_settings_destroy(struct sched_settings *s)
 {
     proto_yaml_free(&top, s);
+}
+
+uint64_t sched_settings_tag(const struct sched_settings *s, const uint8_t key[16], unsigned which)
+{
+    char text[128 + SCHED_VOTERS_MAX * 64];
+    int n = snprintf(text, sizeof text, "settings/%u %u %u %u", which, s->partition_bits,
+        s->members_max, s->lease_ms);
+    for (unsigned i = 0; i < s->voters_count; i++) {
+        n += snprintf(text + n, sizeof text - (size_t)n, " %s", s->voters[i]);
+    }
+    return base_hash_sip24(key, text, (size_t)n);
 }
 
 /* The numbers are those that the simulator runs with. */

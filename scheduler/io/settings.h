@@ -57,6 +57,10 @@ int sched_settings_parse(
     const char *yaml, size_t n, struct sched_settings **ret, struct base_error *err);
 void sched_settings_destroy(struct sched_settings *s); /* NULL is fine */
 
+/* Stands for what all nodes of a cluster must have set alike: voters, partition_bits, members_max,
+ * lease_ms, and the cluster's key. `which`: different numbers for different uses. */
+uint64_t sched_settings_tag(const struct sched_settings *s, const uint8_t key[16], unsigned which);
+
 /* The settings of the cores; sizes of a worker (sessions, registers) are the caller's. */
 void sched_settings_cfg(const struct sched_settings *s, struct sched_cfg *ret);
 

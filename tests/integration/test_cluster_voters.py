@@ -218,6 +218,45 @@ class Cluster(unittest.TestCase):
         made = json.loads(self.warren("join", "--worker=w1=127.0.0.1:1", "--json").stdout)
         self.assertEqual([(n["name"], n["role"]) for n in made], [("w1", "worker")])
         self.assertIn("no voter answers", self.warren("status", "--timeout=1", code=3).stderr)
+        for name in ("admin", "roster"):
+            self.assertIn("no name for a node",
+                          self.warren("join", f"--worker={name}=127.0.0.1:2", code=2).stderr)
+
+    def test_who_joins_later_gets_the_settings_of_the_others(self):
+        shutil.rmtree(self.dir / "cluster")
+        self.warren("init", "--voter=v1=127.0.0.1:1", "--lease-ms=4000", "--partition-bits=10",
+                    "--members-max=64")
+        self.warren("join", "--worker=w1=127.0.0.1:2")
+        for name in ("v1", "w1"):
+            for line in ("lease_ms: 4000\n", "partition_bits: 10\n", "members_max: 64\n"):
+                self.assertIn(line, self.config(name).read_text())
+        self.assertIn("fixed", self.warren("join", "--worker=w2=127.0.0.1:3", "--lease-ms=5000",
+                                           code=2).stderr)
+
+    def test_a_voter_with_other_settings_is_heard_by_nobody_and_named(self):
+        yaml = self.config("v3").read_text()
+        self.assertIn("lease_ms: 6000\n", yaml)
+        self.config("v3").write_text(yaml.replace("lease_ms: 6000", "lease_ms: 7000"))
+        self.start_all()
+        self.until("each has refused the other", lambda a: len(a) == 3 and all(
+            x["mesh"]["otherSettings"] > 0 for x in a.values()))
+        got = self.until("the others are alive", lambda a: self.all_alive(a, ("v1", "v2")))
+        self.assertEqual([g["node"] for g in got["v3"]["gossip"]], ["v3"])
+        for name, other in (("v1", "v3"), ("v3", "v")):
+            p = self.procs.pop(name)
+            p.send_signal(signal.SIGTERM)
+            self.assertIn(f"node={other}", next(
+                line for line in p.communicate()[0].splitlines() if "other settings" in line))
+
+    def test_no_number_stands_for_two_keys_of_the_gossip(self):
+        seen = set()
+        for _ in range(4):
+            self.warren("keys", "add")
+            ids = json.loads(self.warren("keys", "show", "--json").stdout)
+            self.assertNotIn(ids[-1], seen)
+            seen.update(ids)
+            self.warren("keys", "remove")
+            self.assertEqual(json.loads(self.warren("keys", "show", "--json").stdout), ids[:1])
 
 
 if __name__ == "__main__":

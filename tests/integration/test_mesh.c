@@ -27,6 +27,8 @@ struct node {
     enum sched_role role;
     enum sched_mesh_channel channel;
     char text[32];
+    uint32_t others;
+    uint64_t tag;
     bool echo;
 };
 
@@ -46,7 +48,14 @@ static void on_bytes(void *user, uint64_t from, enum sched_role role,
     }
 }
 
-static const struct sched_mesh_ops ops = {on_bytes};
+static void on_other(void *user, uint64_t from)
+{
+    struct node *e = user;
+    e->others++;
+    e->from = from;
+}
+
+static const struct sched_mesh_ops ops = {.on_bytes = on_bytes, .on_other = on_other};
 
 static void on_pulse(struct ev_loop *loop, ev_timer *w, int events)
 {
@@ -107,6 +116,7 @@ static void open_at(struct node *e, const char *name, const char *endpoint, uint
         .roster = e->roster,
         .key = &e->key,
         .self = e->id,
+        .tag = e->tag,
         .endpoint = endpoint,
         .peers_max = 8,
         .idle_ms = idle_ms,
@@ -238,6 +248,31 @@ TEST(a_key_of_another_role_has_no_say_between_nodes)
     CHECK_EQ(say(&a, &b, "hello"), 0);
     UNTIL(&a, &b, stats(&b).denied == 1);
     CHECK_EQ(b.got, 0);
+    close_node(&a);
+    close_node(&b);
+    end();
+}
+
+TEST(nodes_with_other_settings_do_not_hear_each_other_and_both_say_so)
+{
+    struct node a, b;
+    begin();
+    new_node(&a, "worker", "w1");
+    new_node(&b, "voter", "v1");
+    a.tag = 1;
+    b.tag = 2;
+    open_node(&a, "w1");
+    open_node(&b, "v1");
+    introduce(&a, &b);
+    CHECK_EQ(say(&a, &b, "lease"), 0);
+    UNTIL(&a, &b, a.others == 1 && b.others == 1);
+    CHECK(a.from == b.id && b.from == a.id);
+    CHECK(sched_mesh_send(a.mesh, b.id, SCHED_MESH_CTL, (const uint8_t *)"ping", 4) == 0);
+    UNTIL(&a, &b, a.others == 2 && b.others == 2);
+    CHECK(a.got == 0 && b.got == 0 && stats(&a).other == 2);
+    /* Whoever asks for the state sees it all the same. */
+    CHECK(sched_mesh_send(a.mesh, b.id, SCHED_MESH_ADMIN, (const uint8_t *)"status", 6) == 0);
+    UNTIL(&a, &b, b.got == 1);
     close_node(&a);
     close_node(&b);
     end();

@@ -157,6 +157,7 @@ static struct sched_settings *settle(void)
     write_file("key", "000102030405060708090a0b0c0d0e0f\n");
     write_file("ring", "1 000102030405060708090a0b0c0d0e0f000102030405060708090a0b0c0d0e0f\n");
     write_file("roster", "");
+    (void)unlink(at("curve"));
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         struct proto_net_client c = {0};
         CHECK_EQ(proto_net_key_generate(&key, NULL), 0);
@@ -301,4 +302,27 @@ TEST(a_lost_run_store_is_a_new_life_and_lost_stores_no_old_one)
     CHECK_EQ(unlink(at("node.mdb/data.mdb")), 0);
     CHECK(life(&o, 1) >= first);
     teardown(&o);
+}
+
+TEST(the_tag_stands_for_what_must_be_set_alike)
+{
+    static const uint8_t key[16] = {1}, other[16] = {2};
+    begin();
+    struct sched_settings *s = settle(), *t = settle();
+    CHECK(sched_settings_tag(s, key, 0) == sched_settings_tag(t, key, 0));
+    CHECK(sched_settings_tag(s, key, 0) != sched_settings_tag(s, key, 1));
+    CHECK(sched_settings_tag(s, key, 0) != sched_settings_tag(s, other, 0));
+    t->weight++, t->zone++, t->kill_ms++; /* everybody's own */
+    CHECK(sched_settings_tag(s, key, 0) == sched_settings_tag(t, key, 0));
+    uint32_t *const shared[] = {&t->lease_ms, &t->partition_bits, &t->members_max};
+    for (size_t i = 0; i < ARRAY_LEN(shared); i++) {
+        ++*shared[i];
+        CHECK(sched_settings_tag(s, key, 0) != sched_settings_tag(t, key, 0));
+        --*shared[i];
+    }
+    t->voters[0][0] = 'w';
+    CHECK(sched_settings_tag(s, key, 0) != sched_settings_tag(t, key, 0));
+    sched_settings_destroy(s);
+    sched_settings_destroy(t);
+    end();
 }
