@@ -35,6 +35,10 @@ int proto_net_key_write(const char *path, const struct proto_net_key *key, struc
 int proto_net_clients_read(
     const char *path, struct proto_net_client **ret_list, int *ret_n, struct base_error *err);
 
+/* Whether a file is still what it was: written in place or replaced it is not. */
+struct stat;
+bool proto_net_same_file(const struct stat *a, const struct stat *b);
+
 /* Appends one line. A key that is listed already is left alone. */
 int proto_net_clients_add(
     const char *path, const struct proto_net_client *client, struct base_error *err);

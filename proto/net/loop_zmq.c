@@ -132,9 +132,9 @@ static bool open_frame(
         memcpy(m->peer.id, zmq_msg_data(&f->m[0]), n);
     }
     m->user = zmq_msg_gets(&f->m[first], "User-Id");
-    if (m->user == NULL) {
-        m->user = "";
-    }
+    m->user = m->user == NULL ? "" : m->user;
+    m->key = zmq_msg_gets(&f->m[first], PROTO_NET_ZAP_KEY);
+    m->key = m->key == NULL ? "" : m->key;
     return true;
 }
 

@@ -40,6 +40,7 @@ struct proto_net_message {
     size_t body_bytes;
     struct proto_net_peer peer; /* len 0 on a connected socket */
     const char *user;           /* "role/name" of the sender's key, "" without CURVE */
+    const char *key;            /* the sender's public key, z85; "" where user is "" */
 };
 
 /* Callbacks; each may be NULL. They may send, and may close any socket, this one too. */

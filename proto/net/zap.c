@@ -21,8 +21,7 @@ struct proto_net_zap {
     char *path;
     struct proto_net_client *list;
     int n;
-    struct timespec changed;
-    ino_t inode;
+    struct stat seen;
 };
 
 struct frame {
@@ -37,8 +36,7 @@ static int reload(struct proto_net_zap *z, struct base_error *err)
     if (stat(z->path, &st) != 0) {
         return base_fail(err, -errno, "stat '%s': %s", z->path, strerror(errno));
     }
-    if (z->list != NULL && st.st_ino == z->inode && st.st_mtim.tv_sec == z->changed.tv_sec &&
-        st.st_mtim.tv_nsec == z->changed.tv_nsec) {
+    if (z->list != NULL && proto_net_same_file(&st, &z->seen)) {
         return 0;
     }
     struct proto_net_client *list = NULL;
@@ -50,8 +48,7 @@ static int reload(struct proto_net_zap *z, struct base_error *err)
     free(z->list);
     z->list = list;
     z->n = n;
-    z->changed = st.st_mtim;
-    z->inode = st.st_ino;
+    z->seen = st;
     return 0;
 }
 
@@ -82,9 +79,9 @@ static int receive(void *socket, struct frame f[FRAMES])
 }
 
 /* "role/name" of the key in the request, or NULL. */
-static const char *find(struct proto_net_zap *z, const struct frame f[FRAMES], int n, char *user)
+static const char *find(struct proto_net_zap *z, const struct frame f[FRAMES], int n, char *user,
+    char key[PROTO_NET_Z85_MAX])
 {
-    char key[PROTO_NET_Z85_MAX];
     if (n != FRAMES || f[0].n != 3 || memcmp(f[0].p, "1.0", 3) != 0 || f[5].n != 5 ||
         memcmp(f[5].p, "CURVE", 5) != 0 || f[6].n != 32) {
         return NULL;
@@ -101,8 +98,24 @@ static const char *find(struct proto_net_zap *z, const struct frame f[FRAMES], i
     return NULL;
 }
 
-static void answer(void *socket, const struct frame *id, const char *user)
+/* The key goes along with every message of the connection: a name may get another one. */
+static size_t pack_key(uint8_t *to, const char *key)
 {
+    size_t name = strlen(PROTO_NET_ZAP_KEY), value = strlen(key);
+    uint8_t *p = to;
+    *p++ = (uint8_t)name;
+    memcpy(p, PROTO_NET_ZAP_KEY, name);
+    p += name;
+    *p++ = 0, *p++ = 0, *p++ = 0; /* the length's upper bytes */
+    *p++ = (uint8_t)value;
+    memcpy(p, key, value);
+    return (size_t)(p - to) + value;
+}
+
+static void answer(void *socket, const struct frame *id, const char *user, const char *key)
+{
+    uint8_t meta[PROTO_NET_Z85_MAX + 32];
+    size_t n = user == NULL ? 0 : pack_key(meta, key);
     const char *code = user == NULL ? "400" : "200", *text = user == NULL ? "unknown key" : "OK";
     if (user == NULL) {
         user = "";
@@ -112,7 +125,7 @@ static void answer(void *socket, const struct frame *id, const char *user)
     (void)zmq_send(socket, code, 3, ZMQ_SNDMORE);
     (void)zmq_send(socket, text, strlen(text), ZMQ_SNDMORE);
     (void)zmq_send(socket, user, strlen(user), ZMQ_SNDMORE);
-    (void)zmq_send(socket, "", 0, 0);
+    (void)zmq_send(socket, meta, n, 0);
 }
 
 static void *run(void *arg)
@@ -124,8 +137,8 @@ static void *run(void *arg)
         if (n < 0) {
             break;
         }
-        char user[2 * PROTO_NET_NAME_MAX];
-        answer(z->socket, &f[1], find(z, f, n, user));
+        char user[2 * PROTO_NET_NAME_MAX], key[PROTO_NET_Z85_MAX];
+        answer(z->socket, &f[1], find(z, f, n, user, key), key);
     }
     (void)zmq_close(z->socket);
     return NULL;

@@ -5,6 +5,9 @@
  * of its own. Must be started before the first socket of the context is bound. */
 struct proto_net_zap;
 
+/* Property of messages: the sender's public key, z85. */
+#define PROTO_NET_ZAP_KEY "Public-Key"
+
 /* context: of zmq_ctx_new(). Fails when the allow-list cannot be read. */
 int proto_net_zap_create(
     struct proto_net_zap **ret, void *context, const char *clients, struct base_error *err);

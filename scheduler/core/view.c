@@ -2,7 +2,6 @@
 
 #include "proto/base/err.h"
 #include "proto/base/hash.h"
-#include "scheduler/core/mutant.h"
 
 void sched_view_init(struct sched_view *v, uint32_t cap, struct sched_mem *mem)
 {

@@ -130,7 +130,14 @@ static void on_other(void *user, uint64_t from)
     }
 }
 
-static const struct sched_mesh_ops mesh_ops = {.on_bytes = on_bytes, .on_other = on_other};
+static void on_bad_roster(void *user, const char *why)
+{
+    struct sched_cluster *c = user;
+    LOG_ERROR(c->cfg.log, "the roster has changed and is not taken: %s", why);
+}
+
+static const struct sched_mesh_ops mesh_ops = {
+    .on_bytes = on_bytes, .on_other = on_other, .on_bad_roster = on_bad_roster};
 
 static void send_self(struct sched_cluster *c, const uint8_t *bytes, uint32_t n)
 {
@@ -175,31 +182,6 @@ static size_t pack(struct sched_cluster *c, const struct sched_msg *m)
     return (size_t)n;
 }
 
-void sched_cluster_send(struct sched_cluster *c, const struct sched_msg *m)
-{
-    size_t n = pack(c, m);
-    if (n > 0 && m->to == c->cfg.settings->id) {
-        send_self(c, c->bytes, (uint32_t)n);
-    } else if (n > 0) {
-        (void)sched_mesh_send(c->mesh, m->to, SCHED_MESH_MSG, c->bytes, n);
-    }
-}
-
-void sched_cluster_push(struct sched_cluster *c, const struct sched_msg *m)
-{
-    size_t n = pack(c, m);
-    uint32_t at = 0;
-    struct sched_swim_peer p;
-    while (n > 0 && sched_swim_next(sched_gossip_node_swim(c->gossip), &at, &p)) {
-        bool there = p.state == SCHED_PEER_ALIVE || p.state == SCHED_PEER_SUSPECT;
-        if (there && p.announce->id != c->cfg.settings->id) {
-            (void)sched_mesh_send(c->mesh, p.announce->id, SCHED_MESH_MSG, c->bytes, n);
-        }
-    }
-}
-
-/* ---- gossip ---- */
-
 static void learn_address(struct sched_cluster *c, const struct sched_announce *a)
 {
     for (unsigned i = 0; i < 2; i++) {
@@ -215,6 +197,55 @@ static void learn_address(struct sched_cluster *c, const struct sched_announce *
         return;
     }
 }
+
+/* A node may be heard of before it is in the roster; then its address was not taken. */
+static void learn_again(struct sched_cluster *c, uint64_t id)
+{
+    struct sched_swim_peer p;
+    const struct sched_settings *s = c->cfg.settings;
+    for (unsigned i = 0; i < s->seed_n; i++) {
+        if (s->seed[i].id == id) {
+            (void)sched_mesh_address(c->mesh, id, s->seed[i].endpoint);
+        }
+    }
+    if (c->gossip != NULL && sched_swim_find(sched_gossip_node_swim(c->gossip), id, &p)) {
+        learn_address(c, p.announce);
+    }
+}
+
+static void send_bytes(struct sched_cluster *c, uint64_t to, enum sched_mesh_channel channel,
+    const uint8_t *bytes, size_t n)
+{
+    if (!sched_mesh_knows(c->mesh, to)) {
+        learn_again(c, to);
+    }
+    (void)sched_mesh_send(c->mesh, to, channel, bytes, n);
+}
+
+void sched_cluster_send(struct sched_cluster *c, const struct sched_msg *m)
+{
+    size_t n = pack(c, m);
+    if (n > 0 && m->to == c->cfg.settings->id) {
+        send_self(c, c->bytes, (uint32_t)n);
+    } else if (n > 0) {
+        send_bytes(c, m->to, SCHED_MESH_MSG, c->bytes, n);
+    }
+}
+
+void sched_cluster_push(struct sched_cluster *c, const struct sched_msg *m)
+{
+    size_t n = pack(c, m);
+    uint32_t at = 0;
+    struct sched_swim_peer p;
+    while (n > 0 && sched_swim_next(sched_gossip_node_swim(c->gossip), &at, &p)) {
+        bool there = p.state == SCHED_PEER_ALIVE || p.state == SCHED_PEER_SUSPECT;
+        if (there && p.announce->id != c->cfg.settings->id) {
+            send_bytes(c, p.announce->id, SCHED_MESH_MSG, c->bytes, n);
+        }
+    }
+}
+
+/* ---- gossip ---- */
 
 static void on_peer(struct sched_cluster *c, const struct sched_swim_fx *fx)
 {
@@ -260,7 +291,7 @@ static void ctl_send(void *user, uint64_t to, uint8_t seed, const uint8_t *bytes
     struct sched_cluster *c = user;
     to = to == 0 ? c->cfg.settings->seed[seed].id : to;
     if (to != c->cfg.settings->id) {
-        (void)sched_mesh_send(c->mesh, to, SCHED_MESH_CTL, bytes, n);
+        send_bytes(c, to, SCHED_MESH_CTL, bytes, n);
     }
 }
 
@@ -389,13 +420,15 @@ static int check_roster(struct sched_cluster *c, struct base_error *err)
                 err, BASE_EDENIED, "'%s' is not a voter in '%s'", s->voters[i], s->roster);
         }
     }
-    for (unsigned i = 0; sched_roster_key(c->roster, s->id, i) != NULL; i++) {
-        if (strcmp(sched_roster_key(c->roster, s->id, i)->public_z85, c->key.public_z85) == 0) {
-            return 0;
-        }
+    if (!sched_roster_lists(c->roster, s->id, c->key.public_z85)) {
+        return base_fail(err, BASE_EDENIED, "the key in '%s' is not that of '%s' in the roster",
+            s->curve_secret, s->name);
     }
-    return base_fail(err, BASE_EDENIED, "the key in '%s' is not that of '%s' in the roster",
-        s->curve_secret, s->name);
+    uint64_t needed[1 + SCHED_VOTERS_MAX] = {s->id};
+    _Static_assert(1 + SCHED_VOTERS_MAX <= SCHED_ROSTER_REQUIRED_MAX, "room for all of them");
+    memcpy(needed + 1, s->voter, s->voters_count * sizeof needed[0]);
+    sched_roster_require(c->roster, needed, 1 + s->voters_count);
+    return 0;
 }
 
 static int start_mesh(struct sched_cluster *c, struct base_error *err)
@@ -422,6 +455,7 @@ static int start_mesh(struct sched_cluster *c, struct base_error *err)
     int rc = sched_mesh_create(&c->mesh, &m, err);
     for (unsigned i = 0; rc == 0 && i < s->seed_n; i++) {
         rc = sched_mesh_address(c->mesh, s->seed[i].id, s->seed[i].endpoint);
+        rc = rc == BASE_ENOTFOUND ? 0 : rc; /* see send_bytes() */
     }
     return rc;
 }

@@ -29,11 +29,13 @@ struct waiting {
 
 struct peer {
     struct sched_mesh *mesh;
+    uint32_t at; /* in the mesh's table */
     uint64_t id;
     char endpoint[ENDPOINT_MAX]; /* empty: not known */
     struct proto_net_socket *out;
     bool up;
-    unsigned key_at; /* which of its keys */
+    unsigned key_at;             /* which of its keys */
+    char key[PROTO_NET_Z85_MAX]; /* the one of `out` */
     struct proto_net_peer back;
     bool has_back; /* it has a connection to us */
     uint64_t used_ns, opened_ns;
@@ -63,23 +65,6 @@ static struct peer *find(const struct sched_mesh *m, uint64_t id)
 {
     uint32_t i = sched_map_get(&m->by_id, id, 0);
     return i == SCHED_MAP_NONE ? NULL : m->peers[i];
-}
-
-static struct peer *need(struct sched_mesh *m, uint64_t id)
-{
-    struct peer *p = find(m, id);
-    if (p != NULL || m->n_peers == m->cfg.peers_max) {
-        return p;
-    }
-    p = calloc(1, sizeof *p);
-    if (p != NULL) {
-        p->mesh = m;
-        p->id = id;
-        p->last = &p->first;
-        m->peers[m->n_peers] = p;
-        (void)sched_map_put(&m->by_id, id, 0, m->n_peers++);
-    }
-    return p;
 }
 
 /* ---- messages that wait ---- */
@@ -169,6 +154,53 @@ static void shut(struct peer *p)
     }
 }
 
+/* All that there is to a peer but its address. */
+static void cut(struct peer *p)
+{
+    shut(p);
+    p->has_back = false;
+    while (p->first != NULL) {
+        drop_first(p);
+    }
+}
+
+/* A place for one more: a new one, or that of a node that is in the roster no more. */
+static struct peer *place(struct sched_mesh *m)
+{
+    for (uint32_t i = 0; m->n_peers == m->cfg.peers_max && i < m->n_peers; i++) {
+        struct peer *p = m->peers[i];
+        if (sched_roster_role(m->cfg.roster, p->id) == SCHED_ROSTER_NONE) {
+            cut(p);
+            sched_map_del(&m->by_id, p->id, 0);
+            *p = (struct peer){.at = i};
+            return p;
+        }
+    }
+    struct peer *p = m->n_peers == m->cfg.peers_max ? NULL : calloc(1, sizeof *p);
+    if (p != NULL) {
+        p->at = m->n_peers;
+        m->peers[m->n_peers++] = p;
+    }
+    return p;
+}
+
+/* NULL: it is not in the roster, or there is no place left. */
+static struct peer *need(struct sched_mesh *m, uint64_t id)
+{
+    struct peer *p = find(m, id);
+    if (p != NULL || sched_roster_role(m->cfg.roster, id) == SCHED_ROSTER_NONE) {
+        return p;
+    }
+    p = place(m);
+    if (p != NULL) {
+        p->mesh = m;
+        p->id = id;
+        p->last = &p->first;
+        (void)sched_map_put(&m->by_id, id, 0, p->at);
+    }
+    return p;
+}
+
 /* Messages of a node that has other settings than this one mean something else. It is told with a
  * message without a body, which nobody answers: both logs shall name the fault. */
 static void other_tag(struct sched_mesh *m, uint64_t from, const struct proto_net_message *msg)
@@ -203,8 +235,13 @@ static void received(
 static void dealer_message(void *owner, const struct proto_net_message *msg)
 {
     struct peer *p = owner;
-    enum sched_role role = sched_roster_role(p->mesh->cfg.roster, p->id);
-    received(p->mesh, p->id, role, msg);
+    struct sched_mesh *m = p->mesh;
+    if (!sched_roster_lists(m->cfg.roster, p->id, p->key)) {
+        m->stats.denied++;
+        shut(p);
+        return;
+    }
+    received(m, p->id, sched_roster_role(m->cfg.roster, p->id), msg);
 }
 
 static void dealer_state(void *owner, enum proto_net_state state)
@@ -221,13 +258,21 @@ static void dealer_state(void *owner, enum proto_net_state state)
 static const struct proto_net_ops dealer_ops = {
     .on_message = dealer_message, .on_state = dealer_state};
 
+static void look_at_roster(struct sched_mesh *m)
+{
+    struct base_error err;
+    if (sched_roster_refresh(m->cfg.roster, &err) < 0 && m->cfg.ops->on_bad_roster != NULL) {
+        m->cfg.ops->on_bad_roster(m->cfg.user, err.text);
+    }
+}
+
 static int open_out(struct peer *p)
 {
     struct sched_mesh *m = p->mesh;
     const struct proto_net_client *key = sched_roster_key(m->cfg.roster, p->id, p->key_at);
     if (key == NULL) {
         p->key_at = 0;
-        (void)sched_roster_refresh(m->cfg.roster);
+        look_at_roster(m);
         key = sched_roster_key(m->cfg.roster, p->id, 0);
     }
     if (key == NULL || p->endpoint[0] == '\0') {
@@ -242,6 +287,7 @@ static int open_out(struct peer *p)
     int rc = proto_net_connect(m->cfg.net, &opt, &p->out, NULL);
     if (rc == 0) {
         p->up = false;
+        memcpy(p->key, key->public_z85, sizeof p->key);
         p->opened_ns = p->used_ns = base_clock_mono_ns();
         m->stats.opened++;
         m->stats.connections++;
@@ -256,7 +302,8 @@ static void router_message(void *owner, const struct proto_net_message *msg)
     enum sched_role role = sched_role_of_user(msg->user, &id);
     /* The roster of now: a handshake may be older than the line that was taken out. */
     if (role == SCHED_ROSTER_NONE || id == m->cfg.self ||
-        sched_roster_role(m->cfg.roster, id) != role) {
+        sched_roster_role(m->cfg.roster, id) != role ||
+        !sched_roster_lists(m->cfg.roster, id, msg->key)) {
         m->stats.denied++;
         return;
     }
@@ -291,11 +338,28 @@ static const struct proto_net_ops router_ops = {
 
 /* ---- now and then ---- */
 
+/* With another key. What was not used for a while still counts as that. */
+static void open_again(struct peer *p, unsigned key_at)
+{
+    uint64_t used_ns = p->used_ns;
+    shut(p);
+    p->key_at = key_at;
+    (void)open_out(p);
+    p->used_ns = used_ns;
+}
+
 static void look_at(struct peer *p, uint64_t now_ns)
 {
     struct sched_mesh *m = p->mesh;
     drop_stale(p, now_ns);
+    if (sched_roster_role(m->cfg.roster, p->id) == SCHED_ROSTER_NONE) {
+        cut(p);
+    }
     if (p->out == NULL) {
+        return;
+    }
+    if (!sched_roster_lists(m->cfg.roster, p->id, p->key)) {
+        open_again(p, 0);
         return;
     }
     if (now_ns - p->used_ns > ms(m->cfg.idle_ms)) {
@@ -305,11 +369,7 @@ static void look_at(struct peer *p, uint64_t now_ns)
     }
     bool other = sched_roster_key(m->cfg.roster, p->id, 1) != NULL;
     if (!p->up && other && now_ns - p->opened_ns > ms(KEY_TRY_MS)) {
-        uint64_t used_ns = p->used_ns;
-        shut(p);
-        p->key_at++;
-        (void)open_out(p);
-        p->used_ns = used_ns;
+        open_again(p, p->key_at + 1);
     }
 }
 
@@ -319,7 +379,7 @@ static void on_look(struct ev_loop *loop, ev_timer *w, int events)
     (void)events;
     struct sched_mesh *m = w->data;
     uint64_t now_ns = base_clock_mono_ns();
-    (void)sched_roster_refresh(m->cfg.roster);
+    look_at_roster(m);
     for (uint32_t i = 0; i < m->n_peers; i++) {
         look_at(m->peers[i], now_ns);
     }
@@ -393,6 +453,9 @@ const char *sched_mesh_endpoint(const struct sched_mesh *m)
 
 int sched_mesh_address(struct sched_mesh *m, uint64_t id, const char *endpoint)
 {
+    if (find(m, id) == NULL && sched_roster_role(m->cfg.roster, id) == SCHED_ROSTER_NONE) {
+        return BASE_ENOTFOUND;
+    }
     struct peer *p = need(m, id);
     if (p == NULL || strlen(endpoint) >= ENDPOINT_MAX) {
         return p == NULL ? BASE_EFULL : BASE_EINVAL;
@@ -405,6 +468,12 @@ int sched_mesh_address(struct sched_mesh *m, uint64_t id, const char *endpoint)
         }
     }
     return 0;
+}
+
+bool sched_mesh_knows(const struct sched_mesh *m, uint64_t id)
+{
+    const struct peer *p = find(m, id);
+    return p != NULL && p->endpoint[0] != '\0';
 }
 
 void sched_mesh_drop(struct sched_mesh *m, uint64_t id)

@@ -16,8 +16,8 @@
  * Nothing here blocks and nothing is promised: what does not fit into a queue, or waits too long
  * for a connection, is lost and counted. The cores live with that.
  *
- * Who a message is from is what the roster says about the key it came with. Belongs to the loop's
- * thread. */
+ * Who a message is from is what the roster of this moment says about the key it came with: a key
+ * that is taken out is cut off, whatever connections it has. Belongs to the loop's thread. */
 struct sched_mesh;
 
 enum sched_mesh_channel {
@@ -33,6 +33,8 @@ struct sched_mesh_ops {
         enum sched_mesh_channel channel, const uint8_t *bytes, size_t n);
     /* A node's messages are thrown away because its tag is another one; each time. NULL is fine. */
     void (*on_other)(void *user, uint64_t from);
+    /* The roster's file has changed and cannot be taken; once for each file. NULL is fine. */
+    void (*on_bad_roster)(void *user, const char *why);
 };
 
 struct sched_mesh_cfg {
@@ -56,7 +58,7 @@ struct sched_mesh_stats {
     uint64_t full;       /* lost: the queue to the peer was full */
     uint64_t stale;      /* lost: no connection in time */
     uint64_t no_address; /* lost: nobody knows where the peer is, or its key */
-    uint64_t denied;     /* thrown away: the sender's key has no role between nodes */
+    uint64_t denied;     /* thrown away: the sender's key has no role between nodes, or not now */
     uint64_t malformed;  /* thrown away: no message between nodes */
     uint64_t other;      /* thrown away: the sender has another tag */
     uint64_t refused;    /* connections that the other side did not want */
@@ -72,8 +74,12 @@ void sched_mesh_destroy(struct sched_mesh *m); /* NULL is fine */
 const char *sched_mesh_endpoint(const struct sched_mesh *m);
 
 /* Where a peer can be reached, "tcp://10.0.0.2:7400". A connection to somewhere else is closed.
- * BASE_EFULL: peers_max are known. BASE_EINVAL: too long. */
+ * BASE_ENOTFOUND: it is not in the roster (yet), and nothing is kept. BASE_EFULL: peers_max are
+ * known. BASE_EINVAL: too long. */
 int sched_mesh_address(struct sched_mesh *m, uint64_t id, const char *endpoint);
+
+/* Whether it is kept where the peer can be reached. */
+bool sched_mesh_knows(const struct sched_mesh *m, uint64_t id);
 
 /* Closes the connection to a peer that is gone; its address stays. */
 void sched_mesh_drop(struct sched_mesh *m, uint64_t id);

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
+#include "proto/base/assert.h"
 #include "proto/base/hash.h"
 #include "proto/base/text.h"
 
@@ -13,8 +13,12 @@ struct sched_roster {
     struct proto_net_client *list;
     uint64_t *ids; /* of the list's names */
     int n;
-    struct timespec changed;
-    ino_t inode;
+    struct stat seen; /* of the file that was looked at last, taken or not */
+    unsigned n_required;
+    struct {
+        uint64_t id;
+        enum sched_role role;
+    } required[SCHED_ROSTER_REQUIRED_MAX];
 };
 
 static const char *const words[] = {"", "worker", "gateway", "voter", "admin"};
@@ -79,11 +83,22 @@ static int check(const struct sched_roster *r, int i, struct base_error *err)
     return 0;
 }
 
+static int check_required(
+    const struct sched_roster *r, const struct sched_roster *next, struct base_error *err)
+{
+    for (unsigned i = 0; i < r->n_required; i++) {
+        if (sched_roster_role(next, r->required[i].id) != r->required[i].role) {
+            return base_fail(err, BASE_EDENIED, "'%s': the %s '%s' is not in it", r->path,
+                sched_role_str(r->required[i].role), sched_roster_name(r, r->required[i].id));
+        }
+    }
+    return 0;
+}
+
 static int take(struct sched_roster *r, struct base_error *err)
 {
     struct sched_roster next = {.path = r->path};
-    struct stat st;
-    if (stat(r->path, &st) != 0) {
+    if (stat(r->path, &r->seen) != 0) {
         return base_fail(err, BASE_ENOTFOUND, "roster '%s' is missing", r->path);
     }
     int rc = proto_net_clients_read(r->path, &next.list, &next.n, err);
@@ -96,6 +111,7 @@ static int take(struct sched_roster *r, struct base_error *err)
         next.ids[i] = sched_node_id(next.list[i].name);
         rc = check(&next, i, err);
     }
+    rc = rc != 0 ? rc : check_required(r, &next, err);
     if (rc != 0) {
         free(next.list);
         free(next.ids);
@@ -103,9 +119,9 @@ static int take(struct sched_roster *r, struct base_error *err)
     }
     free(r->list);
     free(r->ids);
-    next.changed = st.st_mtim;
-    next.inode = st.st_ino;
-    *r = next;
+    r->list = next.list;
+    r->ids = next.ids;
+    r->n = next.n;
     return 0;
 }
 
@@ -135,15 +151,35 @@ void sched_roster_destroy(struct sched_roster *r)
     }
 }
 
-bool sched_roster_refresh(struct sched_roster *r)
+int sched_roster_refresh(struct sched_roster *r, struct base_error *err)
 {
     struct stat st;
-    if (stat(r->path, &st) != 0 ||
-        (st.st_ino == r->inode && st.st_mtim.tv_sec == r->changed.tv_sec &&
-            st.st_mtim.tv_nsec == r->changed.tv_nsec)) {
-        return false;
+    if (stat(r->path, &st) != 0 || proto_net_same_file(&st, &r->seen)) {
+        return 0;
     }
-    return take(r, NULL) == 0;
+    int rc = take(r, err);
+    return rc == 0 ? 1 : rc;
+}
+
+void sched_roster_require(struct sched_roster *r, const uint64_t *ids, unsigned n)
+{
+    REQUIRE(n <= SCHED_ROSTER_REQUIRED_MAX);
+    r->n_required = n;
+    for (unsigned i = 0; i < n; i++) {
+        r->required[i].id = ids[i];
+        r->required[i].role = sched_roster_role(r, ids[i]);
+    }
+}
+
+bool sched_roster_lists(const struct sched_roster *r, uint64_t id, const char *key)
+{
+    const struct proto_net_client *c = NULL;
+    for (unsigned i = 0; (c = sched_roster_key(r, id, i)) != NULL; i++) {
+        if (strcmp(c->public_z85, key) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 const struct proto_net_client *sched_roster_key(

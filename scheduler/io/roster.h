@@ -40,13 +40,22 @@ struct sched_roster;
 int sched_roster_load(struct sched_roster **ret, const char *path, struct base_error *err);
 void sched_roster_destroy(struct sched_roster *r); /* NULL is fine */
 
-/* Takes the file again when it is another one; keeps what it has when it cannot be read. True when
- * something may have changed. */
-bool sched_roster_refresh(struct sched_roster *r);
+/* Takes the file again when it is another one. 1: it was taken; 0: it is the same; the errors of
+ * load() and BASE_EDENIED (see require), once for each file: what there was stays. */
+int sched_roster_refresh(struct sched_roster *r, struct base_error *err);
+
+enum { SCHED_ROSTER_REQUIRED_MAX = 8 };
+
+/* From now on a file is taken only when these nodes have the roles in it that they have now: half a
+ * list is none. n is at most SCHED_ROSTER_REQUIRED_MAX. */
+void sched_roster_require(struct sched_roster *r, const uint64_t *ids, unsigned n);
 
 /* The n-th key of a node, NULL when there are no more. Valid until the next refresh. */
 const struct proto_net_client *sched_roster_key(
     const struct sched_roster *r, uint64_t id, unsigned n);
+
+/* Whether the node has this public key (z85). */
+bool sched_roster_lists(const struct sched_roster *r, uint64_t id, const char *key);
 
 /* The role and the name of a node; SCHED_ROSTER_NONE and NULL: it is not listed. */
 enum sched_role sched_roster_role(const struct sched_roster *r, uint64_t id);

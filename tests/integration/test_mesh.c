@@ -2,6 +2,7 @@
  * own. Nothing waits for a time: loops run until a state is reached, the test's time-out is the
  * bound. */
 #include <ev.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -278,6 +279,138 @@ TEST(nodes_with_other_settings_do_not_hear_each_other_and_both_say_so)
     end();
 }
 
+TEST(a_key_that_is_replaced_is_cut_off_though_its_connection_is_open)
+{
+    struct node a, b, next;
+    begin();
+    new_node(&a, "worker", "w1");
+    new_node(&b, "voter", "v1");
+    open_node(&a, "w1");
+    open_node(&b, "v1");
+    introduce(&a, &b);
+    CHECK_EQ(say(&a, &b, "hello"), 0);
+    UNTIL(&a, &b, b.got == 1);
+    unlist("worker w1");
+    new_node(&next, "worker", "w1");
+    while (!sched_roster_lists(b.roster, a.id, next.key.public_z85)) {
+        ev_run(b.loop, EVRUN_ONCE);
+    }
+    CHECK_EQ(say(&a, &b, "it is still me"), 0);
+    UNTIL(&a, &b, stats(&b).denied == 1);
+    CHECK_EQ(b.got, 1);
+    close_node(&a);
+    close_node(&b);
+    end();
+}
+
+TEST(a_peer_with_a_new_key_is_found_again)
+{
+    struct node a, b;
+    char endpoint[80];
+    begin();
+    new_node(&a, "worker", "w1");
+    new_node(&b, "voter", "v1");
+    open_node(&a, "w1");
+    open_node(&b, "v1");
+    introduce(&a, &b);
+    CHECK_EQ(say(&a, &b, "hello"), 0);
+    UNTIL(&a, &b, b.got == 1);
+    (void)snprintf(endpoint, sizeof endpoint, "%s", sched_mesh_endpoint(b.mesh));
+    close_node(&b);
+    unlist("voter v1");
+    new_node(&b, "voter", "v1");
+    open_at(&b, "v1", endpoint, 60000);
+    while (b.got == 0) {
+        (void)say(&a, &b, "again");
+        ev_run(a.loop, EVRUN_ONCE);
+        ev_run(b.loop, EVRUN_ONCE);
+    }
+    CHECK_STR(b.text, "again");
+    close_node(&a);
+    close_node(&b);
+    end();
+}
+
+TEST(only_who_is_in_the_roster_takes_a_place)
+{
+    struct node a;
+    char name[8];
+    begin();
+    new_node(&a, "worker", "w1");
+    for (unsigned i = 0; i < 9; i++) { /* one more than there are places */
+        struct node peer;
+        (void)snprintf(name, sizeof name, "p%u", i);
+        new_node(&peer, "worker", name);
+    }
+    open_node(&a, "w1");
+    for (uint64_t id = 1; id < 100; id++) {
+        CHECK_EQ(sched_mesh_address(a.mesh, id, "tcp://127.0.0.1:1"), BASE_ENOTFOUND);
+    }
+    for (unsigned i = 0; i < 9; i++) {
+        (void)snprintf(name, sizeof name, "p%u", i);
+        CHECK_EQ(sched_mesh_address(a.mesh, sched_node_id(name), "tcp://127.0.0.1:1"),
+            i < 8 ? 0 : BASE_EFULL);
+    }
+    unlist("worker p3");
+    while (sched_roster_role(a.roster, sched_node_id("p3")) != SCHED_ROSTER_NONE) {
+        ev_run(a.loop, EVRUN_ONCE);
+    }
+    CHECK_EQ(sched_mesh_address(a.mesh, sched_node_id("p8"), "tcp://127.0.0.1:1"), 0);
+    CHECK(sched_mesh_knows(a.mesh, sched_node_id("p8")));
+    CHECK(!sched_mesh_knows(a.mesh, sched_node_id("p3")));
+    CHECK(sched_mesh_knows(a.mesh, sched_node_id("p2")));
+    close_node(&a);
+    end();
+}
+
+/* As `cp` does, with the time that it had before. */
+static void write_in_place(const char *text, size_t n)
+{
+    struct stat st;
+    CHECK_EQ(stat(roster_path, &st), 0);
+    FILE *f = fopen(roster_path, "we");
+    CHECK(f != NULL && fwrite(text, 1, n, f) == n && fclose(f) == 0);
+    struct timespec times[2] = {st.st_atim, st.st_mtim};
+    CHECK_EQ(utimensat(AT_FDCWD, roster_path, times, 0), 0);
+}
+
+TEST(half_a_roster_is_none_and_a_rewritten_one_is_seen)
+{
+    struct node v, w, x;
+    struct sched_roster *r;
+    struct base_error err;
+    char text[512];
+    begin();
+    new_node(&w, "worker", "w1");
+    new_node(&v, "voter", "v1");
+    FILE *f = fopen(roster_path, "re");
+    CHECK(f != NULL);
+    size_t n = fread(text, 1, sizeof text, f);
+    CHECK_EQ(fclose(f), 0);
+    CHECK_EQ(sched_roster_load(&r, roster_path, NULL), 0);
+    uint64_t needed[] = {sched_node_id("w1"), sched_node_id("v1")};
+    sched_roster_require(r, needed, 2);
+    CHECK_EQ(sched_roster_refresh(r, &err), 0);
+    write_in_place(text, (size_t)(strchr(text, '\n') + 1 - text));
+    CHECK_EQ(sched_roster_refresh(r, &err), BASE_EDENIED);
+    CHECK(strstr(err.text, "'v1'") != NULL);
+    CHECK_EQ(sched_roster_refresh(r, &err), 0); /* said once */
+    CHECK_EQ(sched_roster_role(r, needed[1]), SCHED_ROSTER_VOTER);
+    write_in_place(text, n - 10);
+    CHECK_EQ(sched_roster_refresh(r, &err), BASE_EBADMSG);
+    write_in_place(text, n);
+    CHECK_EQ(sched_roster_refresh(r, &err), 1);
+    /* The same size and time, another key. */
+    CHECK_EQ(proto_net_key_generate(&x.key, NULL), 0);
+    memcpy(strstr(text, w.key.public_z85), x.key.public_z85, 40);
+    write_in_place(text, n);
+    CHECK_EQ(sched_roster_refresh(r, &err), 1);
+    CHECK(sched_roster_lists(r, needed[0], x.key.public_z85));
+    CHECK(!sched_roster_lists(r, needed[0], w.key.public_z85));
+    sched_roster_destroy(r);
+    end();
+}
+
 TEST(who_may_say_what_is_decided_by_the_part_of_the_sender)
 {
     CHECK(sched_msg_allowed(SCHED_MSG_GRANT, SCHED_PART_VOTER));
@@ -429,7 +562,7 @@ TEST(a_roster_with_one_name_in_two_roles_is_no_roster)
     CHECK_EQ(sched_roster_role(r, 7), SCHED_ROSTER_NONE);
     CHECK_EQ(proto_net_key_generate(&other, NULL), 0);
     list("voter", "w1", &other);
-    CHECK(sched_roster_refresh(r) == false); /* the old one stays */
+    CHECK_EQ(sched_roster_refresh(r, NULL), BASE_EEXISTS); /* the old one stays */
     CHECK_EQ(sched_roster_role(r, sched_node_id("w1")), SCHED_ROSTER_WORKER);
     sched_roster_destroy(r);
     CHECK_EQ(sched_roster_load(&r, roster_path, &err), BASE_EEXISTS);
