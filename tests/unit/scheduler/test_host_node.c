@@ -5,10 +5,14 @@
 
 #include "proto/base/clock.h"
 #include "proto/base/container.h"
+#include "proto/net/cluster_key.h"
 #include "proto/net/curve.h"
+#include "scheduler/core/msgtype.h"
+#include "scheduler/io/cluster.h"
 #include "scheduler/io/host_node.h"
 #include "scheduler/io/host_store.h"
 #include "scheduler/io/node_db.h"
+#include "scheduler/wire/wire.h"
 #include "tests/lib/check.h"
 
 enum { PBITS = 8, ROWS = 5 };
@@ -325,4 +329,155 @@ TEST(the_tag_stands_for_what_must_be_set_alike)
     sched_settings_destroy(s);
     sched_settings_destroy(t);
     end();
+}
+
+/* ---- who may say what, at the door of a node ---- */
+
+struct guest {
+    struct proto_net *net;
+    struct sched_roster *roster;
+    struct sched_mesh *mesh;
+    uint32_t answers;
+};
+
+static void on_answer(void *user, uint64_t from, enum sched_role role,
+    enum sched_mesh_channel channel, const uint8_t *bytes, size_t n)
+{
+    (void)from, (void)role, (void)bytes, (void)n;
+    ((struct guest *)user)->answers += channel == SCHED_MESH_ADMIN;
+}
+
+static void enter(struct guest *g, const struct owner *o, const char *role, const char *name,
+    const char *endpoint)
+{
+    static const struct sched_mesh_ops mesh_ops = {.on_bytes = on_answer};
+    struct proto_net_key key;
+    struct proto_net_client c = {0};
+    uint8_t cluster_key[16];
+    CHECK_EQ(proto_net_key_generate(&key, NULL), 0);
+    (void)snprintf(c.role, sizeof c.role, "%s", role);
+    (void)snprintf(c.name, sizeof c.name, "%s", name);
+    memcpy(c.public_z85, key.public_z85, sizeof c.public_z85);
+    CHECK_EQ(proto_net_clients_add(at("roster"), &c, NULL), 0);
+    CHECK_EQ(proto_net_cluster_key_read(at("key"), cluster_key, NULL), 0);
+    CHECK_EQ(sched_roster_load(&g->roster, at("roster"), NULL), 0);
+    CHECK_EQ(proto_net_create(&g->net, o->loop, at("roster"), NULL), 0);
+    g->answers = 0;
+    struct sched_mesh_cfg cfg = {.loop = o->loop,
+        .net = g->net,
+        .roster = g->roster,
+        .key = &key,
+        .self = sched_node_id(name),
+        .tag = sched_settings_tag(o->settings, cluster_key, 2),
+        .endpoint = "tcp://127.0.0.1:*",
+        .peers_max = 4,
+        .idle_ms = 60000,
+        .hold_ms = 60000,
+        .ops = &mesh_ops,
+        .user = g};
+    CHECK_EQ(sched_mesh_create(&g->mesh, &cfg, NULL), 0);
+    CHECK_EQ(sched_mesh_address(g->mesh, o->settings->id, endpoint), 0);
+}
+
+static void go(struct guest *g)
+{
+    sched_mesh_destroy(g->mesh);
+    proto_net_destroy(g->net);
+    sched_roster_destroy(g->roster);
+}
+
+static void tell(struct guest *g, const struct owner *o, uint8_t type)
+{
+    static uint8_t bytes[SCHED_WIRE_BYTES_MAX];
+    struct sched_view view = {.num = 2};
+    struct sched_msg m = {.type = type};
+    if (type == SCHED_MSG_VACC) {
+        m.vacc.view = &view;
+    }
+    int n = sched_wire_encode(&m, bytes, sizeof bytes);
+    CHECK(n > 0);
+    CHECK_EQ(sched_mesh_send(g->mesh, o->settings->id, SCHED_MESH_MSG, bytes, (size_t)n), 0);
+}
+
+struct heard {
+    uint32_t n, questions;
+    uint8_t type;
+    uint64_t from;
+};
+
+static void on_heard(void *user, const struct sched_msg *m)
+{
+    struct heard *h = user;
+    h->n++;
+    h->type = m->type;
+    h->from = m->from;
+}
+
+static void on_question(void *user, const char *question, struct base_buf *to)
+{
+    ((struct heard *)user)->questions++;
+    CHECK_STR(question, "status");
+    CHECK_EQ(base_buf_printf(to, "{}"), 0);
+}
+
+static uint64_t not_allowed(const struct sched_cluster *c)
+{
+    struct sched_cluster_stats s;
+    sched_cluster_stats(c, &s);
+    CHECK_EQ(s.malformed, 0);
+    return s.not_allowed;
+}
+
+TEST(what_a_sender_may_not_say_goes_no_further_than_the_door)
+{
+    static const struct sched_cluster_ops cluster_ops = {
+        .on_message = on_heard, .on_admin = on_question};
+    static const uint8_t from_gateway[] = {SCHED_MSG_GRANT, SCHED_MSG_BIND, SCHED_MSG_VACC},
+                         from_worker[] = {SCHED_MSG_GRANT, SCHED_MSG_VACC, SCHED_MSG_OPEN};
+    struct owner o;
+    struct guest gateway, worker, admin;
+    struct heard heard = {0};
+    struct sched_cluster *c = NULL;
+    setup(&o);
+    struct sched_cluster_cfg cfg = {.loop = o.loop,
+        .log = &o.log,
+        .settings = o.settings,
+        .role = SCHED_ROSTER_WORKER,
+        .gossip_inc = 1,
+        .ops = &cluster_ops,
+        .user = &heard};
+    CHECK_EQ(sched_cluster_create(&c, &cfg, NULL), 0);
+    enter(&gateway, &o, "gateway", "g1", sched_cluster_endpoint(c));
+    enter(&worker, &o, "worker", "w2", sched_cluster_endpoint(c));
+    enter(&admin, &o, "admin", "admin", sched_cluster_endpoint(c));
+    static const char question[] = "status";
+    const uint8_t *ask = (const uint8_t *)question;
+    uint64_t refused = 0;
+    for (size_t i = 0; i < ARRAY_LEN(from_gateway); i++) {
+        tell(&gateway, &o, from_gateway[i]);
+        tell(&worker, &o, from_worker[i]);
+        tell(&admin, &o, from_worker[i]);
+        refused += 3;
+    }
+    CHECK_EQ(sched_mesh_send(worker.mesh, o.settings->id, SCHED_MESH_ADMIN, ask, 6), 0);
+    CHECK_EQ(sched_mesh_send(gateway.mesh, o.settings->id, SCHED_MESH_ADMIN, ask, 6), 0);
+    CHECK_EQ(sched_mesh_send(admin.mesh, o.settings->id, SCHED_MESH_CTL, ask, 6), 0);
+    refused += 3;
+    while (not_allowed(c) < refused) {
+        ev_run(o.loop, EVRUN_ONCE);
+    }
+    CHECK(heard.n == 0 && heard.questions == 0);
+    tell(&worker, &o, SCHED_MSG_BIND); /* this it may */
+    CHECK_EQ(sched_mesh_send(admin.mesh, o.settings->id, SCHED_MESH_ADMIN, ask, 6), 0);
+    while (heard.n == 0 || admin.answers == 0) {
+        ev_run(o.loop, EVRUN_ONCE);
+    }
+    CHECK(heard.n == 1 && heard.type == SCHED_MSG_BIND && heard.from == sched_node_id("w2"));
+    CHECK(heard.questions == 1 && worker.answers == 0 && gateway.answers == 0);
+    CHECK_EQ(not_allowed(c), refused);
+    go(&gateway);
+    go(&worker);
+    go(&admin);
+    sched_cluster_destroy(c);
+    teardown(&o);
 }
