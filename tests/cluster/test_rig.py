@@ -2,9 +2,10 @@
 """Three voters, three workers without microVMs, two gateways under load: what is killed, stopped and
 started again must not make any request run twice, and must be told truthfully."""
 import collections
+import pathlib
 import signal
 import sys
-import pathlib
+import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
@@ -45,13 +46,14 @@ class Rig(unittest.TestCase):
         """Ends the load and looks at everything that was said and done."""
         for g in GATEWAYS:
             self.assertEqual(self.nodes.end(g), 0)
-        starts = collections.Counter()
+        starts, runs = collections.Counter(), collections.defaultdict(list)
         binds = collections.defaultdict(list)
         for h in HOSTS:
             for line in self.nodes.journal(h):
                 if line[0] == "start":
                     starts[line[3]] += 1
-                else:
+                    runs[line[1]].append((int(line[4]), int(line[2])))
+                elif line[0] == "bind":
                     binds[line[1]].append(int(line[2]))
         asked = {line[2] for g in GATEWAYS for line in self.nodes.journal(g) if line[0] == "ask"}
         answered = [line[2] for line in self.answers()]
@@ -65,9 +67,21 @@ class Rig(unittest.TestCase):
                 self.assertEqual(starts[exec_id], 0)
         for key, epochs in binds.items():
             self.assertEqual(len(epochs), len(set(epochs)), f"key {key}: an epoch is bound once")
-        a = self.nodes.status()
+        # What an earlier session of the key runs after a later one has begun would be a second one.
+        for key, told in runs.items():
+            epochs = [epoch for _, epoch in sorted(told)]
+            self.assertEqual(epochs, sorted(epochs), f"key {key}: two sessions at a time")
+        a = self.nodes.until("the voters answer", lambda a: len(a) == 3)
         self.assertTrue(all(v["mesh"]["late"] == 0 for v in a.values()))
         return {w: self.count(w) for w in ("OK", "FAILED", "UNKNOWN")}
+
+    def lives(self):
+        a = self.nodes.until("settled", lambda a: self.settled(a, HOSTS))
+        return members(next(iter(a.values())))
+
+    def lease_ends(self):
+        """When the last lease ends, as far as the workers have heard."""
+        return max(int(line[1]) for h in HOSTS for line in self.nodes.journal(h) if line[0] == "lease")
 
     def test_a_killed_voter_is_not_noticed_by_any_client(self):
         self.nodes.kill("v2")
@@ -79,24 +93,22 @@ class Rig(unittest.TestCase):
         self.assertEqual((told["FAILED"], told["UNKNOWN"]), (0, 0), told)
 
     def test_a_killed_worker_is_replaced_and_comes_back(self):
+        before = self.lives()
         self.nodes.kill("w2")
         self.nodes.until("w2 is out", lambda a: self.settled(a, ("w1", "w3")))
         self.wait_ok(300)
-        slow = [int(line[4]) for line in self.answers() if line[0] == "OK"]
-        self.assertLess(max(slow), 12000)
         self.nodes.host("w2")
-        a = self.nodes.until("w2 is back", lambda a: self.settled(a, HOSTS))
-        self.assertGreater(members(a["v1"])["w2"], 1, "under another incarnation")
+        after = self.lives()
+        self.assertGreater(after["w2"], before["w2"], "under another incarnation")
         self.wait_ok(300)
         self.judge()
 
     def test_a_worker_that_is_started_again_at_once_keeps_its_life(self):
-        before = members(self.nodes.status()["v1"])
+        before = self.lives()
         self.nodes.kill("w1")
         self.nodes.host("w1")
         self.wait_ok(300)
-        a = self.nodes.until("settled", lambda a: self.settled(a, HOSTS))
-        self.assertEqual(members(a["v1"]), before)
+        self.assertEqual(self.lives(), before)
         self.judge()
 
     def test_a_stopped_worker_loses_its_lease_and_leaves_when_it_wakes(self):
@@ -114,16 +126,18 @@ class Rig(unittest.TestCase):
     def test_without_a_majority_of_voters_nothing_runs_and_then_it_goes_on(self):
         self.nodes.kill("v1")
         self.nodes.kill("v3")
-        ok = -1
-        while self.count("OK") != ok:  # the leases run out
-            ok = self.count("OK")
+        while time.clock_gettime_ns(time.CLOCK_BOOTTIME) <= self.lease_ends():
             self.nodes.status()
-            self.nodes.status()
+        ended = self.lease_ends()
+        self.nodes.until("v2 answers", lambda a: "v2" in a)
+        again = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         self.nodes.voter("v1")
         self.nodes.voter("v3")
         self.nodes.until("settled", lambda a: self.settled(a, HOSTS))
         self.wait_ok(200)
         self.judge()
+        self.assertEqual([line for h in HOSTS for line in self.nodes.journal(h)
+                          if line[0] == "start" and ended <= int(line[4]) < again], [])
 
 
 if __name__ == "__main__":

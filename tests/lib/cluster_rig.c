@@ -6,8 +6,9 @@
  * gateway: requests for random keys, some at a time, until SIGTERM; then those under way may end
  *
  * Journals are lines, written with one write() each:
- *   host: "start KEY EPOCH EXEC" "bind KEY EPOCH"
- *   load: "ask KEY EXEC" "OK|FAILED|UNKNOWN KEY EXEC EPOCH MS" */
+ *   host: "start KEY EPOCH EXEC NS" "bind KEY EPOCH" "lease NS" (it may run before)
+ *   load: "ask KEY EXEC" "OK|FAILED|UNKNOWN KEY EXEC EPOCH MS"
+ * NS are of CLOCK_BOOTTIME, which all processes of a machine share. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -65,6 +66,7 @@ static void on_lease(void *user, uint64_t freeze_at_ns, uint64_t kill_at_ns, uin
     struct rig *r = user;
     (void)kill_at_ns, (void)inc;
     r->freeze_at_ns = freeze_at_ns;
+    note(r, "lease %" PRIu64 "\n", freeze_at_ns);
 }
 
 static void on_start(void *user, struct sched_key key, sched_epoch epoch)
@@ -82,11 +84,12 @@ static void on_stop(void *user, struct sched_key key, sched_epoch epoch)
 static void on_exec(void *user, const struct sched_fx_vm *vm)
 {
     struct rig *r = user;
-    if (base_clock_boot_ns() >= r->freeze_at_ns) {
+    uint64_t now = base_clock_boot_ns();
+    if (now >= r->freeze_at_ns) {
         return; /* frozen */
     }
-    note(r, "start %" PRIu64 " %" PRIu64 " %016" PRIx64 "%016" PRIx64 "\n", vm->key.lo, vm->epoch,
-        vm->exec.hi, vm->exec.lo);
+    note(r, "start %" PRIu64 " %" PRIu64 " %016" PRIx64 "%016" PRIx64 " %" PRIu64 "\n", vm->key.lo,
+        vm->epoch, vm->exec.hi, vm->exec.lo, now);
     sched_host_node_done(r->host, vm, SCHED_OUTCOME_OK);
 }
 
