@@ -337,6 +337,7 @@ struct guest {
     struct proto_net *net;
     struct sched_roster *roster;
     struct sched_mesh *mesh;
+    struct proto_net_key key;
     uint32_t answers;
 };
 
@@ -347,18 +348,21 @@ static void on_answer(void *user, uint64_t from, enum sched_role role,
     ((struct guest *)user)->answers += channel == SCHED_MESH_ADMIN;
 }
 
-static void enter(struct guest *g, const struct owner *o, const char *role, const char *name,
-    const char *endpoint)
+/* Before the node reads the roster: what comes from a stranger is lost. */
+static void list(struct guest *g, const char *role, const char *name)
 {
-    static const struct sched_mesh_ops mesh_ops = {.on_bytes = on_answer};
-    struct proto_net_key key;
     struct proto_net_client c = {0};
-    uint8_t cluster_key[16];
-    CHECK_EQ(proto_net_key_generate(&key, NULL), 0);
+    CHECK_EQ(proto_net_key_generate(&g->key, NULL), 0);
     (void)snprintf(c.role, sizeof c.role, "%s", role);
     (void)snprintf(c.name, sizeof c.name, "%s", name);
-    memcpy(c.public_z85, key.public_z85, sizeof c.public_z85);
+    memcpy(c.public_z85, g->key.public_z85, sizeof c.public_z85);
     CHECK_EQ(proto_net_clients_add(at("roster"), &c, NULL), 0);
+}
+
+static void enter(struct guest *g, const struct owner *o, const char *name, const char *endpoint)
+{
+    static const struct sched_mesh_ops mesh_ops = {.on_bytes = on_answer};
+    uint8_t cluster_key[16];
     CHECK_EQ(proto_net_cluster_key_read(at("key"), cluster_key, NULL), 0);
     CHECK_EQ(sched_roster_load(&g->roster, at("roster"), NULL), 0);
     CHECK_EQ(proto_net_create(&g->net, o->loop, at("roster"), NULL), 0);
@@ -366,7 +370,7 @@ static void enter(struct guest *g, const struct owner *o, const char *role, cons
     struct sched_mesh_cfg cfg = {.loop = o->loop,
         .net = g->net,
         .roster = g->roster,
-        .key = &key,
+        .key = &g->key,
         .self = sched_node_id(name),
         .tag = sched_settings_tag(o->settings, cluster_key, 2),
         .endpoint = "tcp://127.0.0.1:*",
@@ -446,10 +450,13 @@ TEST(what_a_sender_may_not_say_goes_no_further_than_the_door)
         .gossip_inc = 1,
         .ops = &cluster_ops,
         .user = &heard};
+    list(&gateway, "gateway", "g1");
+    list(&worker, "worker", "w2");
+    list(&admin, "admin", "admin");
     CHECK_EQ(sched_cluster_create(&c, &cfg, NULL), 0);
-    enter(&gateway, &o, "gateway", "g1", sched_cluster_endpoint(c));
-    enter(&worker, &o, "worker", "w2", sched_cluster_endpoint(c));
-    enter(&admin, &o, "admin", "admin", sched_cluster_endpoint(c));
+    enter(&gateway, &o, "g1", sched_cluster_endpoint(c));
+    enter(&worker, &o, "w2", sched_cluster_endpoint(c));
+    enter(&admin, &o, "admin", sched_cluster_endpoint(c));
     static const char question[] = "status";
     const uint8_t *ask = (const uint8_t *)question;
     uint64_t refused = 0;
