@@ -479,6 +479,7 @@ static void look(void *user)
 static void stop(struct worker *w)
 {
     w->stopping = true;
+    worker_admin_stop(w->admin);
     if (w->member != NULL) {
         worker_member_drain(w->member);
     }

@@ -266,13 +266,14 @@ static void on_give_back(struct ev_loop *loop, ev_prepare *w, int revents)
 {
     (void)loop;
     (void)revents;
-    struct gw_calls *c = w->data;
-    while (c->owing != NULL) {
-        struct gw_call *call = c->owing;
+    const struct gw_calls *c = w->data;
+    for (struct gw_call *call = c->owing, *next; call != NULL; call = next) {
+        next = call->owing_next;
         struct proto_envelope env = {
             .type = PROTO_ENVELOPE_CREDIT, .corr = call->corr, .view = VIEW, .seq = call->owed};
-        forget_owed(call);
-        (void)proto_net_send(call->link->socket, NULL, &env, NULL, 0);
+        if (proto_net_send(call->link->socket, NULL, &env, NULL, 0) != BASE_EAGAIN) {
+            forget_owed(call); /* else in a later turn: a stream without credit stands still */
+        }
     }
 }
 

@@ -132,6 +132,9 @@ int proto_net_clients_read(
         }
         list[n++] = client;
     }
+    if (ferror(f)) { /* half a list is none */
+        return base_fail(err, -EIO, "read '%s'", path);
+    }
     *ret_list = TAKE_PTR(list);
     *ret_n = n;
     return 0;

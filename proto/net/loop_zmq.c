@@ -225,9 +225,14 @@ static bool monitor_event(void *monitor, uint16_t *event)
 static void monitor_drain(struct proto_net_socket *s)
 {
     uint16_t event = 0;
+    bool ended = false;
     while (s->zmq != NULL && s->monitor != NULL && monitor_event(s->monitor, &event)) {
         enum proto_net_state state = PROTO_NET_DOWN;
-        if (!s->bound && event != ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
+        if (s->bound) {
+            ended = true; /* told once, however many there are: strangers' connections end too */
+            continue;
+        }
+        if (event != ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
             proto_net_outbox_clear(&s->out); /* was for the connection that is lost */
         }
         if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
@@ -243,6 +248,9 @@ static void monitor_drain(struct proto_net_socket *s)
         if (s->ops->on_state != NULL) {
             s->ops->on_state(s->owner, state);
         }
+    }
+    if (ended && s->zmq != NULL && s->ops->on_state != NULL) {
+        s->ops->on_state(s->owner, PROTO_NET_DOWN);
     }
 }
 
@@ -296,7 +304,8 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *w, int revents)
         bool tells = send_all(s);
         int events = s->zmq == NULL ? 0 : events_of(s->zmq);
         int monitor = s->monitor == NULL ? 0 : events_of(s->monitor);
-        bool write = s->want_write && !s->bound && (events & ZMQ_POLLOUT) != 0;
+        bool waits = s->want_write || proto_net_outbox_stuck(&s->out);
+        bool write = waits && !s->bound && (events & ZMQ_POLLOUT) != 0;
         if ((events & ZMQ_POLLIN) == 0 && (monitor & ZMQ_POLLIN) == 0 && !write && !tells) {
             s->touched = false;
             *p = s->touched_next;

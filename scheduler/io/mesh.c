@@ -37,7 +37,8 @@ struct peer {
     unsigned key_at;             /* which of its keys */
     char key[PROTO_NET_Z85_MAX]; /* the one of `out` */
     struct proto_net_peer back;
-    bool has_back; /* it has a connection to us */
+    bool has_back;                    /* it has a connection to us */
+    char back_key[PROTO_NET_Z85_MAX]; /* the one of `back` */
     uint64_t used_ns, opened_ns;
     struct waiting *first, **last;
     uint32_t waits;
@@ -314,6 +315,7 @@ static void router_message(void *owner, const struct proto_net_message *msg)
     }
     p->back = msg->peer;
     p->has_back = true;
+    (void)snprintf(p->back_key, sizeof p->back_key, "%s", msg->key);
     if (p->first != NULL) {
         flush(p);
     }
@@ -354,6 +356,9 @@ static void look_at(struct peer *p, uint64_t now_ns)
     drop_stale(p, now_ns);
     if (sched_roster_role(m->cfg.roster, p->id) == SCHED_ROSTER_NONE) {
         cut(p);
+    }
+    if (p->has_back && !sched_roster_lists(m->cfg.roster, p->id, p->back_key)) {
+        p->has_back = false; /* who has that connection is not the node any more */
     }
     if (p->out == NULL) {
         return;

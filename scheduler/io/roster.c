@@ -158,6 +158,9 @@ int sched_roster_refresh(struct sched_roster *r, struct base_error *err)
         return 0;
     }
     int rc = take(r, err);
+    if (rc != 0 && rc != BASE_EBADMSG && rc != BASE_EEXISTS && rc != BASE_EDENIED) {
+        r->seen = (struct stat){0}; /* no fault of the file: again */
+    }
     return rc == 0 ? 1 : rc;
 }
 

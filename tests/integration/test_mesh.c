@@ -298,6 +298,10 @@ TEST(a_key_that_is_replaced_is_cut_off_though_its_connection_is_open)
     CHECK_EQ(say(&a, &b, "it is still me"), 0);
     UNTIL(&a, &b, stats(&b).denied == 1);
     CHECK_EQ(b.got, 1);
+    (void)say(&b, &a, "for w1 only"); /* not by that connection */
+    CHECK_EQ(say(&a, &b, "do you hear me?"), 0);
+    UNTIL(&a, &b, stats(&b).denied == 2);
+    CHECK_EQ(a.got, 0);
     close_node(&a);
     close_node(&b);
     end();

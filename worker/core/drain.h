@@ -3,14 +3,10 @@
 #include <stdint.h>
 
 /* Taking a worker out of service in good order. While it drains it makes no new session; those it
- * has live on until they end by themselves, until a deadline, or not at all:
- *
- *           drain                 no session, no microVM
- *     OFF ---------> DRAINING ---------------------------> DRAINED ---> (the process ends, if
- * asked) ^  <---------    |  undrain                            |
- *      `------------------------------------------------------'  undrain, unless it ends
- *
- * Another order while it drains replaces the one before. Sans I/O. */
+ * has live on until they end by themselves, until a deadline, or not at all. OFF becomes DRAINING
+ * by an order, DRAINED when no session and no microVM is left; then the process ends, if asked.
+ * Undrain leads back from both, unless the process ends. Another order while it drains replaces the
+ * one before. Sans I/O. */
 
 enum worker_drain_phase { WORKER_DRAIN_OFF, WORKER_DRAIN_DRAINING, WORKER_DRAIN_DRAINED };
 

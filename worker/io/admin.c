@@ -40,6 +40,7 @@ struct worker_admin {
     struct client clients[CLIENTS_MAX];
     char told[WORKER_ADMIN_LINE_MAX]; /* last line of state */
     bool left;
+    bool stopping;
 };
 
 static void client_end(struct client *c)
@@ -87,9 +88,26 @@ static void tell(struct worker_admin *a)
 }
 
 /* A worker that ends for good starts in service the next time. */
-static void remember(struct worker_admin *a, bool on)
+/* The order in one number: 0 none, else 1 + policy, whether it leaves, and its grace. */
+static uint64_t order_number(const struct worker_drain_order *o)
 {
-    int rc = worker_store_meta_put(a->config.node, meta_key, on);
+    return 1 + (uint64_t)o->policy + (o->leave ? 4U : 0U) + ((uint64_t)o->grace_ms << 8);
+}
+
+static struct worker_drain_order order_of(uint64_t number)
+{
+    uint64_t policy = (number & 3) - 1, grace = number >> 8;
+    struct worker_drain_order o = {.policy = WORKER_DRAIN_WAIT, .leave = (number & 4) != 0};
+    if (policy <= WORKER_DRAIN_END && grace <= WORKER_DRAIN_GRACE_MS_MAX) {
+        o.policy = (enum worker_drain_policy)policy;
+        o.grace_ms = (uint32_t)grace; /* begins anew */
+    }
+    return o;
+}
+
+static void remember(struct worker_admin *a, uint64_t number)
+{
+    int rc = worker_store_meta_put(a->config.node, meta_key, number);
     rc = rc != 0 ? rc : worker_store_commit(a->config.node);
     if (rc != 0) {
         LOG_WARN(a->config.log, "a restart will not know about the drain: %s", base_err_str(rc));
@@ -169,14 +187,16 @@ static void obey(struct client *c, const struct worker_admin_order *o)
     char line[WORKER_ADMIN_LINE_MAX];
     unsigned what = 0;
     int rc = 0;
-    if (o->kind == WORKER_ADMIN_DRAIN) {
+    if (a->stopping && o->kind != WORKER_ADMIN_STATUS) {
+        rc = BASE_ESTATE;
+    } else if (o->kind == WORKER_ADMIN_DRAIN) {
         drain(a, &o->drain);
-        remember(a, true);
+        remember(a, order_number(&o->drain));
         c->watches = true;
     } else if (o->kind == WORKER_ADMIN_UNDRAIN) {
         rc = worker_drain_stop(&a->drain, &what);
         if (rc == 0) {
-            remember(a, false);
+            remember(a, 0);
         }
     }
     say(c, rc == 0 ? "ok" : "error the worker is leaving");
@@ -184,6 +204,8 @@ static void obey(struct client *c, const struct worker_admin_order *o)
     state_line(a, line);
     if (c->fd >= 0 && o->kind != WORKER_ADMIN_UNDRAIN) {
         say(c, line);
+    }
+    if (o->kind == WORKER_ADMIN_DRAIN) {
         (void)strcpy(a->told, line);
     }
     worker_admin_look(a);
@@ -279,7 +301,8 @@ int worker_admin_create(
     int rc = open_socket(a, err);
     uint64_t drained = 0;
     if (rc == 0 && worker_store_meta_get(config->node, meta_key, &drained) == 0 && drained != 0) {
-        drain(a, &(struct worker_drain_order){.policy = WORKER_DRAIN_WAIT});
+        struct worker_drain_order order = order_of(drained);
+        drain(a, &order);
         worker_admin_look(a);
     }
     if (rc != 0) {
@@ -288,6 +311,13 @@ int worker_admin_create(
     }
     *ret = a;
     return 0;
+}
+
+void worker_admin_stop(struct worker_admin *a)
+{
+    if (a != NULL) {
+        a->stopping = true;
+    }
 }
 
 void worker_admin_destroy(struct worker_admin *a)

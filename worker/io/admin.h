@@ -26,5 +26,8 @@ int worker_admin_create(
     struct worker_admin **ret, const struct worker_admin_config *config, struct base_error *err);
 void worker_admin_destroy(struct worker_admin *a); /* NULL is fine; removes the socket */
 
+/* The process ends: the state of service stays as it is from now on. */
+void worker_admin_stop(struct worker_admin *a);
+
 /* Sessions or microVMs have changed. May be called from inside of session events. */
 void worker_admin_look(struct worker_admin *a);

@@ -417,14 +417,18 @@ bool worker_exec_io_read_out(const struct worker_exec_watch *w)
 
 void worker_exec_io_interrupt(struct worker_sessions *s, const struct worker_exec *x)
 {
-    const struct live *l = live_of(x);
+    struct live *l = live_of(x);
     if (l == NULL || l->over) {
         return;
     }
-    if (l->started) {
+    if (l->started && !l->unrun && l->order.release != NULL && l->stream != NULL) {
+        worker_stream_reset(l->stream); /* the guest does not have all of the code */
+        l->stream = NULL;
+        end_unrun(l);
+    } else if (l->started) {
         worker_engine_interrupt(s->engine, l->ref.slot, x->id);
     } else {
-        live_of(x)->cancelled = true; /* its row is on its way into the store */
+        l->cancelled = true; /* its row is on its way into the store */
     }
 }
 

@@ -243,7 +243,9 @@ static void reconcile(struct worker_member *m)
 static int make_table(struct worker_member *m, struct base_error *err)
 {
     struct sched_mem mem = {0};
-    m->n = m->config.sessions_max;
+    /* As many as the cluster's record of this worker: there may be more than there are places now.
+     */
+    m->n = sched_host_node_core(m->host)->cfg->sess_max;
     m->all = calloc(m->n, sizeof *m->all);
     sched_map_init(&m->by_key, m->n, &mem);
     m->map_mem = aligned_alloc(16, mem.used);
@@ -267,7 +269,6 @@ static int start(struct worker_member *m, struct base_error *err)
         rc = base_fail(err, BASE_EINVAL, "cluster_key: is not the one that '%.100s' names",
             m->config.settings);
     }
-    rc = rc != 0 ? rc : make_table(m, err);
     if (rc != 0) {
         return rc;
     }
@@ -275,10 +276,11 @@ static int start(struct worker_member *m, struct base_error *err)
         .log = m->config.log,
         .settings = m->settings,
         .run_dir = m->config.run_dir,
-        .sess_max = m->n,
+        .sess_max = m->config.sessions_max,
         .ops = &host_ops,
         .user = m};
-    return sched_host_node_create(&m->host, &c, err);
+    rc = sched_host_node_create(&m->host, &c, err);
+    return rc != 0 ? rc : make_table(m, err);
 }
 
 int worker_member_create(

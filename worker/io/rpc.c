@@ -210,9 +210,8 @@ static void probe_peers(struct worker_rpc *r)
     const struct rpc_exchange *seen[SEEN];
     unsigned n = 0;
     struct proto_envelope env = {.type = PROTO_ENVELOPE_PONG};
-    for (struct worker_list *l = r->exchanges.next, *next; l != &r->exchanges; l = next) {
+    for (struct worker_list *l = r->exchanges.next; l != &r->exchanges; l = l->next) {
         struct rpc_exchange *x = CONTAINER_OF(l, struct rpc_exchange, link);
-        next = l->next;
         bool known = !worker_list_empty(&x->blocked);
         for (unsigned i = 0; i < n && !known; i++) {
             known = seen[i]->class == x->class && same_peer(&seen[i]->peer, &x->peer);
@@ -234,9 +233,14 @@ static void on_peers(struct ev_loop *loop, struct ev_timer *w, int events)
 static void peer_gone(
     struct worker_rpc *r, enum proto_net_class class, const struct proto_net_peer *peer)
 {
-    for (struct worker_list *l = r->exchanges.next, *next; l != &r->exchanges; l = next) {
+    /* A close may end others, wherever they are: what is looked at is always the first. */
+    struct worker_list now, *l;
+    worker_list_init(&now);
+    worker_list_splice(&now, &r->exchanges);
+    while ((l = worker_list_first(&now)) != NULL) {
         struct rpc_exchange *x = CONTAINER_OF(l, struct rpc_exchange, link);
-        next = l->next;
+        worker_list_remove(l);
+        worker_list_append(&r->exchanges, l);
         if (x->class == class && same_peer(&x->peer, peer)) {
             rpc_close(x);
         }

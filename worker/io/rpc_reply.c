@@ -195,6 +195,9 @@ void rpc_session_attach(struct rpc_exchange *x, Warren__Reply *reply, Warren__Se
 {
     struct worker_session_info *info = &x->info;
     struct worker_sessions *s = x->rpc->config.sessions;
+    if (worker_session_frozen(s)) {
+        return; /* another worker may have it by now */
+    }
     bool there = x->ref.epoch != 0 ? worker_session_look(s, x->ref, info)
                                    : x->id.len > 0 && worker_session_find(s, x->pool, &x->id, info);
     if (there) {

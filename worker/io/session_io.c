@@ -389,6 +389,11 @@ bool worker_session_leased(struct worker_sessions *s)
     return !s->pools->frozen;
 }
 
+bool worker_session_frozen(const struct worker_sessions *s)
+{
+    return s->pools->frozen;
+}
+
 struct worker_quota *worker_session_quota(struct worker_sessions *s)
 {
     return s->pools->quota;

@@ -74,6 +74,8 @@ uint64_t worker_session_hash(
 
 /* Looks at the lease now. False: there is none, so nothing may be said about any session. */
 bool worker_session_leased(struct worker_sessions *s);
+/* As it was when the worker last looked. */
+bool worker_session_frozen(const struct worker_sessions *s);
 
 /* What tenants use; requests are counted by who serves them. */
 struct worker_quota *worker_session_quota(struct worker_sessions *s);

@@ -207,5 +207,6 @@ uint64_t rig_exec(struct rig *r, const char *name, uint8_t id, const char *code)
     e.code = (ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t)code, .len = strlen(code)};
     q.op_case = WARREN__REQUEST__OP_EXEC;
     q.exec = &e;
-    return rig_send(r, PROTO_NET_CTL, name, &q);
+    bool small = strlen(code) < PROTO_CTL_BYTES_MAX / 2;
+    return rig_send(r, small ? PROTO_NET_CTL : PROTO_NET_BULK, name, &q);
 }

@@ -588,6 +588,23 @@ TEST(a_cancel_that_comes_with_its_execution_is_not_too_early)
     rig_deinit(&r);
 }
 
+TEST(a_cancel_finds_code_that_is_on_its_way_to_the_guest)
+{
+    setup();
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 1, "say x")), WARREN__STATUS__STATUS_OK);
+    static char code[PROTO_FRAME_STREAM_WINDOW + 4096]; /* the guest gives no credit for the rest */
+    memset(code, ' ', sizeof code - 1);
+    memcpy(code, "say never", 9);
+    uint64_t a = rig_exec(&r, "alice", 2, code);
+    RIG_UNTIL(&r, rig_count(&r, a, PROTO_ENVELOPE_HEAD) == 1);
+    CHECK_EQ(rig_status(&r, cancel(2)), WARREN__STATUS__STATUS_OK);
+    canceled(a);
+    canceled(attach(2, 0, true));
+    CHECK_EQ(fake_world_runs(r.world), 1);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 3, "say x")), WARREN__STATUS__STATUS_OK);
+    rig_deinit(&r);
+}
+
 /* --- quotas -------------------------------------------------------------------------------- */
 
 static void over_quota(uint64_t corr, const char *text)
