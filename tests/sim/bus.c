@@ -1,6 +1,7 @@
 #include <stdlib.h>
 
 #include "proto/base/assert.h"
+#include "scheduler/core/allow.h"
 #include "tests/sim/check.h"
 
 /* The rule of a directed schedule that concerns this message, or NULL. */
@@ -137,8 +138,21 @@ static void post(struct sim *s, struct sim_packet *p, uint32_t from, uint32_t to
     }
 }
 
+/* The door of a real node would drop it (scheduler/io/cluster.c). */
+static void check_allowed(struct sim *s, const struct sim_node *from, const struct sched_msg *m)
+{
+    static const uint8_t parts[] = {[SIM_VOTER] = SCHED_PART_VOTER,
+        [SIM_HOST] = SCHED_PART_WORKER,
+        [SIM_GATEWAY] = SCHED_PART_GATEWAY};
+    if (!sched_msg_allowed(m->type, parts[from->kind])) {
+        sim_bad(s, "S13 %s is not for a node of kind %u to say", sched_msg_name(m->type),
+            (unsigned)from->kind);
+    }
+}
+
 void sim_send(struct sim *s, struct sim_node *from, const struct sched_msg *m)
 {
+    check_allowed(s, from, m);
     struct sim_node *to = sim_node_of(s, m->to);
     if (to == NULL) {
         sim_bad(s, "S13 message to unknown node %llu", (unsigned long long)m->to);
@@ -163,6 +177,7 @@ static void to_all(struct sim *s, const struct sim_node *from, struct sim_packet
 
 void sim_push(struct sim *s, struct sim_node *from, const struct sched_msg *m)
 {
+    check_allowed(s, from, m);
     to_all(s, from, pack(s, m));
 }
 

@@ -300,6 +300,9 @@ void sim_check_end(struct sim *s)
         if (n->kind == SIM_VOTER && n->voter->known.num != num) {
             sim_bad(s, "L2 V%u knows view %u of %u", n->index, n->voter->known.num, num);
         }
+        if (n->kind == SIM_GATEWAY && n->gw->view->num != num) {
+            sim_bad(s, "L2 G%u has view %u of %u", n->index, n->gw->view->num, num);
+        }
         if (n->kind != SIM_HOST || n->draining) {
             continue;
         }
