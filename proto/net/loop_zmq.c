@@ -48,7 +48,8 @@ struct proto_net {
     struct proto_net_zap *zap;
     struct proto_net_socket *all, *touched, *dead;
     ev_prepare prepare;
-    ev_check check;
+    ev_check check, turn;
+    bool flushed; /* between the end of a turn and the next one */
     ev_idle idle;
     ev_timer sweep;
     unsigned monitors; /* numbers their addresses */
@@ -318,6 +319,7 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *w, int revents)
         ev_idle_start(loop, &net->idle);
     }
     bury(net);
+    net->flushed = true;
 }
 
 static void serve(struct proto_net_socket *s)
@@ -609,18 +611,30 @@ void proto_net_stats(const struct proto_net *net, struct proto_net_stats *ret)
     *ret = net->stats;
 }
 
+/* Before every callback of a turn: what they send leaves at its end. */
+static void on_turn(struct ev_loop *loop, ev_check *w, int revents)
+{
+    (void)loop;
+    (void)revents;
+    struct proto_net *net = w->data;
+    net->flushed = false;
+}
+
 static void start_watchers(struct proto_net *net)
 {
     ev_prepare_init(&net->prepare, on_prepare);
     /* After every other ev_prepare: those may send. */
     ev_set_priority(&net->prepare, EV_MINPRI);
+    ev_check_init(&net->turn, on_turn);
+    ev_set_priority(&net->turn, EV_MAXPRI);
     ev_check_init(&net->check, on_check);
     /* After the ev_io callbacks of the same turn, which say which sockets fired. */
     ev_set_priority(&net->check, EV_MINPRI);
     ev_idle_init(&net->idle, on_idle);
     ev_timer_init(&net->sweep, on_sweep, SWEEP_S, SWEEP_S);
-    net->prepare.data = net->check.data = net->sweep.data = net;
+    net->prepare.data = net->turn.data = net->check.data = net->sweep.data = net;
     ev_prepare_start(net->loop, &net->prepare);
+    ev_check_start(net->loop, &net->turn);
     ev_check_start(net->loop, &net->check);
     ev_timer_start(net->loop, &net->sweep);
 }
@@ -661,6 +675,7 @@ void proto_net_destroy(struct proto_net *net)
     }
     bury(net);
     ev_prepare_stop(net->loop, &net->prepare);
+    ev_check_stop(net->loop, &net->turn);
     ev_check_stop(net->loop, &net->check);
     ev_idle_stop(net->loop, &net->idle);
     ev_timer_stop(net->loop, &net->sweep);
@@ -691,6 +706,10 @@ int proto_net_send(struct proto_net_socket *s, const struct proto_net_peer *to,
     if (rc == 0) {
         s->used++;
         s->net->stats.sent++;
+        if (s->net->flushed) { /* this turn's messages have left already */
+            s->net->stats.late++;
+            (void)send_all(s);
+        }
     } else if (rc == BASE_EAGAIN) {
         s->want_write = true;
         if (s->bound) {

@@ -67,7 +67,8 @@ struct proto_net_stats {
     uint64_t received;
     uint64_t sent;
     uint64_t malformed; /* frames (or what is left of them) dropped: no messages of ours */
-    uint64_t late;      /* found by the 250 ms sweep only; anything but 0 is a bug here */
+    uint64_t late; /* found by the 250 ms sweep only, or sent by an ev_prepare behind ours; not 0: a
+                      bug */
 };
 
 /* Makes a ZeroMQ context. clients: allow-list file for bound sockets with CURVE (see curve.h), read

@@ -250,7 +250,8 @@ void worker_store_attach(
     st->fail_user = user;
     ev_prepare_init(&st->prepare, on_prepare);
     /* After other prepare watchers: they may write. */
-    ev_set_priority(&st->prepare, EV_MINPRI);
+    /* Behind all that store, before the network: what waited for the commit leaves in this turn. */
+    ev_set_priority(&st->prepare, EV_MINPRI + 1);
     ev_prepare_start(loop, &st->prepare);
     ev_idle_init(&st->again, on_again);
     ev_timer_init(&st->minute, on_minute, 60., 60.);

@@ -91,6 +91,9 @@ void rig_stop(struct rig *r)
     worker_store_abort(r->run);
     r->run->failed = 0;
     r->crashed = false;
+    struct proto_net_stats stats;
+    proto_net_stats(r->net, &stats);
+    CHECK_EQ(stats.late, 0);
     proto_net_destroy(r->net);
 }
 
