@@ -177,8 +177,9 @@ void sched_seal_note(struct sched_seal_sender *s, const struct sched_seal_head *
         if (steps >= SCHED_SEAL_WINDOW) {
             memset(s->window, 0, sizeof s->window);
         } else {
-            for (uint64_t c = s->top + 1; c <= h->counter; c++) {
-                unsigned bit = (unsigned)(c % SCHED_SEAL_WINDOW);
+            for (uint64_t i = 1; i <= steps;
+                 i++) { /* not up to h->counter: it may be the last one */
+                unsigned bit = (unsigned)((s->top + i) % SCHED_SEAL_WINDOW);
                 s->window[bit / 64] &= ~(UINT64_C(1) << (bit % 64));
             }
         }

@@ -124,6 +124,15 @@ TEST(a_datagram_may_be_late_by_the_window_and_no_more)
     CHECK(!arrives(&s, 1, 5000, 0));
 }
 
+TEST(the_last_counter_there_is_ends_nothing)
+{
+    struct sched_seal_sender s = {0};
+    CHECK(arrives(&s, 1, UINT64_MAX - 2, 0));
+    CHECK(arrives(&s, 1, UINT64_MAX, 0));
+    CHECK(!arrives(&s, 1, UINT64_MAX, 0));
+    CHECK(arrives(&s, 1, UINT64_MAX - 1, 0));
+}
+
 TEST(a_new_life_is_believed_and_a_replay_of_an_old_one_is_not)
 {
     struct sched_seal_sender s = {0};
