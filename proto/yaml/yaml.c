@@ -78,7 +78,7 @@ static void schema_config(cyaml_config_t *cfg, struct report *r)
         .flags = CYAML_CFG_NO_ALIAS};
 }
 
-int proto_yaml_parse(const char *yaml, size_t n, const cyaml_schema_value_t *schema, void **ret,
+int proto_yaml_parse(const struct proto_yaml_kind *kind, const char *yaml, size_t n, void **ret,
     struct base_error *err)
 {
     struct report r = {{0}, 0};
@@ -88,28 +88,34 @@ int proto_yaml_parse(const char *yaml, size_t n, const cyaml_schema_value_t *sch
     if (n > PROTO_YAML_BYTES_MAX) {
         return base_fail(err, BASE_ETOOBIG, "a configuration file has at most 1 MiB");
     }
-    cyaml_err_t rc = cyaml_load_data((const uint8_t *)yaml, n, &cfg, schema, &data, NULL);
+    cyaml_err_t rc = cyaml_load_data((const uint8_t *)yaml, n, &cfg, kind->schema, &data, NULL);
     if (rc != CYAML_OK) {
         return refuse(&r, rc, yaml, n, err);
     }
     if (data == NULL) {
         return base_fail(err, BASE_EINVAL, "the file is empty");
     }
+    int bad = kind->check(data, err);
+    if (bad != 0) {
+        proto_yaml_free(kind, data);
+        return bad;
+    }
     *ret = data;
     return 0;
 }
 
-void proto_yaml_free(const cyaml_schema_value_t *schema, void *data)
+void proto_yaml_free(const struct proto_yaml_kind *kind, void *data)
 {
     struct report r = {{0}, 0};
     cyaml_config_t cfg;
     schema_config(&cfg, &r);
     if (data != NULL) {
-        (void)cyaml_free(&cfg, schema, data, 0);
+        (void)cyaml_free(&cfg, kind->schema, data, 0);
     }
 }
 
-int proto_yaml_read(const char *path, char **ret_text, size_t *ret_n, struct base_error *err)
+/* At most PROTO_YAML_BYTES_MAX + 1 bytes; the caller frees. */
+static int read_text(const char *path, char **ret_text, size_t *ret_n, struct base_error *err)
 {
     CLEANUP(base_fclosep) FILE *f = fopen(path, "re");
     if (f == NULL) {
@@ -126,4 +132,18 @@ int proto_yaml_read(const char *path, char **ret_text, size_t *ret_n, struct bas
     *ret_text = TAKE_PTR(text);
     *ret_n = n;
     return 0;
+}
+
+int proto_yaml_load(
+    const struct proto_yaml_kind *kind, const char *path, void **ret, struct base_error *err)
+{
+    CLEANUP(base_freep) char *text = NULL;
+    size_t n = 0;
+    int rc = read_text(path, &text, &n, err);
+    if (rc != 0) {
+        return rc;
+    }
+    struct base_error why;
+    rc = proto_yaml_parse(kind, text, n, ret, &why);
+    return rc == 0 ? 0 : base_fail(err, rc, "%s: %.160s", path, why.text);
 }

@@ -9,10 +9,10 @@
 
 #include "proto/base/clock.h"
 #include "proto/base/rand.h"
-#include "proto/net/cluster_key.h"
 #include "scheduler/io/cluster.h"
 #include "scheduler/io/host_store.h"
 #include "scheduler/io/node_db.h"
+#include "scheduler/io/shell.h"
 #include "scheduler/io/views.h"
 
 enum { KEEP_MS = 600000, OPS_MAX = 256, PATH_BYTES_MAX = 512 };
@@ -137,10 +137,7 @@ static void tell_gossip(struct sched_host_node *n)
 
 static void arm(struct sched_host_node *n)
 {
-    uint64_t due = sched_node_deadline_ns(&n->node), now = base_clock_boot_ns();
-    ev_timer_stop(n->cfg.loop, &n->timer);
-    ev_timer_set(&n->timer, due > now ? (double)(due - now) / 1e9 : 0.001, 0.);
-    ev_timer_start(n->cfg.loop, &n->timer);
+    sched_shell_arm(n->cfg.loop, &n->timer, sched_node_deadline_ns(&n->node), 0.001);
 }
 
 static void step(struct sched_host_node *n, struct sched_event *ev)
@@ -335,11 +332,6 @@ const char *sched_host_node_endpoint(const struct sched_host_node *n)
 
 /* ---- life ---- */
 
-static void *take_block(size_t n)
-{
-    return aligned_alloc(16, (n + 15) & ~(size_t)15);
-}
-
 static void configure(struct sched_host_node *n)
 {
     const struct sched_host_cfg *c = &n->cfg;
@@ -356,16 +348,9 @@ static void configure(struct sched_host_node *n)
 
 static int carve(struct sched_host_node *n, struct base_error *err)
 {
-    struct sched_mem mem = {0};
-    sched_fx_init(&n->fx, &mem);
-    n->fx_mem = take_block(mem.used);
-    n->node_mem = take_block(sched_node_size(&n->core_cfg));
-    if (n->fx_mem == NULL || n->node_mem == NULL) {
-        return base_fail(err, BASE_ENOMEM, "worker: out of memory");
-    }
-    mem = (struct sched_mem){.base = n->fx_mem, .size = mem.used};
-    sched_fx_init(&n->fx, &mem);
-    return 0;
+    size_t size = sched_node_size(&n->core_cfg);
+    int rc = sched_shell_carve(&n->fx, size, &n->fx_mem, &n->node_mem);
+    return rc == 0 ? 0 : base_fail(err, rc, "worker: out of memory");
 }
 
 /* Which life this process belongs to. A run store that is not that of the life that was begun last
@@ -497,7 +482,6 @@ static int start(struct sched_host_node *n, struct base_error *err)
 {
     const struct sched_settings *s = n->cfg.settings;
     char path[PATH_BYTES_MAX];
-    uint8_t key[16];
     if (strlen(s->state_dir) + 32 > sizeof path || strlen(n->cfg.run_dir) + 32 > sizeof path) {
         return base_fail(err, BASE_ETOOBIG, "state_dir or run_dir is too long");
     }
@@ -505,9 +489,7 @@ static int start(struct sched_host_node *n, struct base_error *err)
         return base_fail(err, -errno, "make '%s': %s", s->state_dir, strerror(errno));
     }
     configure(n);
-    int rc = proto_net_cluster_key_read(s->cluster_key, key, err);
-    rc = rc != 0 ? rc : sched_views_create(&n->views, key, s->partition_bits, s->members_max, err);
-    explicit_bzero(key, sizeof key);
+    int rc = sched_views_create(&n->views, s, err);
     (void)snprintf(path, sizeof path, "%s/node.mdb", s->state_dir);
     rc = rc != 0 ? rc : sched_node_db_open(&n->db, path, err);
     (void)snprintf(path, sizeof path, "%s/sched.mdb", n->cfg.run_dir);

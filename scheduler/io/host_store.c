@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "proto/base/cleanup.h"
+#include "proto/lmdb/code.h"
 
 /* Keys begin with a letter: L life, V view, P partition, B bucket, R register, S session, X
  * execution; numbers follow, big-endian. */
@@ -31,24 +32,6 @@ struct sched_host_store {
     void *room_mem;
     uint8_t bytes[ROW_BYTES_MAX];
 };
-
-static int code(int rc)
-{
-    switch (rc) {
-    case MDB_SUCCESS:
-        return 0;
-    case MDB_NOTFOUND:
-        return BASE_ENOTFOUND;
-    case MDB_MAP_FULL:
-        return BASE_EFULL;
-    case MDB_CORRUPTED:
-    case MDB_PAGE_NOTFOUND:
-    case MDB_INVALID:
-        return BASE_ECORRUPT;
-    default:
-        return rc > 0 ? -rc : BASE_EIO;
-    }
-}
 
 struct name {
     size_t n;
@@ -97,7 +80,7 @@ static struct name name_of(const struct sched_row *r)
 static int put(struct sched_host_store *s, MDB_txn *txn, struct name *k, const void *p, size_t n)
 {
     MDB_val key = {k->n, k->b}, value = {n, (void *)(uintptr_t)p};
-    return code(mdb_put(txn, s->dbi, &key, &value, 0));
+    return proto_lmdb_code(mdb_put(txn, s->dbi, &key, &value, 0));
 }
 
 static int put_parts(struct sched_host_store *s, MDB_txn *txn, const struct sched_row *r)
@@ -123,7 +106,7 @@ static int drop_bucket(struct sched_host_store *s, MDB_txn *txn, uint32_t bucket
     MDB_cursor *c;
     int rc = mdb_cursor_open(txn, s->dbi, &c);
     if (rc != 0) {
-        return code(rc);
+        return proto_lmdb_code(rc);
     }
     uint8_t first = 'R';
     MDB_val k = {1, &first}, v;
@@ -140,7 +123,7 @@ static int drop_bucket(struct sched_host_store *s, MDB_txn *txn, uint32_t bucket
         rc = rc != 0 ? rc : mdb_cursor_get(c, &k, &v, MDB_NEXT);
     }
     mdb_cursor_close(c);
-    return rc == MDB_NOTFOUND ? 0 : code(rc);
+    return rc == MDB_NOTFOUND ? 0 : proto_lmdb_code(rc);
 }
 
 static int put_row(struct sched_host_store *s, MDB_txn *txn, const struct sched_row *r)
@@ -155,7 +138,7 @@ static int put_row(struct sched_host_store *s, MDB_txn *txn, const struct sched_
     if (r->erase) {
         MDB_val key = {k.n, k.b};
         int rc = mdb_del(txn, s->dbi, &key, NULL);
-        return rc == MDB_NOTFOUND ? 0 : code(rc);
+        return rc == MDB_NOTFOUND ? 0 : proto_lmdb_code(rc);
     }
     int n = sched_wire_row_encode(r, s->bytes, sizeof s->bytes);
     int rc = n < 0 ? n : put(s, txn, &k, s->bytes, (size_t)n);
@@ -168,7 +151,7 @@ static int finish(MDB_txn *txn, int rc)
         mdb_txn_abort(txn);
         return rc;
     }
-    return code(mdb_txn_commit(txn));
+    return proto_lmdb_code(mdb_txn_commit(txn));
 }
 
 int sched_host_store_step(struct sched_host_store *s, const struct sched_fx *fx)
@@ -180,9 +163,10 @@ int sched_host_store_step(struct sched_host_store *s, const struct sched_fx *fx)
         if (!kill && fx->items[i].kind != SCHED_FX_STORE) {
             continue;
         }
-        rc = txn == NULL ? code(mdb_txn_begin(s->env, NULL, 0, &txn)) : 0;
+        rc = txn == NULL ? proto_lmdb_code(mdb_txn_begin(s->env, NULL, 0, &txn)) : 0;
         if (rc == 0) {
-            rc = kill ? code(mdb_drop(txn, s->dbi, 0)) : put_row(s, txn, &fx->items[i].row);
+            rc = kill ? proto_lmdb_code(mdb_drop(txn, s->dbi, 0))
+                      : put_row(s, txn, &fx->items[i].row);
         }
     }
     return txn == NULL ? rc : finish(txn, rc);
@@ -230,7 +214,7 @@ static int read_letter(struct sched_host_store *s, MDB_cursor *c, uint8_t letter
         }
         rc = mdb_cursor_get(c, &k, &v, MDB_NEXT);
     }
-    return rc == 0 || rc == MDB_NOTFOUND ? 0 : code(rc);
+    return rc == 0 || rc == MDB_NOTFOUND ? 0 : proto_lmdb_code(rc);
 }
 
 int sched_host_store_each(
@@ -239,11 +223,11 @@ int sched_host_store_each(
     static const uint8_t letters[] = "VPBRSX";
     MDB_txn *txn = NULL;
     MDB_cursor *c = NULL;
-    int rc = code(mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn));
+    int rc = proto_lmdb_code(mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn));
     if (rc != 0) {
         return rc;
     }
-    rc = code(mdb_cursor_open(txn, s->dbi, &c));
+    rc = proto_lmdb_code(mdb_cursor_open(txn, s->dbi, &c));
     for (unsigned i = 0; rc == 0 && letters[i] != 0; i++) {
         rc = read_letter(s, c, letters[i], fn, ctx);
     }
@@ -281,11 +265,11 @@ int sched_host_store_begin(struct sched_host_store *s, uint32_t life)
     small(bytes, life);
     small(bytes + 4, s->pbits);
     memcpy(bytes + 8, s->boot, BOOT_BYTES);
-    int rc = code(mdb_txn_begin(s->env, NULL, 0, &txn));
+    int rc = proto_lmdb_code(mdb_txn_begin(s->env, NULL, 0, &txn));
     if (rc != 0) {
         return rc;
     }
-    rc = code(mdb_drop(txn, s->dbi, 0));
+    rc = proto_lmdb_code(mdb_drop(txn, s->dbi, 0));
     rc = finish(txn, rc != 0 ? rc : put(s, txn, &k, bytes, sizeof bytes));
     s->life = rc == 0 ? life : s->life;
     return rc;
@@ -301,9 +285,9 @@ static int open_env(struct sched_host_store *s, const char *path)
     rc = rc != 0 ? rc : mdb_env_open(s->env, path, MDB_NOSYNC | MDB_NOTLS | MDB_NORDAHEAD, 0600);
     rc = rc != 0 ? rc : mdb_txn_begin(s->env, NULL, 0, &txn);
     if (rc != 0) {
-        return code(rc);
+        return proto_lmdb_code(rc);
     }
-    return finish(txn, code(mdb_dbi_open(txn, NULL, 0, &s->dbi)));
+    return finish(txn, proto_lmdb_code(mdb_dbi_open(txn, NULL, 0, &s->dbi)));
 }
 
 static int read_boot(struct sched_host_store *s, const char *told)
@@ -322,11 +306,11 @@ static int read_life(struct sched_host_store *s, const char *path, struct base_e
     MDB_txn *txn = NULL;
     uint8_t letter = 'L';
     MDB_val k = {1, &letter}, v;
-    int rc = code(mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn));
+    int rc = proto_lmdb_code(mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn));
     if (rc != 0) {
         return base_fail(err, rc, "read '%s': %s", path, base_err_str(rc));
     }
-    rc = code(mdb_get(txn, s->dbi, &k, &v));
+    rc = proto_lmdb_code(mdb_get(txn, s->dbi, &k, &v));
     uint32_t pbits = s->pbits;
     const uint8_t *p = rc == 0 ? v.mv_data : NULL;
     if (rc == 0 && v.mv_size == LIFE_BYTES && memcmp(p + 8, s->boot, BOOT_BYTES) == 0) {

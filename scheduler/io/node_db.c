@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "proto/base/cleanup.h"
+#include "proto/lmdb/code.h"
 
 enum { MAP_BYTES = 64 << 20, PATH_BYTES_MAX = 512 };
 
@@ -20,27 +21,9 @@ struct sched_node_db {
     int lock_fd;
 };
 
-static int code(int rc)
-{
-    switch (rc) {
-    case MDB_SUCCESS:
-        return 0;
-    case MDB_NOTFOUND:
-        return BASE_ENOTFOUND;
-    case MDB_MAP_FULL:
-        return BASE_EFULL;
-    case MDB_CORRUPTED:
-    case MDB_PAGE_NOTFOUND:
-    case MDB_INVALID:
-        return BASE_ECORRUPT;
-    default:
-        return rc > 0 ? -rc : BASE_EIO;
-    }
-}
-
 static int begin(struct sched_node_db *db)
 {
-    return db->txn != NULL ? 0 : code(mdb_txn_begin(db->env, NULL, 0, &db->txn));
+    return db->txn != NULL ? 0 : proto_lmdb_code(mdb_txn_begin(db->env, NULL, 0, &db->txn));
 }
 
 /* LMDB itself lets several processes in. */
@@ -65,7 +48,7 @@ static int open_env(struct sched_node_db *db, const char *path)
     rc = rc != 0 ? rc : mdb_env_open(db->env, path, MDB_NOTLS, 0600);
     rc = rc != 0 ? rc : mdb_txn_begin(db->env, NULL, 0, &db->txn);
     rc = rc != 0 ? rc : mdb_dbi_open(db->txn, NULL, 0, &db->dbi);
-    return code(rc);
+    return proto_lmdb_code(rc);
 }
 
 int sched_node_db_open(struct sched_node_db **ret, const char *path, struct base_error *err)
@@ -122,14 +105,14 @@ int sched_node_db_put(struct sched_node_db *db, const char *key, const void *val
         return BASE_ETOOBIG;
     }
     MDB_val k = word(key), v = {n, (void *)(uintptr_t)value};
-    return rc != 0 ? rc : code(mdb_put(db->txn, db->dbi, &k, &v, 0));
+    return rc != 0 ? rc : proto_lmdb_code(mdb_put(db->txn, db->dbi, &k, &v, 0));
 }
 
 int sched_node_db_get(struct sched_node_db *db, const char *key, const uint8_t **ret, size_t *ret_n)
 {
     int rc = begin(db);
     MDB_val k = word(key), v;
-    rc = rc != 0 ? rc : code(mdb_get(db->txn, db->dbi, &k, &v));
+    rc = rc != 0 ? rc : proto_lmdb_code(mdb_get(db->txn, db->dbi, &k, &v));
     if (rc == 0) {
         *ret = v.mv_data;
         *ret_n = v.mv_size;
@@ -144,7 +127,7 @@ int sched_node_db_commit(struct sched_node_db *db)
     }
     int rc = mdb_txn_commit(db->txn);
     db->txn = NULL;
-    return code(rc);
+    return proto_lmdb_code(rc);
 }
 
 int sched_node_db_number(

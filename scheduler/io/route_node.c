@@ -5,8 +5,8 @@
 
 #include "proto/base/clock.h"
 #include "proto/base/rand.h"
-#include "proto/net/cluster_key.h"
 #include "scheduler/io/cluster.h"
+#include "scheduler/io/shell.h"
 #include "scheduler/io/views.h"
 
 /* Callbacks of the owner come from the loop, so what they are about is kept. */
@@ -67,10 +67,7 @@ static void apply(struct sched_route_node *n, const struct sched_fx_item *it)
 
 static void arm(struct sched_route_node *n)
 {
-    uint64_t due = sched_route_deadline_ns(&n->route), now = base_clock_boot_ns();
-    ev_timer_stop(n->cfg.loop, &n->timer);
-    ev_timer_set(&n->timer, due > now ? (double)(due - now) / 1e9 : 0.001, 0.);
-    ev_timer_start(n->cfg.loop, &n->timer);
+    sched_shell_arm(n->cfg.loop, &n->timer, sched_route_deadline_ns(&n->route), 0.001);
 }
 
 static void carry_out(struct sched_route_node *n)
@@ -243,24 +240,13 @@ const char *sched_route_node_endpoint(const struct sched_route_node *n)
 
 /* ---- life ---- */
 
-static void *take_block(size_t n)
-{
-    return aligned_alloc(16, (n + 15) & ~(size_t)15);
-}
-
 static int carve(struct sched_route_node *n, struct base_error *err)
 {
-    struct sched_mem mem = {0};
-    sched_fx_init(&n->fx, &mem);
-    n->fx_mem = take_block(mem.used);
     size_t size = sched_route_size(&n->core_cfg, &n->route_cfg);
-    n->route_mem = take_block(size);
-    if (n->fx_mem == NULL || n->route_mem == NULL) {
+    if (sched_shell_carve(&n->fx, size, &n->fx_mem, &n->route_mem) != 0) {
         return base_fail(err, BASE_ENOMEM, "gateway: out of memory");
     }
-    mem = (struct sched_mem){.base = n->fx_mem, .size = mem.used};
-    sched_fx_init(&n->fx, &mem);
-    mem = (struct sched_mem){.base = n->route_mem, .size = size};
+    struct sched_mem mem = {.base = n->route_mem, .size = size};
     sched_route_init(&n->route, &n->core_cfg, &n->route_cfg, sched_views_placer(n->views), &mem);
     /* Numbers of an earlier process are smaller, as it did not make 2^31 requests in a second; and
      * should the clock have been set back, late answers to that one meet others' numbers. */
@@ -272,15 +258,12 @@ static int carve(struct sched_route_node *n, struct base_error *err)
 static int start(struct sched_route_node *n, struct base_error *err)
 {
     const struct sched_settings *s = n->cfg.settings;
-    uint8_t key[16];
     sched_settings_cfg(s, &n->core_cfg);
     n->route_cfg = (struct sched_route_cfg){.reqs_max = n->cfg.reqs_max,
         .cache_max = n->cfg.cache_max,
         .hedge_ms = n->cfg.hedge_ms,
         .resend_ms = n->cfg.resend_ms};
-    int rc = proto_net_cluster_key_read(s->cluster_key, key, err);
-    rc = rc != 0 ? rc : sched_views_create(&n->views, key, s->partition_bits, s->members_max, err);
-    explicit_bzero(key, sizeof key);
+    int rc = sched_views_create(&n->views, s, err);
     rc = rc != 0 ? rc : carve(n, err);
     struct sched_cluster_cfg c = {.loop = n->cfg.loop,
         .log = n->cfg.log,

@@ -198,43 +198,41 @@ static int check_numbers(struct sched_settings *s, struct base_error *err)
     return 0;
 }
 
+static int check(void *data, struct base_error *err)
+{
+    struct sched_settings *s = data;
+    int rc = check_nodes(s, err);
+    rc = rc != 0 ? rc : check_addresses(s, err);
+    rc = rc != 0 ? rc : check_paths(s, err);
+    return rc != 0 ? rc : check_numbers(s, err);
+}
+
+static const struct proto_yaml_kind kind = {&top, check};
+
 int sched_settings_parse(
     const char *yaml, size_t n, struct sched_settings **ret, struct base_error *err)
 {
     void *data = NULL;
-    int rc = proto_yaml_parse(yaml, n, &top, &data, err);
-    struct sched_settings *s = data;
-    if (rc != 0) {
-        return rc;
+    int rc = proto_yaml_parse(&kind, yaml, n, &data, err);
+    if (rc == 0) {
+        *ret = data;
     }
-    rc = check_nodes(s, err);
-    rc = rc != 0 ? rc : check_addresses(s, err);
-    rc = rc != 0 ? rc : check_paths(s, err);
-    rc = rc != 0 ? rc : check_numbers(s, err);
-    if (rc != 0) {
-        sched_settings_destroy(s);
-        return rc;
-    }
-    *ret = s;
-    return 0;
+    return rc;
 }
 
 int sched_settings_load(const char *path, struct sched_settings **ret, struct base_error *err)
 {
-    CLEANUP(base_freep) char *text = NULL;
-    size_t n = 0;
-    int rc = proto_yaml_read(path, &text, &n, err);
-    if (rc != 0) {
-        return rc;
+    void *data = NULL;
+    int rc = proto_yaml_load(&kind, path, &data, err);
+    if (rc == 0) {
+        *ret = data;
     }
-    struct base_error why;
-    rc = sched_settings_parse(text, n, ret, &why);
-    return rc == 0 ? 0 : base_fail(err, rc, "%s: %.160s", path, why.text);
+    return rc;
 }
 
 void sched_settings_destroy(struct sched_settings *s)
 {
-    proto_yaml_free(&top, s);
+    proto_yaml_free(&kind, s);
 }
 
 uint64_t sched_settings_tag(const struct sched_settings *s, const uint8_t key[16], unsigned which)

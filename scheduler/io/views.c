@@ -5,6 +5,7 @@
 
 #include "proto/base/assert.h"
 #include "proto/base/container.h"
+#include "proto/net/cluster_key.h"
 #include "scheduler/core/place.h"
 
 struct table {
@@ -23,18 +24,25 @@ struct sched_views {
     struct sched_place_member *members; /* scratch */
 };
 
-int sched_views_create(struct sched_views **ret, const uint8_t cluster_key[16], unsigned pbits,
-    uint32_t members_max, struct base_error *err)
+int sched_views_create(
+    struct sched_views **ret, const struct sched_settings *settings, struct base_error *err)
 {
-    struct sched_views *v = calloc(1, sizeof *v);
-    if (v == NULL || (v->members = calloc(members_max, sizeof *v->members)) == NULL) {
-        free(v);
-        return base_fail(err, BASE_ENOMEM, "views: out of memory");
+    struct sched_place_cfg cfg = {
+        .pbits = settings->partition_bits, .members_max = settings->members_max};
+    int rc = proto_net_cluster_key_read(settings->cluster_key, cfg.key, err);
+    if (rc != 0) {
+        return rc;
     }
-    v->cfg = (struct sched_place_cfg){.pbits = pbits, .members_max = members_max};
-    memcpy(v->cfg.key, cluster_key, sizeof v->cfg.key);
-    *ret = v;
-    return 0;
+    struct sched_views *v = calloc(1, sizeof *v);
+    if (v == NULL || (v->members = calloc(cfg.members_max, sizeof *v->members)) == NULL) {
+        rc = base_fail(err, BASE_ENOMEM, "views: out of memory");
+        free(v);
+    } else {
+        v->cfg = cfg;
+        *ret = v;
+    }
+    explicit_bzero(cfg.key, sizeof cfg.key);
+    return rc;
 }
 
 void sched_views_destroy(struct sched_views *v)

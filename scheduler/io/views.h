@@ -1,15 +1,16 @@
 #pragma once
-#include <stdint.h>
 
 #include "proto/base/err.h"
 #include "scheduler/core/view.h"
+#include "scheduler/io/settings.h"
 
 /* Views that a core keeps, with the groups of their partitions. The tables are made when the first
  * group is asked for: one for the view's members, one for those of the view before it. */
 struct sched_views;
 
-int sched_views_create(struct sched_views **ret, const uint8_t cluster_key[16], unsigned pbits,
-    uint32_t members_max, struct base_error *err);
+/* With the cluster's key, which the settings name. */
+int sched_views_create(
+    struct sched_views **ret, const struct sched_settings *settings, struct base_error *err);
 void sched_views_destroy(struct sched_views *v); /* all views are dropped before; NULL is fine */
 
 /* A copy that stays where it is until it is dropped. NULL: memory is out. */

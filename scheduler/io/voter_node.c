@@ -10,6 +10,7 @@
 #include "proto/base/rand.h"
 #include "scheduler/io/cluster.h"
 #include "scheduler/io/node_db.h"
+#include "scheduler/io/shell.h"
 #include "scheduler/wire/wire.h"
 
 /* Rows in node.mdb are packed messages: VTELL for promise and accepted view, VIEW for the known
@@ -106,10 +107,7 @@ static void tell_gossip(struct sched_voter_node *v)
 
 static void arm(struct sched_voter_node *v)
 {
-    uint64_t due = sched_voter_deadline_ns(&v->voter), now = base_clock_boot_ns();
-    ev_timer_stop(v->cfg.loop, &v->timer);
-    ev_timer_set(&v->timer, due > now ? (double)(due - now) / 1e9 : 0., 0.);
-    ev_timer_start(v->cfg.loop, &v->timer);
+    sched_shell_arm(v->cfg.loop, &v->timer, sched_voter_deadline_ns(&v->voter), 0.);
 }
 
 static void step(struct sched_voter_node *v, const struct sched_msg *m)
@@ -239,23 +237,11 @@ static const struct sched_cluster_ops cluster_ops = {.on_message = on_message,
 
 /* ---- life ---- */
 
-static void *take_block(size_t n)
-{
-    return aligned_alloc(16, (n + 15) & ~(size_t)15);
-}
-
 static int carve(struct sched_voter_node *v, struct base_error *err)
 {
-    struct sched_mem mem = {0};
-    sched_fx_init(&v->fx, &mem);
-    v->fx_mem = take_block(mem.used);
-    v->voter_mem = take_block(sched_voter_size(&v->core_cfg));
-    if (v->fx_mem == NULL || v->voter_mem == NULL) {
-        return base_fail(err, BASE_ENOMEM, "voter: out of memory");
-    }
-    mem = (struct sched_mem){.base = v->fx_mem, .size = mem.used};
-    sched_fx_init(&v->fx, &mem);
-    return 0;
+    size_t size = sched_voter_size(&v->core_cfg);
+    int rc = sched_shell_carve(&v->fx, size, &v->fx_mem, &v->voter_mem);
+    return rc == 0 ? 0 : base_fail(err, rc, "voter: out of memory");
 }
 
 /* A room of its own for what a row decodes to: it must live until init has copied it. */
@@ -276,7 +262,7 @@ static int load(struct sched_voter_node *v, const char *key, uint8_t type, struc
     }
     struct sched_mem mem = {0};
     sched_wire_room_init(&ret->room, v->core_cfg.members_max, &mem);
-    ret->mem = rc != 0 ? NULL : take_block(mem.used);
+    ret->mem = rc != 0 ? NULL : sched_shell_block(mem.used);
     if (ret->mem == NULL) {
         return rc != 0 ? rc : BASE_ENOMEM;
     }

@@ -7,6 +7,7 @@
 #include "proto/base/container.h"
 #include "proto/base/err.h"
 #include "proto/base/hash.h"
+#include "worker/core/size.h"
 
 enum { NONE = UINT32_MAX };
 
@@ -21,29 +22,15 @@ struct worker_execs {
     struct worker_list free, running, finished, stored;
 };
 
-static uint32_t buckets_for(uint32_t n)
-{
-    uint32_t b = 16;
-    while (b < n) {
-        b *= 2;
-    }
-    return b;
-}
-
-static size_t aligned(size_t n)
-{
-    return (n + 7) & ~(size_t)7;
-}
-
 size_t worker_exec_size(const struct worker_exec_config *cfg)
 {
     if (cfg->execs_max < 1 || cfg->execs_max > (1U << 24) || cfg->running_max < 1 ||
         cfg->per_session_max < 1) {
         return 0;
     }
-    return aligned(sizeof(struct worker_execs)) +
-           aligned(cfg->execs_max * sizeof(struct worker_exec)) +
-           aligned(buckets_for(cfg->execs_max) * sizeof(uint32_t));
+    return worker_size_aligned(sizeof(struct worker_execs)) +
+           worker_size_aligned(cfg->execs_max * sizeof(struct worker_exec)) +
+           worker_size_aligned(worker_size_buckets(cfg->execs_max) * sizeof(uint32_t));
 }
 
 int worker_exec_init(
@@ -60,11 +47,11 @@ int worker_exec_init(
     memset(j, 0, sizeof *j);
     j->cfg = *cfg;
     j->cfg.retention_ms = cfg->retention_ms == 0 ? 600000 : cfg->retention_ms;
-    uint8_t *at = (uint8_t *)mem + aligned(sizeof *j);
+    uint8_t *at = (uint8_t *)mem + worker_size_aligned(sizeof *j);
     j->execs = (struct worker_exec *)(void *)at;
-    at += aligned(cfg->execs_max * sizeof *j->execs);
+    at += worker_size_aligned(cfg->execs_max * sizeof *j->execs);
     j->buckets = (uint32_t *)(void *)at;
-    uint32_t buckets = buckets_for(cfg->execs_max);
+    uint32_t buckets = worker_size_buckets(cfg->execs_max);
     j->mask = buckets - 1;
     memset(j->buckets, 0xff, buckets * sizeof *j->buckets);
     worker_list_init(&j->free);

@@ -3,17 +3,9 @@
 #include "proto/base/assert.h"
 #include "proto/base/err.h"
 #include "worker/core/pool_state.h"
+#include "worker/core/size.h"
 
 enum { EXPIRE_BUDGET = 2000 }; /* timers looked at in one step; the rest comes with the next tick */
-
-static uint32_t buckets_for(uint32_t n)
-{
-    uint32_t b = 16;
-    while (b < n * 2) {
-        b *= 2;
-    }
-    return b;
-}
 
 static bool config_valid(const struct worker_pool_config *c, uint32_t pools_max)
 {
@@ -60,8 +52,8 @@ static void lay_out(struct worker_pools *p, struct layout *l)
 {
     const struct worker_pool_config *c = &p->cfg;
     p->fx_max = fx_bound(c);
-    p->session_mask = buckets_for(c->vms_max) - 1;
-    p->tomb_mask = buckets_for(c->tombs_max) - 1;
+    p->session_mask = worker_size_buckets(2 * c->vms_max) - 1;
+    p->tomb_mask = worker_size_buckets(2 * c->tombs_max) - 1;
     (void)part(l, 1, sizeof *p);
     p->pools = part(l, p->pools_max, sizeof *p->pools);
     p->slots = part(l, c->vms_max, sizeof *p->slots);

@@ -6,6 +6,7 @@
 #include "proto/base/container.h"
 #include "proto/base/err.h"
 #include "proto/base/hash.h"
+#include "worker/core/size.h"
 
 enum {
     NONE = UINT32_MAX,
@@ -33,20 +34,6 @@ struct worker_quota {
     struct worker_list free;
 };
 
-static uint32_t buckets_for(uint32_t n)
-{
-    uint32_t b = 16;
-    while (b < n) {
-        b *= 2;
-    }
-    return b;
-}
-
-static size_t aligned(size_t n)
-{
-    return (n + 7) & ~(size_t)7;
-}
-
 size_t worker_quota_size(const struct worker_quota_config *cfg)
 {
     if (cfg->pools_max < 1 || cfg->pools_max > POOLS_MAX || cfg->books_max < 1 ||
@@ -54,10 +41,11 @@ size_t worker_quota_size(const struct worker_quota_config *cfg)
         return 0;
     }
     uint32_t books = 2 * cfg->books_max;
-    return aligned(sizeof(struct worker_quota)) + aligned(cfg->pools_max * sizeof(struct pool)) +
-           aligned(books * sizeof(struct worker_quota_book)) +
-           aligned(buckets_for(books) * sizeof(uint32_t)) +
-           aligned(buckets_for(2 * cfg->tenants_n) * sizeof(uint32_t));
+    return worker_size_aligned(sizeof(struct worker_quota)) +
+           worker_size_aligned(cfg->pools_max * sizeof(struct pool)) +
+           worker_size_aligned(books * sizeof(struct worker_quota_book)) +
+           worker_size_aligned(worker_size_buckets(books) * sizeof(uint32_t)) +
+           worker_size_aligned(worker_size_buckets(2 * cfg->tenants_n) * sizeof(uint32_t));
 }
 
 static bool same(const struct proto_tenant *a, const struct proto_tenant *b)
@@ -78,7 +66,7 @@ static uint32_t *own_at(const struct worker_quota *q, const struct proto_tenant 
 
 static void own_init(struct worker_quota *q)
 {
-    uint32_t n = buckets_for(2 * q->cfg.tenants_n);
+    uint32_t n = worker_size_buckets(2 * q->cfg.tenants_n);
     q->own_mask = n - 1;
     memset(q->own, 0xff, n * sizeof *q->own);
     for (uint32_t i = 0; i < q->cfg.tenants_n; i++) {
@@ -101,18 +89,18 @@ int worker_quota_init(
     memset(q, 0, sizeof *q);
     q->cfg = *cfg;
     q->books_max = 2 * cfg->books_max;
-    uint8_t *at = (uint8_t *)mem + aligned(sizeof *q);
+    uint8_t *at = (uint8_t *)mem + worker_size_aligned(sizeof *q);
     q->pools = (struct pool *)(void *)at;
     memset(q->pools, 0, cfg->pools_max * sizeof *q->pools);
-    at += aligned(cfg->pools_max * sizeof *q->pools);
+    at += worker_size_aligned(cfg->pools_max * sizeof *q->pools);
     q->books = (struct worker_quota_book *)(void *)at; /* memory that is not used is not touched */
-    at += aligned(q->books_max * sizeof *q->books);
+    at += worker_size_aligned(q->books_max * sizeof *q->books);
     q->buckets = (uint32_t *)(void *)at;
-    uint32_t buckets = buckets_for(q->books_max);
+    uint32_t buckets = worker_size_buckets(q->books_max);
     q->mask = buckets - 1;
     memset(q->buckets, 0xff, buckets * sizeof *q->buckets);
     worker_list_init(&q->free);
-    at += aligned(buckets * sizeof *q->buckets);
+    at += worker_size_aligned(buckets * sizeof *q->buckets);
     q->own = (uint32_t *)(void *)at;
     own_init(q);
     *ret = q;

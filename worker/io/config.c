@@ -202,8 +202,9 @@ void worker_config_tenant(const struct worker_config *c, const uint8_t cluster_k
     limits_of(&t->quota, &ret->limits);
 }
 
-static int check(struct worker_config *c, struct base_error *err)
+static int check(void *data, struct base_error *err)
 {
+    struct worker_config *c = data;
     if (!name_valid(c->name)) {
         return base_fail(err, BASE_EINVAL, "name: must be 1 to 32 of a-z, 0-9 and '-'");
     }
@@ -229,38 +230,30 @@ static int check(struct worker_config *c, struct base_error *err)
     return rc != 0 ? rc : check_net(c, err);
 }
 
+static const struct proto_yaml_kind kind = {&top, check};
+
 int worker_config_parse(
     const char *yaml, size_t n, struct worker_config **ret, struct base_error *err)
 {
     void *data = NULL;
-    int rc = proto_yaml_parse(yaml, n, &top, &data, err);
-    struct worker_config *c = data;
-    if (rc != 0) {
-        return rc;
+    int rc = proto_yaml_parse(&kind, yaml, n, &data, err);
+    if (rc == 0) {
+        *ret = data;
     }
-    int bad = check(c, err);
-    if (bad != 0) {
-        worker_config_destroy(c);
-        return bad;
-    }
-    *ret = c;
-    return 0;
+    return rc;
 }
 
 int worker_config_load(const char *path, struct worker_config **ret, struct base_error *err)
 {
-    CLEANUP(base_freep) char *text = NULL;
-    size_t n = 0;
-    int rc = proto_yaml_read(path, &text, &n, err);
-    if (rc != 0) {
-        return rc;
+    void *data = NULL;
+    int rc = proto_yaml_load(&kind, path, &data, err);
+    if (rc == 0) {
+        *ret = data;
     }
-    struct base_error why;
-    rc = worker_config_parse(text, n, ret, &why);
-    return rc == 0 ? 0 : base_fail(err, rc, "%s: %.160s", path, why.text);
+    return rc;
 }
 
 void worker_config_destroy(struct worker_config *c)
 {
-    proto_yaml_free(&top, c);
+    proto_yaml_free(&kind, c);
 }

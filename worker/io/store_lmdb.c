@@ -6,6 +6,7 @@
 
 #include "proto/base/buf.h"
 #include "proto/base/container.h"
+#include "proto/lmdb/code.h"
 #include "worker/io/store_make.h"
 
 /* One write transaction per turn, begun by its first change. The changes are also kept as a list:
@@ -42,28 +43,6 @@ static struct lmdb_store *lmdb_of(struct worker_store *st)
     return CONTAINER_OF(st, struct lmdb_store, base);
 }
 
-static int code(int rc)
-{
-    switch (rc) {
-    case MDB_SUCCESS:
-        return 0;
-    case MDB_NOTFOUND:
-        return BASE_ENOTFOUND;
-    case MDB_MAP_FULL:
-        return BASE_EFULL;
-    case MDB_CORRUPTED:
-    case MDB_PAGE_NOTFOUND:
-    case MDB_INVALID:
-        return BASE_ECORRUPT;
-    case MDB_VERSION_MISMATCH:
-        return BASE_EVERSION;
-    case ENOMEM:
-        return BASE_ENOMEM;
-    default:
-        return rc > 0 ? -rc : BASE_EIO;
-    }
-}
-
 static void reads_end(struct lmdb_store *m)
 {
     if (m->cursor != NULL) {
@@ -94,7 +73,7 @@ static int map_grow(struct lmdb_store *m)
     if (rc == 0) {
         m->map_bytes *= 2;
     }
-    return code(rc);
+    return proto_lmdb_code(rc);
 }
 
 /* The map grows while that is cheap: before a transaction, when three quarters were ever used. */
@@ -107,7 +86,7 @@ static int txn_begin(struct lmdb_store *m)
     if (used > m->map_bytes / 4 * 3) {
         (void)map_grow(m); /* at its limit it may still be enough: pages are reused */
     }
-    return code(mdb_txn_begin(m->env, NULL, 0, &m->txn));
+    return proto_lmdb_code(mdb_txn_begin(m->env, NULL, 0, &m->txn));
 }
 
 static int prefix_delete(struct lmdb_store *m, enum worker_store_table t, const MDB_val *prefix)
@@ -115,7 +94,7 @@ static int prefix_delete(struct lmdb_store *m, enum worker_store_table t, const 
     MDB_cursor *c;
     int rc = mdb_cursor_open(m->txn, m->dbis[t], &c);
     if (rc != 0) {
-        return code(rc);
+        return proto_lmdb_code(rc);
     }
     MDB_val key = *prefix, value;
     rc = mdb_cursor_get(c, &key, &value, MDB_SET_RANGE);
@@ -125,7 +104,7 @@ static int prefix_delete(struct lmdb_store *m, enum worker_store_table t, const 
         rc = rc != 0 ? rc : mdb_cursor_get(c, &key, &value, MDB_NEXT); /* skips none after a del */
     }
     mdb_cursor_close(c);
-    return rc == MDB_NOTFOUND ? 0 : code(rc);
+    return rc == MDB_NOTFOUND ? 0 : proto_lmdb_code(rc);
 }
 
 static int apply(struct lmdb_store *m, const struct change *c, uint8_t *bytes)
@@ -136,11 +115,11 @@ static int apply(struct lmdb_store *m, const struct change *c, uint8_t *bytes)
     value.mv_size = c->value_n;
     value.mv_data = bytes + c->key_n;
     if (c->op == OP_PUT) {
-        return code(mdb_put(m->txn, m->dbis[c->table], &key, &value, 0));
+        return proto_lmdb_code(mdb_put(m->txn, m->dbis[c->table], &key, &value, 0));
     }
     if (c->op == OP_DEL) {
         int rc = mdb_del(m->txn, m->dbis[c->table], &key, NULL);
-        return rc == MDB_NOTFOUND ? 0 : code(rc);
+        return rc == MDB_NOTFOUND ? 0 : proto_lmdb_code(rc);
     }
     return prefix_delete(m, c->table, &key);
 }
@@ -242,7 +221,7 @@ static int lmdb_seek(struct worker_store *st, enum worker_store_table t,
         *ret = (struct worker_store_row){
             .key = k.mv_data, .key_n = k.mv_size, .value = v.mv_data, .value_n = v.mv_size};
     }
-    return code(rc);
+    return proto_lmdb_code(rc);
 }
 
 static int lmdb_commit(struct worker_store *st)
@@ -253,12 +232,12 @@ static int lmdb_commit(struct worker_store *st)
     if (m->txn != NULL) {
         MDB_txn *txn = m->txn;
         m->txn = NULL; /* freed by commit in every case */
-        rc = code(mdb_txn_commit(txn));
+        rc = proto_lmdb_code(mdb_txn_commit(txn));
         if (rc == BASE_EFULL) {
             rc = grow_and_replay(m);
             txn = m->txn;
             m->txn = NULL;
-            rc = rc != 0 ? rc : code(mdb_txn_commit(txn));
+            rc = rc != 0 ? rc : proto_lmdb_code(mdb_txn_commit(txn));
         }
     }
     /* One large turn does not keep its memory for ever. */
@@ -305,16 +284,16 @@ static int tables_open(struct lmdb_store *m)
     MDB_txn *txn;
     int rc = mdb_txn_begin(m->env, NULL, 0, &txn);
     if (rc != 0) {
-        return code(rc);
+        return proto_lmdb_code(rc);
     }
     for (int t = 0; rc == 0 && t < WORKER_STORE_TABLE_END; t++) {
         rc = mdb_dbi_open(txn, names[t], MDB_CREATE, &m->dbis[t]);
     }
     if (rc != 0) {
         mdb_txn_abort(txn);
-        return code(rc);
+        return proto_lmdb_code(rc);
     }
-    return code(mdb_txn_commit(txn));
+    return proto_lmdb_code(mdb_txn_commit(txn));
 }
 
 static int env_open(
@@ -332,7 +311,8 @@ static int env_open(
     rc = rc != 0 ? rc : mdb_env_info(m->env, &info);
     rc = rc != 0 ? rc : mdb_env_stat(m->env, &stat);
     if (rc != 0) {
-        return base_fail(err, code(rc), "store '%s': %s", config->path, mdb_strerror(rc));
+        return base_fail(
+            err, proto_lmdb_code(rc), "store '%s': %s", config->path, mdb_strerror(rc));
     }
     m->map_bytes = info.me_mapsize; /* LMDB never maps less than the file holds */
     m->page_bytes = stat.ms_psize;
@@ -342,7 +322,8 @@ static int env_open(
     }
     rc = mdb_txn_begin(m->env, NULL, MDB_RDONLY, &m->reader);
     if (rc != 0) {
-        return base_fail(err, code(rc), "store '%s': %s", config->path, mdb_strerror(rc));
+        return base_fail(
+            err, proto_lmdb_code(rc), "store '%s': %s", config->path, mdb_strerror(rc));
     }
     mdb_txn_reset(m->reader);
     return 0;

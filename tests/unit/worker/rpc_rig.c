@@ -200,6 +200,28 @@ Warren__Status rig_status(struct rig *r, uint64_t corr)
     return status;
 }
 
+uint64_t rig_about(
+    struct rig *r, Warren__Request__OpCase op, const char *name, uint64_t expect_generation)
+{
+    static Warren__SessionGet g = WARREN__SESSION_GET__INIT;
+    static Warren__SessionDelete d = WARREN__SESSION_DELETE__INIT;
+    static Warren__SessionList l = WARREN__SESSION_LIST__INIT;
+    static Warren__PoolGet p = WARREN__POOL_GET__INIT;
+    Warren__Request q = WARREN__REQUEST__INIT;
+    q.op_case = op;
+    q.expect_generation = expect_generation;
+    if (op == WARREN__REQUEST__OP_SESSION_GET) {
+        q.session_get = &g;
+    } else if (op == WARREN__REQUEST__OP_SESSION_DELETE) {
+        q.session_delete = &d;
+    } else if (op == WARREN__REQUEST__OP_SESSION_LIST) {
+        q.session_list = &l;
+    } else {
+        q.pool_get = &p;
+    }
+    return rig_send(r, PROTO_NET_CTL, name, &q);
+}
+
 uint64_t rig_exec(struct rig *r, const char *name, uint8_t id, const char *code)
 {
     Warren__Request q = WARREN__REQUEST__INIT;

@@ -74,4 +74,7 @@ Warren__Reply *rig_reply(struct rig *r, uint64_t corr, enum proto_envelope_type 
 /* Waits for END and returns its status. */
 Warren__Status rig_status(struct rig *r, uint64_t corr);
 
+/* GET, DELETE or LIST of sessions, or GET of the pool. */
+uint64_t rig_about(
+    struct rig *r, Warren__Request__OpCase op, const char *name, uint64_t expect_generation);
 uint64_t rig_exec(struct rig *r, const char *name, uint8_t id, const char *code);

@@ -350,41 +350,21 @@ TEST(a_terminal_that_waits_for_its_session_keeps_its_deadline)
 
 /* --- sessions and pools -------------------------------------------------------------------- */
 
-static uint64_t session_op(Warren__Request__OpCase op, const char *name, uint64_t generation)
-{
-    static Warren__SessionGet g = WARREN__SESSION_GET__INIT;
-    static Warren__SessionDelete d = WARREN__SESSION_DELETE__INIT;
-    static Warren__SessionList l = WARREN__SESSION_LIST__INIT;
-    static Warren__PoolGet p = WARREN__POOL_GET__INIT;
-    Warren__Request q = WARREN__REQUEST__INIT;
-    q.op_case = op;
-    q.expect_generation = generation;
-    if (op == WARREN__REQUEST__OP_SESSION_GET) {
-        q.session_get = &g;
-    } else if (op == WARREN__REQUEST__OP_SESSION_DELETE) {
-        q.session_delete = &d;
-    } else if (op == WARREN__REQUEST__OP_SESSION_LIST) {
-        q.session_list = &l;
-    } else {
-        q.pool_get = &p;
-    }
-    return rig_send(&r, PROTO_NET_CTL, name, &q);
-}
-
 TEST(sessions_are_found_listed_and_deleted_for_good)
 {
     setup();
-    CHECK_EQ(rig_status(&r, session_op(WARREN__REQUEST__OP_SESSION_GET, "alice", 0)),
+    CHECK_EQ(rig_status(&r, rig_about(&r, WARREN__REQUEST__OP_SESSION_GET, "alice", 0)),
         WARREN__STATUS__STATUS_NOT_FOUND);
     CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 1, "say x")), WARREN__STATUS__STATUS_OK);
     CHECK_EQ(rig_status(&r, rig_exec(&r, "bobby", 2, "say x")), WARREN__STATUS__STATUS_OK);
-    Warren__Reply *end =
-        rig_reply(&r, session_op(WARREN__REQUEST__OP_SESSION_GET, "alice", 0), PROTO_ENVELOPE_END);
+    Warren__Reply *end = rig_reply(
+        &r, rig_about(&r, WARREN__REQUEST__OP_SESSION_GET, "alice", 0), PROTO_ENVELOPE_END);
     CHECK(end->session != NULL && end->session->identifier.len == 5);
     CHECK_STR(end->session->state, "running");
     uint64_t generation = end->session->generation;
     warren__reply__free_unpacked(end, NULL);
-    end = rig_reply(&r, session_op(WARREN__REQUEST__OP_SESSION_LIST, NULL, 0), PROTO_ENVELOPE_END);
+    end =
+        rig_reply(&r, rig_about(&r, WARREN__REQUEST__OP_SESSION_LIST, NULL, 0), PROTO_ENVELOPE_END);
     CHECK(end->n_sessions == 2 && end->total == 2);
     warren__reply__free_unpacked(end, NULL);
     end = rig_reply(&r, rig_exec(&r, "carol", 3, "say x"), PROTO_ENVELOPE_END);
@@ -393,12 +373,12 @@ TEST(sessions_are_found_listed_and_deleted_for_good)
     CHECK(end->retry_after_ms >= 1000);
     warren__reply__free_unpacked(end, NULL);
     CHECK_EQ(
-        rig_status(&r, session_op(WARREN__REQUEST__OP_SESSION_DELETE, "alice", generation + 9)),
+        rig_status(&r, rig_about(&r, WARREN__REQUEST__OP_SESSION_DELETE, "alice", generation + 9)),
         WARREN__STATUS__STATUS_LOST);
-    CHECK_EQ(rig_status(&r, session_op(WARREN__REQUEST__OP_SESSION_DELETE, "alice", 0)),
+    CHECK_EQ(rig_status(&r, rig_about(&r, WARREN__REQUEST__OP_SESSION_DELETE, "alice", 0)),
         WARREN__STATUS__STATUS_OK);
     CHECK_EQ(fake_world_alive(r.world), 1);
-    CHECK_EQ(rig_status(&r, session_op(WARREN__REQUEST__OP_SESSION_DELETE, "alice", 0)),
+    CHECK_EQ(rig_status(&r, rig_about(&r, WARREN__REQUEST__OP_SESSION_DELETE, "alice", 0)),
         WARREN__STATUS__STATUS_NOT_FOUND);
     end = rig_reply(&r, rig_exec(&r, "alice", 4, "say x"), PROTO_ENVELOPE_END);
     CHECK_STR(end->session->recreated, "deleted");
@@ -411,7 +391,7 @@ TEST(deleting_under_a_running_execution_tells_its_client)
     setup();
     uint64_t a = rig_exec(&r, "alice", 1, "say x\nhold");
     RIG_UNTIL(&r, rig_count(&r, a, PROTO_ENVELOPE_EVENT) == 1);
-    uint64_t d = session_op(WARREN__REQUEST__OP_SESSION_DELETE, "alice", 0);
+    uint64_t d = rig_about(&r, WARREN__REQUEST__OP_SESSION_DELETE, "alice", 0);
     CHECK_EQ(rig_status(&r, a), WARREN__STATUS__STATUS_OUTCOME_UNKNOWN);
     CHECK_EQ(rig_status(&r, d), WARREN__STATUS__STATUS_OK);
     rig_deinit(&r);
@@ -443,7 +423,7 @@ TEST(a_pool_tells_its_numbers)
     rig_init(&r);
     RIG_UNTIL(&r, worker_session_ready(r.sessions));
     Warren__Reply *end =
-        rig_reply(&r, session_op(WARREN__REQUEST__OP_POOL_GET, NULL, 0), PROTO_ENVELOPE_END);
+        rig_reply(&r, rig_about(&r, WARREN__REQUEST__OP_POOL_GET, NULL, 0), PROTO_ENVELOPE_END);
     CHECK(end->pool != NULL && end->pool->ready == 2 && end->pool->sessions_max == 3);
     CHECK_STR(end->pool->state, "ready");
     CHECK_STR(end->pool->container_type, "PythonLTS");

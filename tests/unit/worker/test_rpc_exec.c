@@ -230,26 +230,6 @@ TEST(without_a_lease_nothing_is_taken_and_what_runs_is_not_said_to_be_done)
     rig_deinit(&r);
 }
 
-static uint64_t about(Warren__Request__OpCase op, const char *name)
-{
-    Warren__SessionGet g = WARREN__SESSION_GET__INIT;
-    Warren__SessionDelete d = WARREN__SESSION_DELETE__INIT;
-    Warren__SessionList l = WARREN__SESSION_LIST__INIT;
-    Warren__PoolGet p = WARREN__POOL_GET__INIT;
-    Warren__Request q = WARREN__REQUEST__INIT;
-    q.op_case = op;
-    if (op == WARREN__REQUEST__OP_SESSION_GET) {
-        q.session_get = &g;
-    } else if (op == WARREN__REQUEST__OP_SESSION_DELETE) {
-        q.session_delete = &d;
-    } else if (op == WARREN__REQUEST__OP_SESSION_LIST) {
-        q.session_list = &l;
-    } else {
-        q.pool_get = &p;
-    }
-    return rig_send(&r, PROTO_NET_CTL, name, &q);
-}
-
 static void unleased(uint64_t corr)
 {
     Warren__Reply *end = rig_reply(&r, corr, PROTO_ENVELOPE_END);
@@ -268,15 +248,16 @@ TEST(without_a_lease_nothing_is_said_about_sessions)
     uint64_t run = rig_exec(&r, "alice", 2, "say y\nhold\nsay z");
     RIG_UNTIL(&r, rig_count(&r, run, PROTO_ENVELOPE_EVENT) == 1);
     fake_world_freeze(r.world, true); /* nobody has told the worker yet */
-    unleased(about(WARREN__REQUEST__OP_SESSION_GET, "alice"));
-    unleased(about(WARREN__REQUEST__OP_SESSION_GET, "bobby"));
-    unleased(about(WARREN__REQUEST__OP_SESSION_DELETE, "alice"));
-    unleased(about(WARREN__REQUEST__OP_SESSION_DELETE, "bobby"));
-    unleased(about(WARREN__REQUEST__OP_SESSION_LIST, NULL));
+    unleased(rig_about(&r, WARREN__REQUEST__OP_SESSION_GET, "alice", 0));
+    unleased(rig_about(&r, WARREN__REQUEST__OP_SESSION_GET, "bobby", 0));
+    unleased(rig_about(&r, WARREN__REQUEST__OP_SESSION_DELETE, "alice", 0));
+    unleased(rig_about(&r, WARREN__REQUEST__OP_SESSION_DELETE, "bobby", 0));
+    unleased(rig_about(&r, WARREN__REQUEST__OP_SESSION_LIST, NULL, 0));
     unleased(attach(9, 0, false));
     unleased(cancel(9));
     unleased(rig_exec(&r, "bobby", 2, "say x")); /* another session's id */
-    CHECK_EQ(rig_status(&r, about(WARREN__REQUEST__OP_POOL_GET, NULL)), WARREN__STATUS__STATUS_OK);
+    CHECK_EQ(rig_status(&r, rig_about(&r, WARREN__REQUEST__OP_POOL_GET, NULL, 0)),
+        WARREN__STATUS__STATUS_OK);
     uint64_t known = attach(1, 0, true);
     CHECK_EQ(rig_status(&r, known), WARREN__STATUS__STATUS_OK);
     output_is(known, "x|");
@@ -286,7 +267,7 @@ TEST(without_a_lease_nothing_is_said_about_sessions)
     fake_world_freeze(r.world, false);
     CHECK_EQ(rig_status(&r, run), WARREN__STATUS__STATUS_OK); /* interrupted */
     CHECK_EQ(rig_status(&r, attach(9, 0, false)), WARREN__STATUS__STATUS_NOT_FOUND);
-    CHECK_EQ(rig_status(&r, about(WARREN__REQUEST__OP_SESSION_DELETE, "alice")),
+    CHECK_EQ(rig_status(&r, rig_about(&r, WARREN__REQUEST__OP_SESSION_DELETE, "alice", 0)),
         WARREN__STATUS__STATUS_OK);
     CHECK_EQ(fake_world_runs(r.world), 2);
     rig_deinit(&r);
