@@ -5,32 +5,15 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import unittest
 
-BIN = pathlib.Path(os.environ["WARREN_BIN_DIR"])
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "cluster"))
+from nodes import BIN, free_ports  # noqa: E402
+
 NAMES = ("v1", "v2", "v3")
-
-
-def free_ports(n):
-    """Ports that are free for TCP and UDP; held until all are found."""
-    held, ports = [], []
-    while len(ports) < n:
-        tcp, udp = socket.socket(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        tcp.bind(("127.0.0.1", 0))
-        try:
-            udp.bind(tcp.getsockname())
-            ports.append(tcp.getsockname()[1])
-            held += [tcp, udp]
-        except OSError:
-            tcp.close()
-            udp.close()
-    for s in held:
-        s.close()
-    return ports
 
 
 class Cluster(unittest.TestCase):

@@ -179,6 +179,25 @@ static struct sched_mesh_stats stats(const struct node *e)
     return s;
 }
 
+/* Two nodes that know where the other is. */
+static void meet(struct node *a, const char *role_a, const char *name_a, struct node *b,
+    const char *role_b, const char *name_b)
+{
+    begin();
+    new_node(a, role_a, name_a);
+    new_node(b, role_b, name_b);
+    open_node(a, name_a);
+    open_node(b, name_b);
+    introduce(a, b);
+}
+
+static void part(struct node *a, struct node *b)
+{
+    close_node(a);
+    close_node(b);
+    end();
+}
+
 TEST(two_nodes_talk_over_one_connection_and_know_each_other)
 {
     struct node a, b;
@@ -206,9 +225,7 @@ TEST(two_nodes_talk_over_one_connection_and_know_each_other)
         }
     }
     CHECK_EQ(stats(&a).no_address, 1);
-    close_node(&a);
-    close_node(&b);
-    end();
+    part(&a, &b);
 }
 
 TEST(an_unknown_key_is_refused_and_so_is_one_that_is_taken_out)
@@ -232,26 +249,17 @@ TEST(an_unknown_key_is_refused_and_so_is_one_that_is_taken_out)
     CHECK_EQ(say(&a, &b, "still here"), 0); /* its connection is from before */
     UNTIL(&a, &b, stats(&b).denied > 0);
     CHECK_EQ(b.got, 1);
-    close_node(&a);
-    close_node(&b);
-    end();
+    part(&a, &b);
 }
 
 TEST(a_key_of_another_role_has_no_say_between_nodes)
 {
     struct node a, b;
-    begin();
-    new_node(&a, "client", "w1");
-    new_node(&b, "voter", "v1");
-    open_node(&a, "w1");
-    open_node(&b, "v1");
-    introduce(&a, &b);
+    meet(&a, "client", "w1", &b, "voter", "v1");
     CHECK_EQ(say(&a, &b, "hello"), 0);
     UNTIL(&a, &b, stats(&b).denied == 1);
     CHECK_EQ(b.got, 0);
-    close_node(&a);
-    close_node(&b);
-    end();
+    part(&a, &b);
 }
 
 TEST(nodes_with_other_settings_do_not_hear_each_other_and_both_say_so)
@@ -274,20 +282,13 @@ TEST(nodes_with_other_settings_do_not_hear_each_other_and_both_say_so)
     /* Whoever asks for the state sees it all the same. */
     CHECK(sched_mesh_send(a.mesh, b.id, SCHED_MESH_ADMIN, (const uint8_t *)"status", 6) == 0);
     UNTIL(&a, &b, b.got == 1);
-    close_node(&a);
-    close_node(&b);
-    end();
+    part(&a, &b);
 }
 
 TEST(a_key_that_is_replaced_is_cut_off_though_its_connection_is_open)
 {
     struct node a, b, next;
-    begin();
-    new_node(&a, "worker", "w1");
-    new_node(&b, "voter", "v1");
-    open_node(&a, "w1");
-    open_node(&b, "v1");
-    introduce(&a, &b);
+    meet(&a, "worker", "w1", &b, "voter", "v1");
     CHECK_EQ(say(&a, &b, "hello"), 0);
     UNTIL(&a, &b, b.got == 1);
     unlist("worker w1");
@@ -302,21 +303,14 @@ TEST(a_key_that_is_replaced_is_cut_off_though_its_connection_is_open)
     CHECK_EQ(say(&a, &b, "do you hear me?"), 0);
     UNTIL(&a, &b, stats(&b).denied == 2);
     CHECK_EQ(a.got, 0);
-    close_node(&a);
-    close_node(&b);
-    end();
+    part(&a, &b);
 }
 
 TEST(a_peer_with_a_new_key_is_found_again)
 {
     struct node a, b;
     char endpoint[80];
-    begin();
-    new_node(&a, "worker", "w1");
-    new_node(&b, "voter", "v1");
-    open_node(&a, "w1");
-    open_node(&b, "v1");
-    introduce(&a, &b);
+    meet(&a, "worker", "w1", &b, "voter", "v1");
     CHECK_EQ(say(&a, &b, "hello"), 0);
     UNTIL(&a, &b, b.got == 1);
     (void)snprintf(endpoint, sizeof endpoint, "%s", sched_mesh_endpoint(b.mesh));
@@ -330,9 +324,7 @@ TEST(a_peer_with_a_new_key_is_found_again)
         ev_run(b.loop, EVRUN_ONCE);
     }
     CHECK_STR(b.text, "again");
-    close_node(&a);
-    close_node(&b);
-    end();
+    part(&a, &b);
 }
 
 TEST(only_who_is_in_the_roster_takes_a_place)
@@ -436,12 +428,7 @@ TEST(a_restarted_peer_is_found_again_and_what_was_said_meanwhile_arrives)
 {
     struct node a, b;
     char endpoint[80];
-    begin();
-    new_node(&a, "worker", "w1");
-    new_node(&b, "worker", "w2");
-    open_node(&a, "w1");
-    open_node(&b, "w2");
-    introduce(&a, &b);
+    meet(&a, "worker", "w1", &b, "worker", "w2");
     CHECK_EQ(say(&a, &b, "one"), 0);
     UNTIL(&a, &b, b.got == 1);
     (void)snprintf(endpoint, sizeof endpoint, "%s", sched_mesh_endpoint(b.mesh));
@@ -457,9 +444,7 @@ TEST(a_restarted_peer_is_found_again_and_what_was_said_meanwhile_arrives)
     CHECK_STR(b.text, "to nobody");
     CHECK_EQ(say(&b, &a, "back"), 0); /* b was never told where a is */
     UNTIL(&a, &b, a.got == 1);
-    close_node(&a);
-    close_node(&b);
-    end();
+    part(&a, &b);
 }
 
 TEST(a_peer_that_does_not_read_costs_bounded_memory_and_blocks_nobody)
@@ -512,9 +497,7 @@ TEST(an_idle_connection_is_closed_and_comes_back_when_there_is_something_to_say)
     CHECK_EQ(say(&a, &b, "two"), 0);
     UNTIL(&a, &b, b.got == 2);
     CHECK_EQ(stats(&a).opened, 2);
-    close_node(&a);
-    close_node(&b);
-    end();
+    part(&a, &b);
 }
 
 TEST(a_key_is_replaced_while_both_are_listed)
@@ -543,9 +526,7 @@ TEST(a_key_is_replaced_while_both_are_listed)
         ev_run(a.loop, EVRUN_ONCE);
         ev_run(b.loop, EVRUN_ONCE);
     }
-    close_node(&a);
-    close_node(&b);
-    end();
+    part(&a, &b);
 }
 
 TEST(a_roster_with_one_name_in_two_roles_is_no_roster)

@@ -39,12 +39,17 @@ def below(path, folder):
     return path == folder or path.startswith(folder + "/")
 
 
+def stat_fields(pid):
+    """Fields of /proc/PID/stat from the state on; none when it is gone."""
+    return read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+
+
 def own_line():
     """This process and its parents: they carry the mark by right."""
     pids, pid = set(), os.getpid()
     while pid > 0:
         pids.add(pid)
-        fields = read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+        fields = stat_fields(pid)
         pid = int(fields[1]) if len(fields) > 1 else 0
     return pids
 
@@ -74,7 +79,7 @@ def processes(mark, folder):
         if not name.isdigit() or int(name) in line:
             continue
         why = is_ours(int(name), mark, folder)
-        if why is None or read(f"/proc/{name}/stat").rpartition(b")")[2].split()[:1] == [b"Z"]:
+        if why is None or stat_fields(name)[:1] == [b"Z"]:
             continue
         cmd = read(f"/proc/{name}/cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
         found.append((int(name), why, cmd[:200] or read(f"/proc/{name}/comm").decode().strip()))
