@@ -156,6 +156,9 @@ static int add_done(struct gw_outcome *o, const struct gw_event *e)
     if (note[0] == '\0') {
         return 0;
     }
+    if (o->error_value[0] == '\0') {
+        (void)base_text_copy(o->error_value, sizeof o->error_value, note);
+    }
     size_t have = base_buf_size(&o->stderr_text);
     bool newline = have > 0 && base_buf_data(&o->stderr_text)[have - 1] != '\n';
     int rc = newline ? base_buf_add(&o->stderr_text, "\n", 1) : 0;

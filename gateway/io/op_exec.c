@@ -30,6 +30,7 @@ struct exec {
     char id_text[sizeof((struct gw_route *)0)->execution];
     enum gw_pool_kind pool;
     bool streaming, headed;
+    bool ended; /* it was found ended already, and is asked for its outcome */
     uint64_t allocation_us;
     bool allocated; /* this request made the session */
     char guid[BASE_TEXT_UUID_MAX];
@@ -179,7 +180,7 @@ static void on_head(void *owner, const Warren__Reply *r)
     struct exec *s = t->state;
     s->headed = true;
     take_session(t, r);
-    if (r->replayed) {
+    if (r->replayed && !s->ended) {
         gw_fields_text(&t->fields, "x-warren-replayed", "true");
     }
     if (s->streaming) {
@@ -223,6 +224,8 @@ static void end_streaming(struct gw_task *t, const Warren__Reply *r)
     fail(t, &f);
 }
 
+static void attach(struct gw_task *t, bool wait);
+
 static void on_end(void *owner, const Warren__Reply *r)
 {
     struct gw_task *t = owner;
@@ -252,7 +255,10 @@ static void on_end(void *owner, const Warren__Reply *r)
         gw_wire_fault(r, &f);
         gw_task_fail(t, &f);
     } else if (s->outcome.done == GW_DONE_NONE && r->exec_state == WARREN__EXEC_STATE__EXEC_DONE &&
-               !s->body.asynchronous) {
+               s->body.asynchronous && !s->ended) {
+        s->ended = true; /* an id that was sent before, or what was canceled before it began */
+        attach(t, false);
+    } else if (s->outcome.done == GW_DONE_NONE && r->exec_state == WARREN__EXEC_STATE__EXEC_DONE) {
         GW_FAULT(&f, 502, "ExecutionOutcomeUnknown", "The end of the execution did not arrive.");
         gw_task_fail(t, &f);
     } else {

@@ -131,6 +131,10 @@ def test_asynchronous_execution_and_cancel(s):
     while (b := s.request("GET", path)).json["status"] == "Running":
         assert "result" not in b.json
     eq((b.status, b.json["status"], b.json["result"]["executionResult"]), (200, "Succeeded", 2))
+    # Sent again it has ended: it is not said to run.
+    again = execute(s, i, "print('x')", headers={"operation-id": a.json["id"]}, executionType="Asynchronous")
+    eq((again.status, again.json["status"], again.json["result"]), (200, "Succeeded", b.json["result"]))
+    eq(again.headers["x-warren-replayed"], "true")
     a = execute(s, i, "sleep 60000", executionType="Asynchronous")
     path = a.headers["operation-location"].split(str(s.port), 1)[1]
     eq(s.request("DELETE", path).status, 202)

@@ -330,6 +330,64 @@ class Sessions(Base):
             small.close()
 
 
+class Waiting(Base):
+    """Requests whose microVM is not there yet. The QEMU processes that wait without a guest stand still
+    meanwhile, so the pool's next instance takes as long as the test likes."""
+
+    def setUp(self):
+        super().setUp()
+        self.small = cluster.client("small")
+        self.addCleanup(self.small.close)
+        self.first, self.waits = new_id("small"), new_id("small")
+        wait_for("QEMU processes started ahead", lambda: len(cluster.spares()) >= 2)
+        self.stopped = list(cluster.spares().values())
+        for pid in self.stopped:
+            os.kill(pid, signal.SIGSTOP)
+        self.addCleanup(self.go_on)
+        self.run_ok(self.first, "1", client=self.small)  # takes the ready one
+
+    def go_on(self):
+        for pid in self.stopped:
+            os.kill(pid, signal.SIGCONT)
+        self.stopped = []
+
+    def tearDown(self):
+        self.go_on()
+        for s in (self.first, self.waits):
+            self.small.delete_session(s)
+        super().tearDown()
+
+    def state(self, operation):
+        """(HTTP status, the execution's status or the error)."""
+        a = self.small.call("GET", f"/executions/{operation}", identifier=self.waits)
+        return a.status, a.json.get("status", a.json)
+
+    def test_what_was_canceled_before_it_had_a_microvm_never_runs(self):
+        operation = new_id("run")
+        code = "open('/mnt/data/ran', 'a').write('x')"
+        with concurrent.futures.ThreadPoolExecutor(1) as threads:
+            other = cluster.client("small", token=self.small.token)
+            answer = threads.submit(other.execute, self.waits, code, operation=operation,
+                                    executionType="asynchronous")
+            wait_for("it is known", lambda: self.state(operation)[0] != 404)
+            self.assertEqual(self.state(operation), (200, "NotStarted"))
+            a = self.small.call("POST", f"/executions/{operation}/cancel", identifier=self.waits)
+            self.assertEqual(a.status, 202, a)
+            self.assertEqual(self.state(operation), (200, "Canceled"))
+            self.go_on()
+            a = answer.result()
+            other.close()
+        self.assertEqual(a.json["status"], "Canceled", a)
+        for how in ("synchronous", "asynchronous"):  # sent again it does not run either
+            a = self.small.execute(self.waits, code, operation=operation, executionType=how)
+            self.assertEqual(a.json["status"], "Canceled", a)
+            self.assertEqual(a.json["error"]["error"],
+                             {"code": "ExecutionCanceled", "message": "Execution canceled"})
+        self.assertEqual(self.state(operation), (200, "Canceled"))
+        here = "import os\nos.path.exists('/mnt/data/ran')"
+        self.assertEqual(self.run_ok(self.waits, here, client=self.small)["executionResult"], "False")
+
+
 class BadRequests(Base):
     def refused(self, a, status, *codes):
         self.assertEqual(a.status, status, a)
@@ -951,7 +1009,7 @@ class Withdrawal(Base):
 def load_tests(loader, _tests, _pattern):
     """In the order of the path, the destructive ones last."""
     suite = unittest.TestSuite()
-    for case in (Executions, Files, Sessions, BadRequests, HostileCode, Uniqueness, Many, Lease, Crashes,
+    for case in (Executions, Files, Sessions, Waiting, BadRequests, HostileCode, Uniqueness, Many, Lease, Crashes,
                  Withdrawal):
         suite.addTests(loader.loadTestsFromTestCase(case))
     return suite
