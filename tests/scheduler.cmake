@@ -1,5 +1,6 @@
 warren_unit(sched_core SOURCES unit/scheduler/test_core.c DEPS scheduler_wire scheduler_core)
 warren_unit(sched_quota SOURCES unit/scheduler/test_quota.c DEPS scheduler_wire scheduler_core)
+warren_unit(sched_drain SOURCES unit/scheduler/test_drain.c DEPS scheduler_core)
 warren_unit(sched_node SOURCES unit/scheduler/test_node.c DEPS scheduler_core)
 warren_unit(sched_route SOURCES unit/scheduler/test_sched_route.c DEPS scheduler_core)
 warren_unit(sched_hand SOURCES unit/scheduler/test_hand.c DEPS scheduler_core)
@@ -31,6 +32,9 @@ target_link_libraries(cluster_rig PRIVATE scheduler_io warren_flags)
 set_target_properties(cluster_rig PROPERTIES C_CLANG_TIDY "")
 add_test(NAME integration.cluster_rig COMMAND ${CMAKE_SOURCE_DIR}/tests/cluster/test_rig.py)
 set_tests_properties(integration.cluster_rig PROPERTIES LABELS integration TIMEOUT 300
+  ENVIRONMENT "WARREN_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONDONTWRITEBYTECODE=1;WARREN_CLUSTER_RIG=$<TARGET_FILE:cluster_rig>")
+add_test(NAME integration.cluster_gateway COMMAND ${CMAKE_SOURCE_DIR}/tests/cluster/test_gateway.py)
+set_tests_properties(integration.cluster_gateway PROPERTIES LABELS integration TIMEOUT 120
   ENVIRONMENT "WARREN_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONDONTWRITEBYTECODE=1;WARREN_CLUSTER_RIG=$<TARGET_FILE:cluster_rig>")
 add_test(NAME integration.cluster_voters
   COMMAND ${CMAKE_SOURCE_DIR}/tests/integration/test_cluster_voters.py)

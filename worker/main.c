@@ -75,7 +75,10 @@ struct worker {
     struct worker_engine_events events;
     ev_signal on_term, on_int;
     ev_prepare turn;
+    ev_timer last; /* stopping, without a session: the cluster's word is not waited for longer */
     bool told_ready, stopping, failed, left;
+    bool drained;  /* out of service */
+    bool resigned; /* stopping: the lease was given back, or nobody heard of it */
 };
 
 /* --- paths ---------------------------------------------------------------------------------- */
@@ -355,9 +358,17 @@ static void on_lease(void *user, uint64_t freeze_at_ns, uint64_t kill_at_ns, uin
     worker_lease_publish(w->engine, freeze_at_ns, kill_at_ns, epoch);
 }
 
+static void look(void *user);
+
 static void on_member_leave(void *user, const char *why)
 {
     struct worker *w = user;
+    if (w->stopping) {
+        LOG_INFO(&w->log, "%s", why);
+        w->resigned = true;
+        look(w);
+        return;
+    }
     LOG_WARN(&w->log, "leaving the cluster, ending so that a successor joins it: %s", why);
     w->failed = true;
     ev_break(w->loop, EVBREAK_ALL);
@@ -387,7 +398,11 @@ static int start_member(struct worker *w, struct base_error *err)
         .user = w,
     };
     memcpy(c.cluster_key, w->cluster_key, sizeof c.cluster_key);
-    return w->config->cluster == NULL ? 0 : worker_member_create(&w->member, &c, err);
+    int rc = w->config->cluster == NULL ? 0 : worker_member_create(&w->member, &c, err);
+    if (w->member != NULL && w->drained) { /* an order of before the restart */
+        worker_member_drain(w->member);
+    }
+    return rc;
 }
 
 static int start_rpc(struct worker *w, struct base_error *err)
@@ -425,6 +440,16 @@ static void on_leave(void *user)
     }
 }
 
+static void on_service(void *user, bool in)
+{
+    struct worker *w = user;
+    bool change = w->drained == in;
+    w->drained = !in;
+    if (w->member != NULL && change && !w->stopping) {
+        (in ? worker_member_undrain : worker_member_drain)(w->member);
+    }
+}
+
 static int start_admin(struct worker *w, struct base_error *err)
 {
     struct worker_admin_config c = {.loop = w->loop,
@@ -433,6 +458,7 @@ static int start_admin(struct worker *w, struct base_error *err)
         .sessions = w->sessions,
         .node = w->node,
         .leave = on_leave,
+        .service = on_service,
         .user = w};
     return worker_admin_create(&w->admin, &c, err);
 }
@@ -460,13 +486,34 @@ static int start(struct worker *w, struct base_error *err)
 
 /* --- life ----------------------------------------------------------------------------------- */
 
+static void on_last(struct ev_loop *loop, ev_timer *t, int revents)
+{
+    (void)revents;
+    struct worker *w = t->data;
+    LOG_WARN(&w->log, "no majority of voters has heard that this worker leaves");
+    ev_break(loop, EVBREAK_ALL);
+}
+
+/* No session is left. In a cluster the lease is given back before the end, so that nobody waits for
+ * it to run out; without voters it will have run out by then. */
+static void resign(struct worker *w)
+{
+    if (w->member == NULL || w->resigned) {
+        ev_break(w->loop, EVBREAK_ALL);
+    } else if (!ev_is_active(&w->last)) {
+        ev_timer_init(&w->last, on_last, worker_member_lease_ms(w->member) / 1e3, 0.);
+        w->last.data = w;
+        ev_timer_start(w->loop, &w->last);
+    }
+}
+
 /* Something changed that "ready" and "stopped" depend on. */
 static void look(void *user)
 {
     struct worker *w = user;
     worker_admin_look(w->admin);
     if (w->stopping && worker_session_idle(w->sessions)) {
-        ev_break(w->loop, EVBREAK_ALL);
+        resign(w);
     } else if (!w->stopping && !w->told_ready && w->rpc != NULL &&
                worker_session_ready(w->sessions)) {
         w->told_ready = true;
@@ -481,7 +528,7 @@ static void stop(struct worker *w)
     w->stopping = true;
     worker_admin_stop(w->admin);
     if (w->member != NULL) {
-        worker_member_drain(w->member);
+        worker_member_leave(w->member);
     }
     worker_session_drain(w->sessions, true, true);
     look(w);

@@ -17,6 +17,7 @@ enum {
     POOLS_CACHED = 64,
     POOL_FRESH_S = 5,
     POOL_DEADLINE_MS = 5000,
+    POOL_TRY_MS = 1000,           /* while there is another worker to ask */
     HELD_BYTES_MAX = 32 << 20,    /* of all requests that wait for their issuer's keys */
     MEMORY_BYTES_MAX = 512 << 20, /* see memory_max */
 };
@@ -188,6 +189,9 @@ int gw_task_call(struct gw_task *t, const Warren__Request *r, const struct gw_ca
 {
     struct gw_call_options o = *opt;
     int home = gw_calls_home(t->api->opt.calls, t->route.pool, &t->route.id);
+    if (r->key->identifier.len == 0) {
+        home = gw_calls_any(t->api->opt.calls, home, t->pool_tries);
+    }
     o.worker = home < 0 ? 0 : (unsigned)home;
     o.request = r;
     o.owner = t;
@@ -274,24 +278,37 @@ static void pool_end(void *owner, const Warren__Reply *r)
     t->pool_done(t, p->kind);
 }
 
+static void pool_ask(struct gw_task *t);
+
+static bool pool_another(const struct gw_task *t)
+{
+    struct gw_calls *c = t->api->opt.calls;
+    int home = gw_calls_home(c, t->route.pool, &t->route.id);
+    return gw_calls_any(c, home, t->pool_tries + 1) >= 0;
+}
+
+/* Nothing of the operation itself was asked yet. Any worker of a cluster can tell, or what one has
+ * told a while ago will do: whose identifier it is does not wait for a worker that is gone. */
 static void call_failed(void *owner, enum gw_call_failure why)
 {
     struct gw_task *t = owner;
-    /* Nothing of the operation itself was asked yet. */
-    gw_task_failure(t, why == GW_CALL_LOST ? GW_CALL_UNREACHABLE : why);
-}
-
-void gw_task_pool(struct gw_task *t, void (*done)(struct gw_task *t, enum gw_pool_kind kind))
-{
-    static const struct gw_call_ops ops = {.end = pool_end, .failed = call_failed};
     struct pool_entry *p = pool_find(t->api, t->route.pool);
-    uint64_t age = base_clock_mono_ns() - p->fetched_ns;
-    if (p->name[0] != '\0' && age < POOL_FRESH_S * BASE_NS_PER_S) {
+    t->call = NULL;
+    if (!pool_another(t)) {
+        gw_task_failure(t, why == GW_CALL_LOST ? GW_CALL_UNREACHABLE : why);
+    } else if (p->name[0] != '\0') {
         t->pool_mcp = p->mcp;
         t->pool_mcp_extended = p->mcp_extended;
-        done(t, p->kind);
-        return;
+        t->pool_done(t, p->kind);
+    } else {
+        t->pool_tries++;
+        pool_ask(t);
     }
+}
+
+static void pool_ask(struct gw_task *t)
+{
+    static const struct gw_call_ops ops = {.end = pool_end, .failed = call_failed};
     Warren__Request r;
     Warren__Key key;
     Warren__PoolGet get = WARREN__POOL_GET__INIT;
@@ -300,10 +317,25 @@ void gw_task_pool(struct gw_task *t, void (*done)(struct gw_task *t, enum gw_poo
     r.expect_generation = 0;
     r.op_case = WARREN__REQUEST__OP_POOL_GET;
     r.pool_get = &get;
-    t->pool_done = done;
-    struct gw_call_options opt = {
-        .kind = GW_CALL_READ, .deadline_ms = POOL_DEADLINE_MS, .ops = &ops};
+    struct gw_call_options opt = {.kind = GW_CALL_READ,
+        .deadline_ms = pool_another(t) ? POOL_TRY_MS : POOL_DEADLINE_MS,
+        .ops = &ops};
     (void)gw_task_call(t, &r, &opt);
+}
+
+void gw_task_pool(struct gw_task *t, void (*done)(struct gw_task *t, enum gw_pool_kind kind))
+{
+    struct pool_entry *p = pool_find(t->api, t->route.pool);
+    uint64_t age = base_clock_mono_ns() - p->fetched_ns;
+    if (p->name[0] != '\0' && age < POOL_FRESH_S * BASE_NS_PER_S) {
+        t->pool_mcp = p->mcp;
+        t->pool_mcp_extended = p->mcp_extended;
+        done(t, p->kind);
+        return;
+    }
+    t->pool_done = done;
+    t->pool_tries = 0;
+    pool_ask(t);
 }
 
 /* ---- executions ---- */

@@ -623,6 +623,24 @@ int gw_calls_home(const struct gw_calls *c, const char *pool, const struct proto
     return -1;
 }
 
+int gw_calls_any(const struct gw_calls *c, int home, unsigned n)
+{
+    if (c->route == NULL || home < 0) {
+        return n == 0 ? home : -1;
+    }
+    for (int good = 1; good >= 0; good--) {
+        for (unsigned k = 0; k < c->workers_n; k++) {
+            unsigned i = ((unsigned)home + k) % c->workers_n;
+            const struct worker *w = &c->workers[i];
+            bool is_good = gw_calls_ready(c, i) && gw_calls_route_trusts(c, w);
+            if (is_good == (good == 1) && n-- == 0) {
+                return (int)i;
+            }
+        }
+    }
+    return -1;
+}
+
 static int make_place(
     struct gw_calls *c, const struct gw_calls_options *opt, struct base_error *err)
 {

@@ -48,6 +48,10 @@ bool gw_calls_ready(const struct gw_calls *c, unsigned worker);
 /* The home of an identifier: the first of its group. -1 when no worker has a weight. */
 int gw_calls_home(const struct gw_calls *c, const char *pool, const struct proto_identifier *id);
 
+/* Which worker to ask what all of them know, when n of them have not answered: in a cluster those
+ * that it trusts come first, then others. Without one only the home. -1: there is none (left). */
+int gw_calls_any(const struct gw_calls *c, int home, unsigned n);
+
 enum gw_call_failure {
     GW_CALL_UNREACHABLE, /* nothing was sent: the worker is not connected */
     GW_CALL_LOST,        /* sent, then the connection was lost and did not come back */

@@ -17,6 +17,7 @@ enum {
     RESEND_MS = 500,
     TIMEOUT_MS_MAX = 590000, /* less than workers remember */
     SLACK_MS = 1000,         /* the call's own timer comes first */
+    REFUSALS_MAX = 3,
 };
 
 static struct gw_call **bucket(struct gw_calls *c, uint64_t rid)
@@ -136,8 +137,20 @@ static void on_outcome(void *user, uint64_t rid, enum sched_outcome outcome, sch
 
 static const struct sched_route_ops ops = {on_go, on_outcome};
 
+/* The host has no microVM for it, and says why; so did others. Then that is the answer. */
+static bool refused_by_all(struct gw_call *call, Warren__Reply *r)
+{
+    bool full = r->code != NULL && strcmp(r->code, "PoolFull") == 0;
+    if (r->text == NULL || r->retry_after_ms == 0 || ++call->refusals < REFUSALS_MAX) {
+        return false;
+    }
+    r->status = full ? WARREN__STATUS__STATUS_FULL : WARREN__STATUS__STATUS_UNAVAILABLE;
+    gw_calls_route_forget(call);
+    return true;
+}
+
 /* True when the call goes on. */
-bool gw_calls_route_reply(struct gw_call *call, const Warren__Reply *r)
+bool gw_calls_route_reply(struct gw_call *call, Warren__Reply *r)
 {
     struct gw_calls *c = call->calls;
     uint64_t rid = call->rid;
@@ -148,6 +161,9 @@ bool gw_calls_route_reply(struct gw_call *call, const Warren__Reply *r)
         return true;
     }
     if (rid == 0) {
+        return false;
+    }
+    if (not_here && refused_by_all(call, r)) {
         return false;
     }
     if (!call->headed_before && (not_here || r->status == WARREN__STATUS__STATUS_RETRY)) {
@@ -162,6 +178,11 @@ bool gw_calls_route_reply(struct gw_call *call, const Warren__Reply *r)
     unlist(call);
     sched_route_node_done(c->route, rid, epoch);
     return false;
+}
+
+bool gw_calls_route_trusts(const struct gw_calls *c, const struct worker *w)
+{
+    return sched_route_node_trusts(c->route, w->id);
 }
 
 int gw_calls_route_create(struct gw_calls *c, const char *settings, struct base_error *err)

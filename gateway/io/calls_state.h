@@ -51,7 +51,8 @@ struct gw_call {
     ev_timer timer;
     /* in a cluster */
     struct sched_key key_hash;
-    uint64_t rid; /* of the question for its worker; 0: not asked, or told for good */
+    unsigned refusals; /* workers that had no microVM for it */
+    uint64_t rid;      /* of the question for its worker; 0: not asked, or told for good */
     struct gw_call *rid_chain;
     sched_epoch epoch; /* under which its worker was asked; 0: without a cluster */
     bool bulk;
@@ -97,9 +98,13 @@ void gw_calls_fail(struct gw_call *call, enum gw_call_failure why);
 int gw_calls_route_create(struct gw_calls *c, const char *settings, struct base_error *err);
 void gw_calls_route_destroy(struct gw_calls *c); /* after all calls */
 
+/* The cluster takes the worker for one that lives. */
+bool gw_calls_route_trusts(const struct gw_calls *c, const struct worker *w);
+
 /* Takes a new call. BASE_EFULL, BASE_ETOOBIG: the caller releases it. */
 int gw_calls_route_start(struct gw_call *call, const Warren__Key *key);
 
-/* True when the reply was about where to ask, and the call goes on or has failed. */
-bool gw_calls_route_reply(struct gw_call *call, const Warren__Reply *r);
+/* True when the reply was about where to ask, and the call goes on or has failed. Else it is the
+ * answer; its status may be another one then. */
+bool gw_calls_route_reply(struct gw_call *call, Warren__Reply *r);
 void gw_calls_route_forget(struct gw_call *call);

@@ -4,12 +4,23 @@
 
 enum { AGAIN_MS = 500 };
 
-void sched_drain_start(struct sched_drain *d, const struct sched_env *e, uint32_t grace_ms)
+void sched_drain_start(
+    struct sched_drain *d, const struct sched_env *e, uint32_t grace_ms, bool stay)
 {
-    if (d->phase == SCHED_DRAIN_OFF) {
+    if (d->phase <= SCHED_DRAIN_SESSIONS) {
         d->phase = SCHED_DRAIN_SESSIONS;
-        d->deadline_ns = e->now_ns + SCHED_MS(grace_ms);
+        d->stay = stay;
+        d->deadline_ns = grace_ms == SCHED_NEVER_MS ? UINT64_MAX : e->now_ns + SCHED_MS(grace_ms);
     }
+}
+
+bool sched_drain_stop(struct sched_drain *d)
+{
+    if (d->phase > SCHED_DRAIN_SESSIONS) {
+        return false;
+    }
+    d->phase = SCHED_DRAIN_OFF;
+    return true;
 }
 
 /* The last word of this incarnation. It must hold whatever happens to the process, because copies
@@ -27,7 +38,7 @@ static void leave(struct sched_env *e)
 bool sched_drain_tick(struct sched_drain *d, struct sched_env *e, uint32_t sessions)
 {
     const struct sched_member *m = sched_view_find(e->view, e->me.node);
-    if (d->phase == SCHED_DRAIN_SESSIONS && sessions == 0 && sched_env_member(e) &&
+    if (d->phase == SCHED_DRAIN_SESSIONS && !d->stay && sessions == 0 && sched_env_member(e) &&
         m->weight == 0) {
         d->phase = SCHED_DRAIN_LEAVE;
         leave(e);

@@ -3,7 +3,9 @@
 
 /* Leaving in good order: no new sessions; weight 0, so that one view hands the directory seats
  * over; sessions end by cooldown, or when the grace is over; then the lease is given back. The
- * worker answers until a view without it arrives, because the new groups may still ask it. */
+ * worker answers until a view without it arrives, because the new groups may still ask it.
+ *
+ * Who stays does all that but give the lease back: out of service, and back when it is told so. */
 
 enum sched_drain_phase {
     SCHED_DRAIN_OFF,
@@ -14,11 +16,18 @@ enum sched_drain_phase {
 
 struct sched_drain {
     uint8_t phase;        /* enum sched_drain_phase */
+    bool stay;            /* SESSIONS: for ever, or until stop() */
     uint64_t deadline_ns; /* sessions are stopped from then on */
     uint64_t again_ns;
 };
 
-void sched_drain_start(struct sched_drain *d, const struct sched_env *e, uint32_t grace_ms);
+/* grace_ms SCHED_NEVER_MS: sessions end by themselves. Again while it drains: replaces what was
+ * said before. */
+void sched_drain_start(
+    struct sched_drain *d, const struct sched_env *e, uint32_t grace_ms, bool stay);
+
+/* Back in service. False when it is too late: the lease was given back. */
+bool sched_drain_stop(struct sched_drain *d);
 
 /* sessions: places in use. True when sessions are to be stopped now. */
 bool sched_drain_tick(struct sched_drain *d, struct sched_env *e, uint32_t sessions);

@@ -154,7 +154,7 @@ static void answer_reserve(struct sched_node *n, const struct sched_msg *msg)
     ret.inc = e->me.inc;
     ret.resv = sched_env_serving(e) ? sched_sess_reserve(&n->sess, e, msg->resv.key) : 0;
     ret.active = n->sess.used;
-    ret.ready = n->cfg->sess_max - n->sess.used;
+    ret.ready = sched_sess_shut(&n->sess, e) ? 0 : n->cfg->sess_max - n->sess.used;
     sched_fx_send(e->fx, SCHED_MSG_RESERVED, msg->from)->resv = ret;
 }
 
@@ -270,7 +270,7 @@ static void ask_lease(struct sched_node *n)
         .weight = n->weight,
         .draining = sched_drain_on(&n->drain),
         .active = n->sess.used,
-        .ready = n->sess.closed ? 0 : n->cfg->sess_max - n->sess.used};
+        .ready = sched_sess_shut(&n->sess, e) ? 0 : n->cfg->sess_max - n->sess.used};
     sched_hand_unsettled(&n->hand, e, &n->reg, m.unsettled);
     n->told_unsettled = n->hand.unsettled > 0;
     sched_lease_ask(&n->lease, e, &m);
@@ -326,6 +326,19 @@ static void tick_quota(struct sched_node *n)
     n->sess.permits = n->quota.limit;
 }
 
+/* The voters hear of it at once, and no place is given away until they have. */
+static void on_drain(struct sched_node *n, const struct sched_event *ev)
+{
+    if (ev->kind == SCHED_EV_DRAIN) {
+        sched_drain_start(&n->drain, &n->env, ev->grace_ms, ev->stay);
+    } else if (!sched_drain_stop(&n->drain)) {
+        return;
+    }
+    n->sess.closed = sched_drain_on(&n->drain);
+    n->lease.renew_at_ns =
+        n->drain.phase <= SCHED_DRAIN_SESSIONS ? n->env.now_ns : n->lease.renew_at_ns;
+}
+
 void sched_node_step(struct sched_node *n, const struct sched_event *ev, struct sched_fx *fx)
 {
     n->env.fx = fx;
@@ -338,7 +351,11 @@ void sched_node_step(struct sched_node *n, const struct sched_event *ev, struct 
         on_message(n, ev->msg);
         break;
     case SCHED_EV_DRAIN:
-        sched_drain_start(&n->drain, &n->env, ev->grace_ms);
+    case SCHED_EV_UNDRAIN:
+        on_drain(n, ev);
+        break;
+    case SCHED_EV_SHUT:
+        n->sess.shut_ns = ev->now_ns + SCHED_MS(ev->grace_ms);
         break;
     case SCHED_EV_VM_UP:
     case SCHED_EV_VM_DOWN:

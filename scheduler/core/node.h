@@ -17,6 +17,8 @@ enum sched_event_kind {
     SCHED_EV_VM_DONE, /* an execution ended, or the guest has never seen it and never will */
     SCHED_EV_DELETE,  /* a client ends the session of a key */
     SCHED_EV_DRAIN,
+    SCHED_EV_UNDRAIN,
+    SCHED_EV_SHUT, /* the owner cannot start sessions for grace_ms: others shall */
 };
 
 struct sched_event {
@@ -25,7 +27,8 @@ struct sched_event {
     const struct sched_msg *msg; /* MSG; messages to itself come back this way too, at once */
     struct sched_fx_vm vm;       /* VM_*, DELETE (key) */
     uint8_t outcome;             /* VM_DONE: enum sched_outcome */
-    uint32_t grace_ms;           /* DRAIN */
+    uint32_t grace_ms;           /* DRAIN; SCHED_NEVER_MS: sessions are left alone. SHUT */
+    bool stay;                   /* DRAIN: a member without sessions, until UNDRAIN */
 };
 
 struct sched_node {

@@ -87,7 +87,7 @@ static void send_exec(struct sched_route *r, struct sched_req *q)
     q->next_ns = r->now_ns + SCHED_MS(r->rcfg.resend_ms);
 }
 
-static bool suspected(const struct sched_route *r, uint64_t node)
+bool sched_route_suspects(const struct sched_route *r, uint64_t node)
 {
     for (uint32_t i = 0; i < r->n_suspects; i++) {
         if (r->suspect[i] == node) {
@@ -104,7 +104,7 @@ static uint64_t seat(const struct sched_route *r, const struct sched_group *g, u
     uint32_t k = 0;
     for (int pass = 0; pass < 2; pass++) {
         for (uint32_t i = 0; i < g->n; i++) {
-            if (suspected(r, g->seat[i].node) == (pass == 1)) {
+            if (sched_route_suspects(r, g->seat[i].node) == (pass == 1)) {
                 order[k++] = g->seat[i].node;
             }
         }

@@ -88,3 +88,4 @@ uint64_t sched_route_deadline_ns(const struct sched_route *r);
 
 /* A hint of the membership layer; never changes an outcome. */
 void sched_route_suspect(struct sched_route *r, uint64_t node, bool suspected);
+bool sched_route_suspects(const struct sched_route *r, uint64_t node);

@@ -76,11 +76,17 @@ static void store(struct sched_env *e, const struct sched_sess_row *row, bool er
     r->erase = erase;
 }
 
+bool sched_sess_shut(const struct sched_sess *s, const struct sched_env *e)
+{
+    return s->closed || e->now_ns < s->shut_ns;
+}
+
 uint64_t sched_sess_reserve(struct sched_sess *s, struct sched_env *e, struct sched_key key)
 {
     bool room = s->used < s->permits;
-    s->missed = s->missed || (!room && !s->closed);
-    struct sched_sess_row *row = s->closed || !room ? NULL : take(s);
+    bool shut = sched_sess_shut(s, e);
+    s->missed = s->missed || (!room && !shut);
+    struct sched_sess_row *row = shut || !room ? NULL : take(s);
     if (row == NULL) {
         return 0;
     }

@@ -46,6 +46,7 @@ struct sched_sess {
     uint32_t permits; /* places that the pool's quota allows here */
     bool missed;      /* one more was wanted */
     bool closed;      /* draining: no new reservations */
+    uint64_t shut_ns; /* none before this time: the owner cannot start any */
 };
 
 void sched_sess_init(struct sched_sess *s, const struct sched_cfg *cfg, struct sched_mem *mem);
@@ -53,6 +54,9 @@ void sched_sess_clear(struct sched_sess *s, const struct sched_cfg *cfg);
 
 /* NULL when there is none in STARTING or later. */
 struct sched_sess_row *sched_sess_find(const struct sched_sess *s, struct sched_key key);
+
+/* No place for a new session here at this moment, however many are free. */
+bool sched_sess_shut(const struct sched_sess *s, const struct sched_env *e);
 
 /* A reservation number, or 0 when there is no place. */
 uint64_t sched_sess_reserve(struct sched_sess *s, struct sched_env *e, struct sched_key key);

@@ -36,7 +36,8 @@ struct sched_host_node {
     const struct sched_view *kept; /* the installed one; NULL: none yet */
     ev_timer timer, turn;          /* turn: never started, only fed */
     struct news *first, **last;
-    uint32_t inc, run, told_view;
+    uint32_t life, run, told_view;
+    uint32_t inc; /* of who starts next; as in node.mdb */
     uint64_t commits;
     bool over, told_settled;
 };
@@ -98,8 +99,8 @@ static void apply(struct sched_host_node *n, const struct sched_fx_item *it)
     }
 }
 
-/* 0: everything of the step is in the stores. *ret_leave: another life has begun. */
-static int store(struct sched_host_node *n, bool *ret_leave)
+/* 0: everything of the step is in the stores. */
+static int store(struct sched_host_node *n)
 {
     bool rows = false;
     int rc = 0;
@@ -107,8 +108,8 @@ static int store(struct sched_host_node *n, bool *ret_leave)
         const struct sched_fx_item *it = &n->fx.items[i];
         rows = rows || it->kind == SCHED_FX_STORE;
         if (it->kind == SCHED_FX_STORE && it->row.kind == SCHED_ROW_META && it->row.num > n->inc) {
-            *ret_leave = true;
-            rc = sched_node_db_set_number(n->db, "inc", it->row.num);
+            n->inc = it->row.num;
+            rc = sched_node_db_set_number(n->db, "inc", n->inc);
             rc = rc != 0 ? rc : sched_node_db_commit(n->db);
         }
     }
@@ -142,16 +143,17 @@ static void arm(struct sched_host_node *n)
 
 static void step(struct sched_host_node *n, struct sched_event *ev)
 {
-    bool leave = false;
     if (n->over) {
         return;
     }
     ev->now_ns = base_clock_boot_ns();
     sched_fx_clear(&n->fx);
     sched_node_step(&n->node, ev, &n->fx);
-    int rc = store(n, &leave);
-    if (rc != 0 || leave) {
-        end(n, rc != 0 ? base_err_str(rc) : "removed from the cluster: a new life begins");
+    int rc = store(n);
+    if (rc != 0 || n->node.env.me.inc != n->life) {
+        end(n, rc != 0                          ? base_err_str(rc)
+               : sched_drain_on(&n->node.drain) ? "drained, and out of the cluster"
+                                                : "removed from the cluster: a new life begins");
         return;
     }
     for (uint32_t i = 0; i < n->fx.n && !n->over; i++) {
@@ -272,9 +274,21 @@ void sched_host_node_delete(struct sched_host_node *n, struct sched_key key)
     tell(n, &ev);
 }
 
-void sched_host_node_drain(struct sched_host_node *n, uint32_t grace_ms)
+void sched_host_node_drain(struct sched_host_node *n, uint32_t grace_ms, bool stay)
 {
-    struct sched_event ev = {.kind = SCHED_EV_DRAIN, .grace_ms = grace_ms};
+    struct sched_event ev = {.kind = SCHED_EV_DRAIN, .grace_ms = grace_ms, .stay = stay};
+    tell(n, &ev);
+}
+
+void sched_host_node_undrain(struct sched_host_node *n)
+{
+    struct sched_event ev = {.kind = SCHED_EV_UNDRAIN};
+    tell(n, &ev);
+}
+
+void sched_host_node_shut(struct sched_host_node *n, uint32_t ms)
+{
+    struct sched_event ev = {.kind = SCHED_EV_SHUT, .grace_ms = ms};
     tell(n, &ev);
 }
 
@@ -368,7 +382,7 @@ static int choose_life(struct sched_host_node *n)
         return rc;
     }
     bool fresh = life != inc;
-    n->inc = (uint32_t)(fresh && begun == inc ? inc + 1 : inc);
+    n->life = n->inc = (uint32_t)(fresh && begun == inc ? inc + 1 : inc);
     n->run = (uint32_t)run + 1;
     rc = sched_node_db_set_number(n->db, "inc", n->inc);
     rc = rc != 0 ? rc : sched_node_db_set_number(n->db, "begun", n->inc);

@@ -28,7 +28,8 @@ struct sched_host_ops {
     /* Answer with done(), or never. NULL: nothing ever starts this way. */
     void (*vm_exec)(void *user, const struct sched_fx_vm *vm);
     /* This life is over, or the store has failed: all microVMs must end, and then the process. Who
-     * starts next is somebody else. Called once; afterwards nothing happens any more. The node is
+     * starts next is somebody else. After drain(): the lease has been given back, and the cluster
+     * goes on without this worker. Called once; afterwards nothing happens any more. The node is
      * in the middle of a step: do not destroy it from inside. */
     void (*leave)(void *user, const char *why);
 };
@@ -65,8 +66,17 @@ void sched_host_node_done(
 /* A client ends a session. */
 void sched_host_node_delete(struct sched_host_node *n, struct sched_key key);
 
-/* No new sessions; those that are left end after grace_ms. */
-void sched_host_node_drain(struct sched_host_node *n, uint32_t grace_ms);
+/* No new sessions; those that are left end after grace_ms (SCHED_NEVER_MS: by themselves). With the
+ * last one the lease is given back and leave() comes, when a majority of the voters is there; not
+ * for who stays. */
+void sched_host_node_drain(struct sched_host_node *n, uint32_t grace_ms, bool stay);
+
+/* Nothing when the lease was given back already. */
+void sched_host_node_undrain(struct sched_host_node *n);
+
+/* The owner cannot start sessions for so long, and knows it: those that this worker would take go
+ * to others meanwhile. Those that run here are not concerned. */
+void sched_host_node_shut(struct sched_host_node *n, uint32_t ms);
 
 enum sched_host_verdict {
     SCHED_HOST_HERE,         /* it runs here under this epoch, and may */

@@ -53,6 +53,9 @@ void sched_route_node_forget(struct sched_route_node *n, uint64_t rid);
 /* A view is installed: hosts can be found. */
 bool sched_route_node_ready(const struct sched_route_node *n);
 
+/* The node is a member of the cluster, and nobody suspects that it is gone. */
+bool sched_route_node_trusts(const struct sched_route_node *n, uint64_t id);
+
 /* For looking only. */
 const struct sched_route *sched_route_node_core(const struct sched_route_node *n);
 const char *sched_route_node_endpoint(const struct sched_route_node *n);

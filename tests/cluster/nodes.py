@@ -34,13 +34,13 @@ def free_ports(n):
 class Nodes:
     """Voters, hosts and load generators of tests/lib/cluster_rig.c, by name."""
 
-    def __init__(self, voters=(), workers=(), gateways=()):
+    def __init__(self, voters=(), workers=(), gateways=(), options=()):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="warren-test-cluster-"))
         self.procs, self.logs = {}, {}
         names = [("voter", n) for n in voters] + [("worker", n) for n in workers] + \
             [("gateway", n) for n in gateways]
         self.voters = list(voters)
-        options = [f"--{role}={n}=127.0.0.1:{p}" for (role, n), p in zip(names, free_ports(len(names)))]
+        options = [*options] + [f"--{role}={n}=127.0.0.1:{p}" for (role, n), p in zip(names, free_ports(len(names)))]
         done = self.warren("init", *options)
         if done.returncode != 0:
             raise AssertionError(done.stderr)

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """`warren up --workers 3` with real microVMs: three voters, three workers, a gateway, on one machine.
 What is killed and stopped, and what a client is told meanwhile."""
+import collections
 import json
 import os
 import pathlib
@@ -26,13 +27,15 @@ def setUpModule():
 class Cluster(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.cluster = wc.Cluster([wc.pool("python", maximum=4, ready=1)],
+        cls.cluster = wc.Cluster([wc.pool("python", maximum=6, ready=1)],
                                  options=["--workers", str(WORKERS)])
-        if TEMPLATES:  # all workers load one template, once somebody has made it
+        if TEMPLATES:  # kept, a folder for each: they would get in each other's way making one
             for i in range(1, WORKERS + 1):
                 folder = cls.cluster.state / "cluster" / f"w{i}" / "worker"
                 folder.mkdir(parents=True, mode=0o700)
-                (folder / "templates").symlink_to(TEMPLATES)
+                kept = pathlib.Path(TEMPLATES) / f"w{i}"
+                kept.mkdir(parents=True, exist_ok=True, mode=0o700)
+                (folder / "templates").symlink_to(kept)
         try:
             cls.cluster.start(timeout_s=1500)
         except BaseException:
@@ -83,11 +86,19 @@ class Cluster(unittest.TestCase):
 
     def run_in(self, identifier, code, tries_s=90):
         """Asks until it is answered with 200; a client may do so when it is told 503."""
+        told = []
+
         def once():
             answer = self.client.execute(identifier, code)
             self.assertIn(answer.status, (200, 502, 503), answer)
+            told.append(answer)
             return answer if answer.status == 200 else None
-        return wc.wait_for(f"{identifier} is served", once, tries_s, 0.2)
+        try:
+            return wc.wait_for(f"{identifier} is served", once, tries_s, 0.2)
+        except wc.Expired as e:
+            said = collections.Counter(repr(a) for a in told)
+            raise AssertionError(f"{e}; {said}; {json.dumps(self.status())}\n"
+                                 f"{self.cluster.logs()}") from None
 
     def generation(self, answer):
         return int(answer.headers["x-warren-generation"])
@@ -136,10 +147,44 @@ class Cluster(unittest.TestCase):
             self.assertIn(str(i) if kept else "gone", answer.body.decode())
             self.assertGreaterEqual(self.generation(answer), self.generation(before[n]))
 
+    def test_what_has_run_is_told_after_its_session_and_makes_no_new_one(self):
+        code = "import time; print(time.time_ns())"
+        for i in range(3):
+            name, operation = f"told-{i:04}", f"operation-{i}"
+            first = self.client.execute(name, code, operation=operation)
+            self.assertEqual(first.status, 200, first)
+            self.assertEqual(self.client.delete_session(name).status, 204)
+            again = self.client.execute(name, code, operation=operation)
+            self.assertEqual((again.status, again.json["result"]["stdout"]),
+                             (200, first.json["result"]["stdout"]))
+            self.assertEqual(self.client.call("GET", "/session", identifier=name).status, 404)
+
+    def test_a_drained_worker_takes_nothing_new_and_comes_back(self):
+        def order(*words):
+            return self.cluster.cli("worker", *words, "--run-dir", str(self.cluster.run / "w1"), text=True)
+        kept = [f"kept-{i:04}" for i in range(3)]
+        before = {n: self.run_in(n, "k = 1") for n in kept}
+        done = order("drain", "--no-wait")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        wc.wait_for("w1 has no weight", lambda: self.members()["w1"]["weight"] == 0, 60)
+        active = self.members()["w1"]["active"]
+        for i in range(3):
+            self.assertEqual(self.run_in(f"while-{i:04}", "1").status, 200)
+        self.assertLessEqual(self.members()["w1"]["active"], active)
+        for n in kept:
+            answer = self.run_in(n, "print(k)")
+            self.assertEqual(self.generation(answer), self.generation(before[n]))
+        self.assertEqual(order("undrain").returncode, 0)
+        wc.wait_for("w1 is back", lambda: self.members().get("w1", {"weight": 0})["weight"] > 0, 60)
+        for n in kept + [f"while-{i:04}" for i in range(3)]:
+            self.assertEqual(self.client.delete_session(n).status, 204)
+
     def test_what_ran_at_a_stopped_worker_begins_anew_elsewhere(self):
         names = [f"stopped-{i:04}" for i in range(3)]
+        empty = {n: m["active"] for n, m in self.members().items()}
         before = {n: self.run_in(n, "v = 1") for n in names}
-        busy = next(n for n, m in self.members().items() if m["active"] > 0)
+        busy = wc.wait_for("a worker has one more", lambda: next(
+            (n for n, m in self.members().items() if m["active"] > empty[n]), None))
         pid = self.pid(busy)
         os.kill(pid, signal.SIGSTOP)
         try:

@@ -140,5 +140,59 @@ class Rig(unittest.TestCase):
                           if line[0] == "start" and ended <= int(line[4]) < again], [])
 
 
+class Service(unittest.TestCase):
+    """Leases last a minute: what happens sooner has not waited for one to run out."""
+
+    def setUp(self):
+        self.nodes = Nodes(("v1",), ("w1", "w2"), ("g1",), options=("--lease-ms", "60000"))
+        self.addCleanup(self.nodes.close)
+        self.nodes.voter("v1", "--birth")
+        for n in ("w1", "w2"):
+            self.nodes.host(n)
+        self.until_members("both", {"w1", "w2"})
+        self.nodes.load("g1", KEYS)
+        self.until_ok(200)
+
+    def until_members(self, what, names):
+        self.nodes.until(what, lambda a: bool(a) and set(members(a["v1"])) == names)
+
+    def until_ok(self, more):
+        count = lambda: sum(line[0] == "OK" for line in self.nodes.journal("g1"))
+        want = count() + more
+        self.nodes.until(f"{more} more requests", lambda _: count() >= want)
+
+    def weight(self, answers, name):
+        return next(m["weight"] for m in answers["v1"]["view"]["members"] if m["node"] == name)
+
+    def binds(self, name):
+        return sum(line[0] == "bind" for line in self.nodes.journal(name))
+
+    def test_a_worker_that_leaves_gives_its_lease_back(self):
+        self.assertGreater(self.binds("w2"), 0)
+        lease = max(int(line[1]) for line in self.nodes.journal("w2") if line[0] == "lease")
+        p = self.nodes.procs.pop("w2")
+        p.send_signal(signal.SIGUSR1)
+        self.assertEqual(p.wait(), LEAVES)
+        self.until_members("w2 is out", {"w1"})
+        self.assertLess(time.clock_gettime_ns(time.CLOCK_BOOTTIME), lease, "it would have run until then")
+        self.assertIn(["lease", "0"], self.nodes.journal("w2"), "and nothing runs there any more")
+        self.assertIn("drained, and out of the cluster", self.nodes.logs["w2"].read_text())
+        self.until_ok(200)
+        self.nodes.host("w2")  # the next life
+        self.until_members("w2 is back", {"w1", "w2"})
+        self.until_ok(200)
+
+    def test_out_of_service_and_back(self):
+        self.nodes.signal("w2", signal.SIGUSR2)
+        self.nodes.until("no weight", lambda a: bool(a) and self.weight(a, "w2") == 0)
+        before = self.binds("w2")
+        self.until_ok(200)
+        self.assertEqual(self.binds("w2"), before, "no new session")
+        self.until_members("it stays a member", {"w1", "w2"})
+        self.nodes.signal("w2", signal.SIGUSR2)
+        self.nodes.until("weight again", lambda a: bool(a) and self.weight(a, "w2") > 0)
+        self.until_ok(200)
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)

@@ -2,8 +2,10 @@
  * product:
  *
  *   cluster_rig host CONFIG RUN_DIR JOURNAL     a worker; "microVMs" are entries of a table that
- * obey the lease as supervisors would, and die with it cluster_rig load CONFIG JOURNAL KEYS a
- * gateway: requests for random keys, some at a time, until SIGTERM; then those under way may end
+ *       obey the lease as supervisors would, and die with it. SIGUSR1: it leaves the cluster, its
+ *       sessions end. SIGUSR2: out of service, and back
+ *   cluster_rig load CONFIG JOURNAL KEYS        a gateway: requests for random keys, some at a
+ *       time, until SIGTERM; then those under way may end
  *
  * Journals are lines, written with one write() each:
  *   host: "start KEY EPOCH EXEC NS" "bind KEY EPOCH" "lease NS" (it may run before)
@@ -36,8 +38,8 @@ struct rig {
     struct sched_route_node *route;
     int journal;
     uint64_t freeze_at_ns;
-    ev_signal term;
-    bool stopping, left;
+    ev_signal term, usr[2];
+    bool stopping, left, away;
     unsigned keys, open;
     struct {
         uint64_t rid, since_ns;
@@ -210,6 +212,20 @@ static void on_term(struct ev_loop *loop, ev_signal *w, int events)
     }
 }
 
+static void on_usr(struct ev_loop *loop, ev_signal *w, int events)
+{
+    (void)loop, (void)events;
+    struct rig *r = w->data;
+    if (w->signum == SIGUSR1) {
+        sched_host_node_drain(r->host, 0, false);
+    } else if (r->away) {
+        sched_host_node_undrain(r->host);
+    } else {
+        sched_host_node_drain(r->host, SCHED_NEVER_MS, true);
+    }
+    r->away = !r->away;
+}
+
 int main(int argc, char **argv)
 {
     static struct rig r;
@@ -226,6 +242,11 @@ int main(int argc, char **argv)
     ev_signal_init(&r.term, on_term, SIGTERM);
     r.term.data = &r;
     ev_signal_start(r.loop, &r.term);
+    for (int i = 0; is_host && i < 2; i++) {
+        ev_signal_init(&r.usr[i], on_usr, i == 0 ? SIGUSR1 : SIGUSR2);
+        r.usr[i].data = &r;
+        ev_signal_start(r.loop, &r.usr[i]);
+    }
     int rc = r.journal < 0 ? base_fail(&err, -errno, "journal")
                            : sched_settings_load(argv[2], &r.settings, &err);
     rc = rc != 0 ? rc : is_host ? host(&r, argv[3], &err) : load(&r, argv[4], &err);

@@ -114,14 +114,23 @@ static void remember(struct worker_admin *a, uint64_t number)
     }
 }
 
+static void service(const struct worker_admin *a, bool in)
+{
+    if (a->config.service != NULL) {
+        a->config.service(a->config.user, in);
+    }
+}
+
 static void carry_out(struct worker_admin *a, unsigned what)
 {
     if (what & (WORKER_DRAIN_DO_STOP | WORKER_DRAIN_DO_END)) {
+        service(a, false);
         worker_session_drain(a->config.sessions, true, (what & WORKER_DRAIN_DO_END) != 0);
     }
     if (what & WORKER_DRAIN_DO_START) {
         LOG_INFO(a->config.log, "in service again");
         worker_session_drain(a->config.sessions, false, false);
+        service(a, true);
     }
     if (what & WORKER_DRAIN_DO_LEAVE) {
         LOG_INFO(a->config.log, "drained, leaving");

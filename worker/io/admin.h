@@ -18,6 +18,7 @@ struct worker_admin_config {
     struct worker_sessions *sessions;
     struct worker_store *node; /* remembers over restarts that the worker is out of service */
     void (*leave)(void *user); /* it is drained and shall end; not from inside a call */
+    void (*service)(void *user, bool in); /* out of service, or back. NULL is fine */
     void *user;
 };
 

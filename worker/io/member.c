@@ -10,15 +10,16 @@
 #include "scheduler/core/name.h"
 #include "scheduler/io/host_node.h"
 
-enum { UNUSED_MS = 30000, LOOK_MS = 1000 };
+enum { UNUSED_MS = 30000, LOOK_MS = 1000, SHUT_MS_MIN = 500, SHUT_MS_MAX = 5000 };
 
 /* A session that the cluster has bound to this worker. */
 struct bound {
     struct worker_member *member;
     struct sched_key key;
     sched_epoch epoch; /* 0: free */
-    uint64_t since_ns;
-    bool made; /* it has, or had, its microVM */
+    uint64_t since_ns; /* nobody has wanted it since */
+    uint32_t waits;    /* requests that wait for its microVM */
+    bool made;         /* it has, or had, its microVM */
     bool ending;
     struct worker_session_ref ref; /* made */
     struct worker_session_use use;
@@ -34,6 +35,7 @@ struct worker_member {
     struct sched_map by_key;
     void *map_mem;
     ev_timer look;
+    bool closed; /* no new sessions */
 };
 
 static struct bound *find(const struct worker_member *m, struct sched_key key)
@@ -101,7 +103,7 @@ static void on_lease(void *user, uint64_t freeze_at_ns, uint64_t kill_at_ns, uin
 static void on_start(void *user, struct sched_key key, sched_epoch epoch)
 {
     struct worker_member *m = user;
-    if (take(m, key, epoch) != NULL) {
+    if (!m->closed && take(m, key, epoch) != NULL) {
         sched_host_node_up(m->host, key, epoch);
     } else {
         sched_host_node_down(m->host, key, epoch);
@@ -139,7 +141,8 @@ static void on_look(struct ev_loop *loop, ev_timer *w, int events)
     uint64_t now = base_clock_boot_ns();
     for (uint32_t i = 0; i < m->n; i++) {
         struct bound *b = &m->all[i];
-        if (b->epoch != 0 && !b->made && now - b->since_ns > UNUSED_MS * BASE_NS_PER_MS) {
+        if (b->epoch != 0 && !b->made && b->waits == 0 &&
+            now - b->since_ns > UNUSED_MS * BASE_NS_PER_MS) {
             down(b);
         }
     }
@@ -163,7 +166,7 @@ enum worker_member_verdict worker_member_gate(struct worker_member *m, uint32_t 
         return WORKER_MEMBER_NOT_HERE;
     }
     enum sched_host_verdict v = sched_host_node_check(m->host, key, epoch);
-    const struct bound *b = find(m, key);
+    struct bound *b = find(m, key);
     if (v == SCHED_HOST_NOT_HERE) {
         return WORKER_MEMBER_NOT_HERE;
     }
@@ -171,7 +174,34 @@ enum worker_member_verdict worker_member_gate(struct worker_member *m, uint32_t 
         return WORKER_MEMBER_NOT_NOW; /* what ends here is soon told to be over */
     }
     *ret_allocate = !b->made;
+    b->waits += !b->made;
     return WORKER_MEMBER_HERE;
+}
+
+void worker_member_waited(
+    struct worker_member *m, uint32_t pool, const struct proto_identifier *id, uint64_t epoch)
+{
+    struct sched_key key;
+    struct bound *b = key_of(m, pool, id, &key) ? find(m, key) : NULL;
+    if (b != NULL && b->epoch == epoch && b->waits > 0) {
+        b->waits--;
+        b->since_ns = base_clock_boot_ns();
+    }
+}
+
+bool worker_member_failed(struct worker_member *m, uint32_t pool, const struct proto_identifier *id,
+    uint64_t epoch, uint32_t retry_ms)
+{
+    struct sched_key key;
+    struct bound *b = key_of(m, pool, id, &key) ? find(m, key) : NULL;
+    worker_member_waited(m, pool, id, epoch);
+    if (b == NULL || b->epoch != epoch || b->made || b->ending || b->waits > 0) {
+        return false;
+    }
+    retry_ms = retry_ms > SHUT_MS_MIN ? retry_ms : SHUT_MS_MIN;
+    sched_host_node_shut(m->host, retry_ms < SHUT_MS_MAX ? retry_ms : SHUT_MS_MAX);
+    down(b);
+    return true;
 }
 
 void worker_member_made(struct worker_member *m, uint32_t pool, const struct proto_identifier *id,
@@ -194,9 +224,39 @@ uint64_t worker_member_generation(
     return b == NULL ? 0 : b->epoch;
 }
 
+/* What has no microVM yet is better off elsewhere. */
+static void close_door(struct worker_member *m)
+{
+    m->closed = true;
+    for (uint32_t i = 0; i < m->n; i++) {
+        struct bound *b = &m->all[i];
+        if (b->epoch != 0 && !b->made && b->waits == 0) {
+            down(b);
+        }
+    }
+}
+
 void worker_member_drain(struct worker_member *m)
 {
-    sched_host_node_drain(m->host, 0);
+    close_door(m);
+    sched_host_node_drain(m->host, SCHED_NEVER_MS, true);
+}
+
+void worker_member_undrain(struct worker_member *m)
+{
+    m->closed = false;
+    sched_host_node_undrain(m->host);
+}
+
+void worker_member_leave(struct worker_member *m)
+{
+    close_door(m);
+    sched_host_node_drain(m->host, 0, false);
+}
+
+uint32_t worker_member_lease_ms(const struct worker_member *m)
+{
+    return m->settings->lease_ms;
 }
 
 /* ---- life ---- */

@@ -46,9 +46,21 @@ enum worker_member_verdict {
 };
 
 /* What to do with a request for a session under an epoch. *ret_allocate: it may make the microVM.
- */
+ * What is in the journal of executions is answered from there and needs no gate. NOT_HERE says
+ * nothing about what an earlier life of this worker may have been sent: the gateway knows whether
+ * it has sent it, and does not go on elsewhere then. */
 enum worker_member_verdict worker_member_gate(struct worker_member *m, uint32_t pool,
     const struct proto_identifier *id, uint64_t epoch, bool *ret_allocate);
+
+/* A request that may have made the microVM waits for it no longer; once for each gate() that set
+ * *ret_allocate. A place that nobody waits for is given up after a while. */
+void worker_member_waited(
+    struct worker_member *m, uint32_t pool, const struct proto_identifier *id, uint64_t epoch);
+
+/* As waited(), and there is no microVM, nor will there be one for retry_ms. True: the session is
+ * given up, so that another worker can have it; nothing was done and will be under this epoch. */
+bool worker_member_failed(struct worker_member *m, uint32_t pool, const struct proto_identifier *id,
+    uint64_t epoch, uint32_t retry_ms);
 
 /* The session has its microVM. */
 void worker_member_made(struct worker_member *m, uint32_t pool, const struct proto_identifier *id,
@@ -58,5 +70,15 @@ void worker_member_made(struct worker_member *m, uint32_t pool, const struct pro
 uint64_t worker_member_generation(
     struct worker_member *m, uint32_t pool, const struct proto_identifier *id);
 
-/* No new sessions from now on; the worker stops. */
+/* No new sessions; those that are here stay until the owner ends them. Back in service, unless it
+ * leaves. */
 void worker_member_drain(struct worker_member *m);
+void worker_member_undrain(struct worker_member *m);
+
+/* No new sessions, and with the last one the lease is given back, so that the identifiers of this
+ * worker wait for nothing; then leave() comes. The owner ends the sessions. */
+void worker_member_leave(struct worker_member *m);
+
+/* How long to wait for leave() when there is no session left: after that the lease is over anyway.
+ */
+uint32_t worker_member_lease_ms(const struct worker_member *m);

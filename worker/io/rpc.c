@@ -75,6 +75,7 @@ void rpc_close(struct rpc_exchange *x)
     *at = x->chain;
     r->stats.exchanges--;
     rpc_admit_leave(x);
+    rpc_gate_leave(x);
     ev_timer_stop(r->config.loop, &x->timer);
     worker_session_cancel(r->config.sessions, &x->want);
     worker_session_use_remove(&x->use);
@@ -253,12 +254,13 @@ static void on_answer(struct worker_session_want *w, const struct worker_session
 {
     struct rpc_exchange *x = CONTAINER_OF(w, struct rpc_exchange, want);
     if (a->what != WORKER_ANSWER_USE) {
-        rpc_end_answer(x, a);
+        rpc_end_answer(x, a, rpc_gate_failed(x, a));
         return;
     }
     x->ref = a->ref;
     if (x->rpc->config.member != NULL) {
         worker_member_made(x->rpc->config.member, x->pool, &x->id, a->ref);
+        rpc_gate_leave(x);
     }
     x->fresh = a->fresh;
     x->waited_ns = a->waited_ns;
@@ -303,7 +305,9 @@ static bool may_answer(const struct rpc_exchange *x)
 
 void rpc_operate(struct rpc_exchange *x)
 {
-    if (!rpc_gate(x)) {
+    /* What ran here is told from the journal, whatever has become of its session: "nothing was
+     * done" would be a lie, and who believes it runs the code again. */
+    if (!rpc_exec_known(x) && !rpc_gate(x)) {
         return;
     }
     if (!may_answer(x)) {

@@ -100,7 +100,7 @@ void rpc_end_unleased(struct rpc_exchange *x)
     rpc_end_reply(x, &reply);
 }
 
-void rpc_end_answer(struct rpc_exchange *x, const struct worker_session_answer *a)
+void rpc_end_answer(struct rpc_exchange *x, const struct worker_session_answer *a, bool elsewhere)
 {
     Warren__Reply reply = WARREN__REPLY__INIT;
     reply.retry_after_ms = a->retry_ms;
@@ -134,6 +134,10 @@ void rpc_end_answer(struct rpc_exchange *x, const struct worker_session_answer *
         reply.code = rpc_text(a->code);
         reply.text = rpc_text(a->text[0] != '\0' ? a->text : "not ready yet, try again");
         break;
+    }
+    if (elsewhere) { /* code and text say why, for when no other worker takes it */
+        reply.status = WARREN__STATUS__STATUS_NOT_HERE;
+        x->id.len = 0;
     }
     rpc_end_reply(x, &reply);
 }

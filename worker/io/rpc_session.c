@@ -143,5 +143,24 @@ bool rpc_gate(struct rpc_exchange *x)
     }
     x->req->msg->expect_generation = 0; /* inside, lives of sessions have numbers of their own */
     x->no_allocate = !allocate;
+    x->waits = allocate;
     return true;
+}
+
+bool rpc_gate_failed(struct rpc_exchange *x, const struct worker_session_answer *a)
+{
+    bool none = a->what == WORKER_ANSWER_FULL || a->what == WORKER_ANSWER_UNAVAILABLE;
+    if (!x->waits || !none) {
+        return false;
+    }
+    x->waits = false;
+    return worker_member_failed(x->rpc->config.member, x->pool, &x->id, x->epoch, a->retry_ms);
+}
+
+void rpc_gate_leave(struct rpc_exchange *x)
+{
+    if (x->waits) {
+        x->waits = false;
+        worker_member_waited(x->rpc->config.member, x->pool, &x->id, x->epoch);
+    }
 }

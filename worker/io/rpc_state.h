@@ -74,6 +74,7 @@ struct rpc_exchange {
     bool counted, queued;                      /* for `who`; until its turn comes */
     uint64_t epoch;                            /* in a cluster: the session that is meant */
     bool no_allocate;                          /* its session had its microVM */
+    bool waits;                                /* for the first one of a session of the cluster */
     bool dead;                                 /* freed at the end of the turn */
     bool fresh;                                /* its request made the session */
     bool replayed, no_wait, detach, head_sent; /* executions */
@@ -131,7 +132,8 @@ void rpc_head_reply(struct rpc_exchange *x, Warren__Reply *reply);
 /* For an exchange that there is not (yet). */
 void rpc_refuse(struct worker_rpc *r, enum proto_net_class class, const struct proto_net_message *m,
     Warren__Status status, const char *text);
-void rpc_end_answer(struct rpc_exchange *x, const struct worker_session_answer *a);
+/* elsewhere: the session was given up, another worker may have it. */
+void rpc_end_answer(struct rpc_exchange *x, const struct worker_session_answer *a, bool elsewhere);
 void rpc_end_error(struct rpc_exchange *x, int code, const char *text);
 /* The worker has no lease; says nothing about the session. */
 void rpc_end_unleased(struct rpc_exchange *x);
@@ -155,3 +157,7 @@ void rpc_file_chunk(struct rpc_exchange *x, const struct proto_net_message *m);
 void rpc_session(struct rpc_exchange *x);
 /* In a cluster: is the session that the gateway means here? False: the request was answered. */
 bool rpc_gate(struct rpc_exchange *x);
+/* It waits for the session's microVM no longer. */
+void rpc_gate_leave(struct rpc_exchange *x);
+/* The pool has none for it. True: the cluster's session is given up here. */
+bool rpc_gate_failed(struct rpc_exchange *x, const struct worker_session_answer *a);

@@ -1,6 +1,5 @@
 #include "proto/base/err.h"
 #include "scheduler/core/coord.h"
-#include "scheduler/core/drain.h"
 #include "scheduler/core/lease.h"
 #include "scheduler/core/spill.h"
 #include "scheduler/core/voter.h"
@@ -707,7 +706,7 @@ TEST(places_are_bounded_and_reservations_expire)
     CHECK_EQ(sched_sess_reserve(&sess, &h.env, k), 0);
 }
 
-/* ---- spill, drain ---- */
+/* ---- spill ---- */
 
 TEST(a_home_takes_a_quarter_more_than_its_share)
 {
@@ -736,24 +735,6 @@ TEST(spill_candidates_are_other_members)
     CHECK_EQ(sched_spill_pick(&s, &h.env, out), 2);
     CHECK_EQ(out[0].node, 12);
     CHECK_EQ(out[1].node, 11);
-}
-
-TEST(a_draining_worker_leaves_when_it_has_no_seat_and_no_session)
-{
-    struct sched_mem mem = fresh_memory();
-    struct holder h;
-    struct sched_drain d = {0};
-    holder_init(&h, &mem, 1);
-    CHECK(!sched_drain_removed(&d));
-    sched_drain_start(&d, &h.env, 1000);
-    CHECK(!sched_drain_tick(&d, &h.env, 0));
-    CHECK_EQ(d.phase, SCHED_DRAIN_SESSIONS); /* still has seats */
-    CHECK_EQ(sched_view_weigh(&h.view, 10, 0), 0);
-    h.env.now_ns += SCHED_MS(1000);
-    CHECK(sched_drain_tick(&d, &h.env, 2)); /* grace is over: stop them */
-    CHECK(!sched_drain_tick(&d, &h.env, 0));
-    CHECK(said(&h.fx, SCHED_MSG_RELINQ) != NULL);
-    CHECK(sched_drain_removed(&d));
 }
 
 /* ---- effects, wire ---- */

@@ -1,0 +1,105 @@
+#!/usr/bin/python3
+"""A gateway of a cluster in front of two workers without microVMs: the share of the cluster is tests/lib/cluster_rig.c,
+what requests are answered with is tests/lib/echo_worker.c. What a gateway does when one of them stands still."""
+import http.client
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from nodes import BIN, Nodes, members  # noqa: E402
+
+WORKERS = ("w1", "w2")
+NAMES = [f"name-{i:04}" for i in range(24)]  # either worker is the home of some
+
+
+class Gateway(unittest.TestCase):
+    def setUp(self):
+        self.nodes = Nodes(("v1",), WORKERS, ("g1",))
+        self.addCleanup(self.nodes.close)
+        self.addCleanup(self.close)
+        self.echo, self.gateway, self.connection = {}, None, None
+        self.nodes.voter("v1", "--birth")
+        for w in WORKERS:
+            self.nodes.host(w)
+            self.start_echo(w)
+        self.until_members(WORKERS)
+        self.start_gateway()
+
+    def close(self):
+        if self.connection is not None:
+            self.connection.close()
+        for p in [*self.echo.values(), self.gateway]:
+            if p is not None:
+                p.send_signal(signal.SIGCONT)
+                p.kill()
+                p.wait()
+                if p.stdout is not None:
+                    p.stdout.close()
+
+    def until_members(self, names):
+        self.nodes.until(f"members {names}", lambda a: bool(a) and all(
+            set(members(x)) == set(names) for x in a.values()))
+
+    def cluster(self, *parts):
+        return self.nodes.dir.joinpath("cluster", *parts)
+
+    def start_echo(self, name):
+        self.echo[name] = subprocess.Popen(
+            [BIN / "echo_worker", "--pool", "python:PythonLTS:1000", "--key", self.cluster(name, "node.curve"),
+             "--clients", self.cluster("roster")], stdout=subprocess.PIPE, text=True)
+        self.echo[name].endpoints = self.echo[name].stdout.readline().split()
+
+    def public_key(self, name):
+        return next(line.split()[2] for line in self.cluster("roster").read_text().splitlines()
+                    if line.split()[:2] == ["worker", name])
+
+    def start_gateway(self):
+        lines = ["name: g1", "listen: 127.0.0.1:0", "insecure: true",
+                 f"cluster: {self.cluster('g1', 'cluster.yaml')}", f"curve_secret: {self.cluster('g1', 'node.curve')}",
+                 f"cluster_key: {self.cluster('cluster.key')}", "workers:"]
+        for i, w in enumerate(WORKERS):
+            ctl, bulk = self.echo[w].endpoints
+            lines.append(f"  - {{id: {i + 1}, name: {w}, ctl: \"{ctl}\", bulk: \"{bulk}\", weight: 1, zone: 0, "
+                         f"public_key: \"{self.public_key(w)}\"}}")
+        config = self.nodes.dir / "gateway.yaml"
+        config.write_text("\n".join(lines) + "\n")
+        r, w = os.pipe()
+        with open(self.nodes.dir / "gateway.log", "ab") as log:
+            self.gateway = subprocess.Popen([BIN / "warren-gateway", "--config", config, "--ready-fd", str(w)],
+                                            pass_fds=[w], stderr=log)
+        os.close(w)
+        with os.fdopen(r) as f:
+            self.port = int(json.loads(f.readline())["text"].rpartition(":")[2])
+        self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+
+    def ask(self, method, where, body=None):
+        self.connection.request(method, f"/pools/python{where}", body=body,
+                                headers={"Content-Type": "application/json"} if body else {})
+        answer = self.connection.getresponse()
+        return answer.status, answer.read(), answer.headers
+
+    def execute(self, name):
+        body = json.dumps({"code": "print hello", "codeInputType": "inline", "executionType": "synchronous"})
+        return self.ask("POST", f"/executions?api-version=2025-10-02-preview&identifier={name}", body)
+
+    def test_identifiers_do_not_wait_for_a_worker_that_stands_still(self):
+        """What the gateway asks about the pool any worker can answer, not only the one that the identifier had before."""
+        self.assertEqual({self.execute(n)[0] for n in NAMES}, {200})
+        self.nodes.signal("w2", signal.SIGSTOP)
+        self.echo["w2"].send_signal(signal.SIGSTOP)
+        self.until_members(("w1",))
+        for n in NAMES:
+            status, body, _ = self.execute(n)
+            self.assertIn(status, (200, 502), body)
+            if status == 502:  # it was sent to w2, and nobody can know
+                self.assertEqual(json.loads(body)["error"]["code"], "ExecutionOutcomeUnknown")
+                self.assertEqual(self.execute(n)[0], 200)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
