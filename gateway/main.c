@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "gateway/core/json.h"
@@ -16,6 +15,7 @@
 #include "gateway/io/tls.h"
 #include "gateway/keys/mcp_keys.h"
 #include "proto/base/buf.h"
+#include "proto/net/loop_zmq.h"
 #include "scheduler/io/roster.h"
 
 /* warren-gateway: reads its configuration, listens, and stops when it is told to. */
@@ -194,16 +194,6 @@ static int start_server(struct gateway *g, struct base_error *err)
     return rc < 0 ? rc : gw_server_create(&g->server, g->loop, &opt, err);
 }
 
-/* Connections are descriptors: take as many as the system lets us. */
-static void raise_limits(void)
-{
-    struct rlimit r;
-    if (getrlimit(RLIMIT_NOFILE, &r) == 0) {
-        r.rlim_cur = r.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &r);
-    }
-}
-
 static int start(struct gateway *g, const char *config, struct base_error *err)
 {
     int rc = gw_config_load(config, &g->config, err);
@@ -211,7 +201,7 @@ static int start(struct gateway *g, const char *config, struct base_error *err)
         return rc;
     }
     g->log.level = g->config->log_level;
-    raise_limits();
+    (void)proto_net_raise_limits(); /* connections are descriptors */
     g->loop = ev_default_loop(EVBACKEND_EPOLL | EVFLAG_NOENV);
     if (g->loop == NULL) {
         return base_fail(err, BASE_ESTATE, "epoll is not usable");

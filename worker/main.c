@@ -649,6 +649,7 @@ int main(int argc, char **argv)
         return 2;
     }
     base_log_init(&w.log, "warren-worker", STDERR_FILENO);
+    (void)proto_net_raise_limits();
     struct base_error err;
     if (worker_config_load(config, &w.config, &err) != 0) {
         LOG_ERROR(&w.log, "%s", err.text);

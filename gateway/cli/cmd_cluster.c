@@ -266,7 +266,7 @@ static int keys(const struct cli *cli, const struct cli_command *self, const cha
     }
     json_decref(ids);
     if (!show) {
-        cli_note(cli, "copy gossip.keys to all machines and send SIGHUP to their daemons");
+        cli_note(cli, "copy gossip.keys to all machines: their daemons read it again at once");
     }
     return CLI_OK;
 }

@@ -113,6 +113,22 @@ static int write_all(int fd, const char *data, size_t n)
     return 0;
 }
 
+/* The new name survives a power cut, too, where the file system can promise that. */
+static void sync_folder(const char *path)
+{
+    char dir[CLI_PATH_MAX];
+    (void)snprintf(dir, sizeof dir, "%s", path);
+    char *slash = strrchr(dir, '/');
+    if (slash != NULL) {
+        slash[slash == dir ? 1 : 0] = '\0';
+    }
+    CLEANUP(base_closep)
+    int fd = open(slash == NULL ? "." : dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        (void)fsync(fd);
+    }
+}
+
 int cli_file_write(
     const char *path, const void *data, size_t n, mode_t mode, struct base_error *err)
 {
@@ -133,5 +149,6 @@ int cli_file_write(
         (void)unlink(temp);
         return base_fail(err, rc, "cannot write '%s': %s", path, strerror(-rc));
     }
+    sync_folder(path);
     return 0;
 }

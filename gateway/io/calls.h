@@ -52,6 +52,9 @@ int gw_calls_home(const struct gw_calls *c, const char *pool, const struct proto
  * that it trusts come first, then others. Without one only the home. -1: there is none (left). */
 int gw_calls_any(const struct gw_calls *c, int home, unsigned n);
 
+/* Whether sessions may be at the worker: in a cluster those that are not members have none. */
+bool gw_calls_may_hold(const struct gw_calls *c, unsigned worker);
+
 enum gw_call_failure {
     GW_CALL_UNREACHABLE, /* nothing was sent: the worker is not connected */
     GW_CALL_LOST,        /* sent, then the connection was lost and did not come back */

@@ -180,6 +180,12 @@ bool gw_calls_route_reply(struct gw_call *call, Warren__Reply *r)
     return false;
 }
 
+bool gw_calls_may_hold(const struct gw_calls *c, unsigned worker)
+{
+    return c->route == NULL || !sched_route_node_ready(c->route) ||
+           sched_route_node_member(c->route, c->workers[worker].id);
+}
+
 bool gw_calls_route_trusts(const struct gw_calls *c, const struct worker *w)
 {
     return sched_route_node_trusts(c->route, w->id);

@@ -8,7 +8,7 @@
 
 /* GET and DELETE /session, both lists of sessions, /.management, /metadata. */
 
-enum { DEADLINE_MS = 30000, PAGE = 300 };
+enum { DEADLINE_MS = 30000, LIST_DEADLINE_MS = 5000, PAGE = 300 };
 
 /* True when the reply is an error, which then is the answer. */
 static bool refused(struct gw_task *t, const Warren__Reply *r)
@@ -163,10 +163,34 @@ static void list_finish(struct gw_task *t)
     }
 }
 
+/* A list without the sessions of one worker would say that they are not there. */
+static void incomplete(struct gw_task *t)
+{
+    const struct listing *l = t->state;
+    struct gw_fault f;
+    t->call = NULL;
+    GW_FAULT(&f, 503, "SessionListIncomplete",
+        "Worker %.64s does not tell its sessions now; those of the others alone are no list.",
+        gw_calls_name(gw_api_calls(t->api), l->worker));
+    f.retry_after_s = 1;
+    gw_task_fail(t, &f);
+}
+
+static void list_failed(void *owner, enum gw_call_failure why)
+{
+    (void)why;
+    incomplete(owner);
+}
+
 static void listed(void *owner, const Warren__Reply *r)
 {
     struct gw_task *t = owner;
     struct listing *l = t->state;
+    if (r->status == WARREN__STATUS__STATUS_UNAVAILABLE ||
+        r->status == WARREN__STATUS__STATUS_RETRY) { /* it has no lease */
+        incomplete(t);
+        return;
+    }
     if (refused(t, r)) {
         return;
     }
@@ -191,8 +215,12 @@ static void listed(void *owner, const Warren__Reply *r)
 
 static void ask_next(struct gw_task *t)
 {
-    static const struct gw_call_ops ops = {.end = listed, .failed = gw_task_failure};
+    static const struct gw_call_ops ops = {.end = listed, .failed = list_failed};
     struct listing *l = t->state;
+    const struct gw_calls *c = gw_api_calls(t->api);
+    while (l->worker < gw_calls_workers(c) && !gw_calls_may_hold(c, l->worker)) {
+        l->worker++;
+    }
     if (l->worker == gw_calls_workers(gw_api_calls(t->api)) || l->more) {
         list_finish(t);
         return;
@@ -208,7 +236,7 @@ static void ask_next(struct gw_task *t)
     struct gw_call_options opt = {.worker = l->worker,
         .kind = GW_CALL_READ,
         .bulk = true, /* a page is longer than small answers should be */
-        .deadline_ms = DEADLINE_MS,
+        .deadline_ms = LIST_DEADLINE_MS,
         .request = &r,
         .ops = &ops,
         .owner = t};

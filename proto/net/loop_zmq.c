@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <zmq.h>
 
 #include "proto/base/container.h"
@@ -639,6 +640,27 @@ static void start_watchers(struct proto_net *net)
     ev_timer_start(net->loop, &net->sweep);
 }
 
+uint64_t proto_net_raise_limits(void)
+{
+    struct rlimit r = {0};
+    if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
+        r.rlim_cur = r.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &r);
+    }
+    return getrlimit(RLIMIT_NOFILE, &r) == 0 ? r.rlim_cur : 0;
+}
+
+/* ZeroMQ's own limit is 1023, whatever the system allows. */
+static void size_context(void *context)
+{
+    struct rlimit r = {0};
+    int most = zmq_ctx_get(context, ZMQ_SOCKET_LIMIT), n = zmq_ctx_get(context, ZMQ_MAX_SOCKETS);
+    if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur > (rlim_t)n) {
+        (void)zmq_ctx_set(
+            context, ZMQ_MAX_SOCKETS, r.rlim_cur < (rlim_t)most ? (int)r.rlim_cur : most);
+    }
+}
+
 int proto_net_create(
     struct proto_net **ret_net, struct ev_loop *loop, const char *clients, struct base_error *err)
 {
@@ -652,6 +674,7 @@ int proto_net_create(
         free(net);
         return base_fail(err, -errno, "make a ZeroMQ context: %s", zmq_strerror(errno));
     }
+    size_context(net->context);
     if (clients != NULL) {
         int rc = proto_net_zap_create(&net->zap, net->context, clients, err);
         if (rc < 0) {

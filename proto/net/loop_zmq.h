@@ -71,8 +71,13 @@ struct proto_net_stats {
                       bug */
 };
 
-/* Makes a ZeroMQ context. clients: allow-list file for bound sockets with CURVE (see curve.h), read
- * again whenever it changes; NULL when nothing is bound. */
+/* Every connection takes about four descriptors: lets this process have as many as the system
+ * allows. Before proto_net_create(); returns how many there may be. For daemons. */
+uint64_t proto_net_raise_limits(void);
+
+/* Makes a ZeroMQ context, for as many sockets as there may be descriptors (at most 65535; a
+ * connection needs three). clients: allow-list file for bound sockets with CURVE (see curve.h),
+ * read again whenever it changes; NULL when nothing is bound. */
 int proto_net_create(
     struct proto_net **ret_net, struct ev_loop *loop, const char *clients, struct base_error *err);
 

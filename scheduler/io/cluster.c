@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
@@ -17,6 +18,7 @@ enum {
     IDLE_MS = 60000,
     HOLD_MS = 2000,
     OTHER_EVERY_MS = 10000,
+    KEYS_EVERY_MS = 500,
     SELF_BYTES_MAX = 16 << 20, /* what a node may have to say to itself in one turn */
 };
 
@@ -31,6 +33,8 @@ struct sched_cluster {
     void *room_mem;
     struct base_buf self; /* messages to this node: 4 bytes of length, bytes */
     ev_timer turn;        /* never started, only fed */
+    ev_timer look;        /* at the file of the gossip's keys */
+    struct stat keys;
     uint64_t not_allowed, malformed;
     uint64_t told_other_ns;
     uint64_t tag[3]; /* of the settings: two for the gossip, one for the mesh */
@@ -355,40 +359,58 @@ static int start_gossip(struct sched_cluster *c, struct base_error *err)
     return c->gossip == NULL ? BASE_EINVAL : sched_cluster_rekey(c, err);
 }
 
-/* All but the one that seals: it goes when another one has taken over. */
-static void remove_others(struct sched_udp *udp, const struct sched_ring *ring)
-{
-    for (unsigned id = 0; id < 256; id++) {
-        bool stays = false;
-        for (unsigned i = 0; i < ring->n; i++) {
-            stays = stays || ring->k[i].id == id;
-        }
-        if (!stays) {
-            (void)sched_udp_key_remove(udp, (uint8_t)id);
-        }
-    }
-}
-
+/* All of the file or nothing: a ring by half would cut this node off from those that have it whole.
+ */
 int sched_cluster_rekey(struct sched_cluster *c, struct base_error *err)
 {
-    struct sched_ring ring;
-    int rc = sched_ring_read(c->cfg.settings->gossip_keys, &ring, err);
+    struct sched_ring file;
+    struct sched_seal_ring ring = {.n = 0};
+    int rc = sched_ring_read(c->cfg.settings->gossip_keys, &file, err);
     if (rc != 0) {
         return rc;
     }
-    struct sched_udp *udp = sched_gossip_node_udp(c->gossip);
-    remove_others(udp, &ring);
-    for (unsigned i = 0; rc == 0 && i < ring.n; i++) {
-        rc = sched_udp_key_install(udp, ring.k[i].id, ring.k[i].key);
+    for (unsigned i = 0; rc == 0 && i < file.n; i++) { /* the first one seals */
+        rc = sched_seal_ring_install(&ring, file.k[i].id, file.k[i].key);
     }
-    rc = rc != 0 ? rc : sched_udp_key_use(udp, ring.k[0].id);
-    if (rc == 0) {
-        remove_others(udp, &ring);
-    }
+    rc = rc != 0 ? rc : sched_udp_key_ring(sched_gossip_node_udp(c->gossip), &ring);
+    explicit_bzero(&file, sizeof file);
     explicit_bzero(&ring, sizeof ring);
+    if (rc == BASE_EEXISTS) {
+        return base_fail(err, rc, "a number in '%.150s' stands for another key than before",
+            c->cfg.settings->gossip_keys);
+    }
     return rc == 0 ? 0
                    : base_fail(err, rc, "the key ring of the gossip cannot be changed: %s",
                          base_err_str(rc));
+}
+
+static bool keys_changed(struct sched_cluster *c)
+{
+    struct stat st;
+    if (stat(c->cfg.settings->gossip_keys, &st) != 0) {
+        return false;
+    }
+    bool same = st.st_ino == c->keys.st_ino && st.st_size == c->keys.st_size &&
+                memcmp(&st.st_mtim, &c->keys.st_mtim, sizeof st.st_mtim) == 0 &&
+                memcmp(&st.st_ctim, &c->keys.st_ctim, sizeof st.st_ctim) == 0;
+    c->keys = st;
+    return !same;
+}
+
+static void on_look(struct ev_loop *loop, ev_timer *w, int events)
+{
+    (void)loop;
+    (void)events;
+    struct sched_cluster *c = w->data;
+    struct base_error err;
+    if (!keys_changed(c)) {
+        return;
+    }
+    if (sched_cluster_rekey(c, &err) == 0) {
+        LOG_INFO(c->cfg.log, "gossip keys read again");
+    } else {
+        LOG_ERROR(c->cfg.log, "the gossip keys have changed and are not taken: %s", err.text);
+    }
 }
 
 /* ---- life ---- */
@@ -460,6 +482,19 @@ static int start_mesh(struct sched_cluster *c, struct base_error *err)
     return rc;
 }
 
+/* A node of each place of the cluster may have to be reached at the same time. */
+static void look_at_limits(const struct sched_cluster *c)
+{
+    uint64_t have = proto_net_raise_limits();
+    uint64_t need = UINT64_C(4) * c->cfg.settings->members_max + 256;
+    if (have < need) {
+        LOG_WARN(c->cfg.log,
+            "members_max needs %" PRIu64 " open files and there may be %" PRIu64
+            ": connections fail beyond that (LimitNOFILE)",
+            need, have);
+    }
+}
+
 int sched_cluster_create(
     struct sched_cluster **ret, const struct sched_cluster_cfg *cfg, struct base_error *err)
 {
@@ -469,20 +504,24 @@ int sched_cluster_create(
     }
     c->cfg = *cfg;
     ev_timer_init(&c->turn, on_turn, 0., 0.);
-    c->turn.data = c;
+    ev_timer_init(&c->look, on_look, KEYS_EVERY_MS / 1e3, KEYS_EVERY_MS / 1e3);
+    c->turn.data = c->look.data = c;
     const struct sched_settings *s = cfg->settings;
     int rc = make_room(c, err);
     rc = rc != 0 ? rc : make_tags(c, err);
     rc = rc != 0 ? rc : proto_net_key_read(s->curve_secret, &c->key, err);
     rc = rc != 0 ? rc : sched_roster_load(&c->roster, s->roster, err);
     rc = rc != 0 ? rc : check_roster(c, err);
+    look_at_limits(c);
     rc = rc != 0 ? rc : proto_net_create(&c->net, cfg->loop, s->roster, err);
     rc = rc != 0 ? rc : start_mesh(c, err);
+    (void)keys_changed(c); /* before they are read */
     rc = rc != 0 ? rc : start_gossip(c, err);
     if (rc != 0) {
         sched_cluster_destroy(c);
         return rc;
     }
+    ev_timer_start(cfg->loop, &c->look);
     *ret = c;
     return 0;
 }
@@ -493,6 +532,7 @@ void sched_cluster_destroy(struct sched_cluster *c)
         return;
     }
     ev_clear_pending(c->cfg.loop, &c->turn);
+    ev_timer_stop(c->cfg.loop, &c->look);
     sched_gossip_node_destroy(c->gossip);
     sched_mesh_destroy(c->mesh);
     proto_net_destroy(c->net);

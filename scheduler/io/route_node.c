@@ -228,10 +228,15 @@ bool sched_route_node_ready(const struct sched_route_node *n)
     return n->kept != NULL && sched_view_members(n->kept) > 0;
 }
 
-bool sched_route_node_trusts(const struct sched_route_node *n, uint64_t id)
+bool sched_route_node_member(const struct sched_route_node *n, uint64_t id)
 {
     const struct sched_member *m = n->kept == NULL ? NULL : sched_view_find(n->kept, id);
-    return m != NULL && (m->flags & SCHED_MEMBER_IN) != 0 && !sched_route_suspects(&n->route, id);
+    return m != NULL && (m->flags & SCHED_MEMBER_IN) != 0;
+}
+
+bool sched_route_node_trusts(const struct sched_route_node *n, uint64_t id)
+{
+    return sched_route_node_member(n, id) && !sched_route_suspects(&n->route, id);
 }
 
 const struct sched_route *sched_route_node_core(const struct sched_route_node *n)

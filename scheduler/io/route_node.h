@@ -53,7 +53,10 @@ void sched_route_node_forget(struct sched_route_node *n, uint64_t rid);
 /* A view is installed: hosts can be found. */
 bool sched_route_node_ready(const struct sched_route_node *n);
 
-/* The node is a member of the cluster, and nobody suspects that it is gone. */
+/* The node is a member of the cluster: sessions may be at it, and at no others. */
+bool sched_route_node_member(const struct sched_route_node *n, uint64_t id);
+
+/* And nobody suspects that it is gone. */
 bool sched_route_node_trusts(const struct sched_route_node *n, uint64_t id);
 
 /* For looking only. */

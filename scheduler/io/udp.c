@@ -435,6 +435,60 @@ int sched_udp_key_remove(struct sched_udp *u, uint8_t id)
     return rc;
 }
 
+static int slot_of(const struct sched_seal_ring *ring, uint8_t id)
+{
+    int i = 0;
+    while (i < SCHED_SEAL_KEYS && (!ring->slots[i].used || ring->slots[i].id != id)) {
+        i++;
+    }
+    return i < SCHED_SEAL_KEYS ? i : -1;
+}
+
+/* The contexts of a new ring; those of keys that stay are the same. */
+static int prepare_ring(const struct sched_udp *u, const struct sched_seal_ring *ring,
+    struct sched_aead *own[SCHED_SEAL_KEYS])
+{
+    int rc = ring->n == 0 ? BASE_EINVAL : 0;
+    for (int i = 0; rc == 0 && i < SCHED_SEAL_KEYS; i++) {
+        int old = ring->slots[i].used ? slot_of(&u->ring, ring->slots[i].id) : -1;
+        const uint8_t *key = ring->slots[i].key;
+        if (old >= 0 && memcmp(u->ring.slots[old].key, key, SCHED_SEAL_KEY_BYTES) != 0) {
+            rc = BASE_EEXISTS;
+        } else if (old >= 0) {
+            own[i] = u->own[old];
+        } else if (ring->slots[i].used) {
+            own[i] = sched_aead_create(key, u->cfg.cluster, u->cfg.self, u->boot);
+            rc = own[i] == NULL ? BASE_ENOMEM : 0;
+        }
+    }
+    return rc;
+}
+
+static bool has(struct sched_aead *const own[SCHED_SEAL_KEYS], const struct sched_aead *a)
+{
+    return a == own[0] || a == own[1] || a == own[2];
+}
+
+int sched_udp_key_ring(struct sched_udp *u, const struct sched_seal_ring *ring)
+{
+    _Static_assert(SCHED_SEAL_KEYS == 3, "has() looks at three");
+    struct sched_aead *own[SCHED_SEAL_KEYS] = {NULL};
+    int rc = prepare_ring(u, ring, own);
+    struct sched_aead *const *over = rc == 0 ? u->own : own, *const *stay = rc == 0 ? own : u->own;
+    for (int i = 0; i < SCHED_SEAL_KEYS; i++) {
+        if (over[i] != NULL && !has(stay, over[i])) {
+            sched_aead_destroy(over[i]);
+            u->generation += rc == 0 ? 1 : 0;
+        }
+    }
+    if (rc == 0) {
+        explicit_bzero(&u->ring, sizeof u->ring);
+        u->ring = *ring;
+        memcpy(u->own, own, sizeof u->own);
+    }
+    return rc;
+}
+
 void sched_udp_send(struct sched_udp *u, uint64_t to, const struct sched_udp_addr *addr,
     const uint8_t *body, size_t n)
 {

@@ -69,6 +69,10 @@ int sched_udp_key_install(struct sched_udp *u, uint8_t id, const uint8_t key[SCH
 int sched_udp_key_use(struct sched_udp *u, uint8_t id);
 int sched_udp_key_remove(struct sched_udp *u, uint8_t id);
 
+/* All keys at once: afterwards the ring is this one, or after an error what it was before.
+ * BASE_EEXISTS: an id stands for another key than now. BASE_EINVAL: no key. BASE_ENOMEM. */
+int sched_udp_key_ring(struct sched_udp *u, const struct sched_seal_ring *ring);
+
 /* Queues a datagram. n is at most SCHED_UDP_BODY_BYTES_MAX. */
 void sched_udp_send(struct sched_udp *u, uint64_t to, const struct sched_udp_addr *addr,
     const uint8_t *body, size_t n);

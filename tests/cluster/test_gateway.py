@@ -87,12 +87,37 @@ class Gateway(unittest.TestCase):
         body = json.dumps({"code": "print hello", "codeInputType": "inline", "executionType": "synchronous"})
         return self.ask("POST", f"/executions?api-version=2025-10-02-preview&identifier={name}", body)
 
+    def list(self):
+        status, body, _ = self.ask("GET", "/listSessions?api-version=2025-10-02-preview")
+        return status, json.loads(body)
+
+    def test_a_list_is_whole_or_says_who_is_missing(self):
+        for n in NAMES:
+            self.assertEqual(self.execute(n)[0], 200)
+        status, body = self.list()
+        self.assertEqual(status, 200)
+        self.assertEqual(sorted(s["identifier"] for s in body["sessions"]), NAMES)
+        self.echo["w2"].kill()
+        self.echo["w2"].wait()
+        status, body = self.list()  # a member still: its sessions may live
+        self.assertEqual((status, body["error"]["code"]), (503, "SessionListIncomplete"))
+        self.assertIn("w2", body["error"]["message"])
+        self.nodes.kill("w2")
+        self.until_members(("w1",))
+        while status == 503:  # until the gateway knows the view
+            status, body = self.list()
+        self.assertEqual(status, 200)
+        names = [s["identifier"] for s in body["sessions"]]
+        self.assertTrue(0 < len(names) < len(NAMES) and set(names) <= set(NAMES), names)
+
     def test_identifiers_do_not_wait_for_a_worker_that_stands_still(self):
         """What the gateway asks about the pool any worker can answer, not only the one that the identifier had before."""
         self.assertEqual({self.execute(n)[0] for n in NAMES}, {200})
         self.nodes.signal("w2", signal.SIGSTOP)
         self.echo["w2"].send_signal(signal.SIGSTOP)
         self.until_members(("w1",))
+        while self.list()[0] == 503:  # until the gateway knows the view
+            pass
         for n in NAMES:
             status, body, _ = self.execute(n)
             self.assertIn(status, (200, 502), body)

@@ -162,8 +162,6 @@ class Cluster(unittest.TestCase):
         for verb in ("add", "use", "remove"):
             self.warren("keys", verb)
             for p in self.procs.values():
-                p.send_signal(signal.SIGHUP)
-            for p in self.procs.values():
                 while "gossip keys read again" not in p.stdout.readline():
                     self.assertIsNone(p.poll())
         self.assertEqual(json.loads(self.warren("keys", "show", "--json").stdout), [2])

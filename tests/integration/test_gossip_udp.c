@@ -248,6 +248,50 @@ TEST(the_key_is_changed_without_a_gap)
     ev_loop_destroy(loop);
 }
 
+static struct sched_seal_ring ring_of(unsigned first, unsigned n)
+{
+    struct sched_seal_ring r = {.n = 0};
+    for (uint8_t i = 0; i < n; i++) {
+        uint8_t id = (uint8_t)(first + i);
+        CHECK_EQ(sched_seal_ring_install(&r, id, key_of(id)), 0);
+    }
+    return r;
+}
+
+TEST(a_ring_is_taken_whole_or_not_at_all)
+{
+    struct ev_loop *loop = ev_loop_new(0);
+    struct end a, b;
+    end_open(&a, loop, 1, 4);
+    end_open(&b, loop, 2, 4);
+    struct sched_seal_ring r = ring_of(1, 3), none = {.n = 0}, wrong = ring_of(4, 2);
+    CHECK_EQ(sched_udp_key_ring(a.udp, &r), 0);
+    CHECK_EQ(sched_udp_key_ring(b.udp, &r), 0);
+    say(&a, 2, &b.addr, 5);
+    while (b.packets < 1) {
+        ev_run(loop, EVRUN_ONCE);
+    }
+    CHECK_EQ(sched_seal_ring_install(&wrong, 3, key_of(9)), 0); /* 3 is another key */
+    CHECK_EQ(sched_udp_key_ring(b.udp, &wrong), BASE_EEXISTS);
+    CHECK_EQ(sched_udp_key_ring(b.udp, &none), BASE_EINVAL);
+    say(&a, 2, &b.addr, 5); /* all is as it was */
+    while (b.packets < 2) {
+        ev_run(loop, EVRUN_ONCE);
+    }
+    CHECK_EQ(sched_udp_stats(b.udp)->denied, 0);
+    r = ring_of(4, 3); /* three others in one step, the one that seals, too */
+    CHECK_EQ(sched_udp_key_ring(a.udp, &r), 0);
+    CHECK_EQ(sched_udp_key_ring(b.udp, &r), 0);
+    say(&b, 1, &a.addr, 5);
+    say(&a, 2, &b.addr, 5);
+    while (a.packets < 1 || b.packets < 3) {
+        ev_run(loop, EVRUN_ONCE);
+    }
+    sched_udp_destroy(a.udp);
+    sched_udp_destroy(b.udp);
+    ev_loop_destroy(loop);
+}
+
 TEST(a_port_that_nobody_listens_at_is_reported_with_the_peer)
 {
     struct ev_loop *loop = ev_loop_new(0);

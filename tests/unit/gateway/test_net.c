@@ -47,6 +47,24 @@ static struct proto_net_key make_key(const char *name)
     return key;
 }
 
+TEST(there_are_as_many_connections_as_descriptors)
+{
+    enum { N = 400 }; /* three sockets of ZeroMQ each: more than its own limit */
+    struct ev_loop *loop = ev_loop_new(0);
+    struct proto_net *net;
+    struct proto_net_socket *s;
+    static const struct proto_net_ops nothing = {0};
+    CHECK(proto_net_raise_limits() > 4 * N + 64);
+    CHECK_EQ(proto_net_create(&net, loop, NULL, NULL), 0);
+    for (int i = 0; i < N; i++) {
+        struct proto_net_options o = {
+            .class = PROTO_NET_CTL, .endpoint = "tcp://127.0.0.1:1", .ops = &nothing};
+        CHECK_EQ(proto_net_connect(net, &o, &s, NULL), 0);
+    }
+    proto_net_destroy(net);
+    ev_loop_destroy(loop);
+}
+
 /* A ROUTER in a thread of its own that sends every message back. */
 struct echo {
     struct ev_loop *loop;
