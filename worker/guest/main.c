@@ -10,6 +10,7 @@
 
 #include "worker/guest/agent.h"
 #include "worker/guest/boot.h"
+#include "worker/guest/spawn.h"
 
 /* warren-guest: PID 1 of a microVM, or (for tests) an ordinary process on sockets. */
 
@@ -41,6 +42,7 @@ static void serve_machine(void)
 {
     base_log_init(&agent.log, "guest", 2);
     agent.log.stamp = false;
+    agent_spawn_batch();
     int rc = agent_boot(&agent.log);
     if (rc == 0) {
         agent.config = (struct agent_config){.machine = true,

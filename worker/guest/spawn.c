@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -126,6 +127,12 @@ static void enter(const struct agent_config *c, const char *name, bool forks)
     reset_signals();
 }
 
+void agent_spawn_batch(void)
+{
+    struct sched_param none = {0};
+    (void)sched_setscheduler(0, SCHED_BATCH | SCHED_RESET_ON_FORK, &none);
+}
+
 /* Between fork and exec: only what is safe there. theirs[] is above HIGH_FD. */
 static void child(const struct agent_config *c, enum agent_spawn_what what, const char *name,
     const int theirs[AGENT_SPAWN_FDS])
@@ -136,6 +143,7 @@ static void child(const struct agent_config *c, enum agent_spawn_what what, cons
             _exit(EXIT_SETUP);
         }
     }
+    agent_spawn_batch();
     enter(c, name, what == AGENT_SPAWN_PYTHON_FORKS);
     run_program(c, what);
 }

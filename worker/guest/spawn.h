@@ -35,6 +35,11 @@ int agent_spawn_run(const struct agent_config *c, enum agent_spawn_what what, co
 /* Forks and runs a shell on the terminal, with all rights and limits of an interpreter. The pid or
  * -errno. */
 pid_t agent_spawn_shell(const struct agent_config *c, const char *name, int terminal);
+/* Makes the caller one that is not given the processor the moment it is woken, but not its
+ * children: agent and interpreter, which wake each other with every message, then change places
+ * once per answer and not within it. Under emulation each change costs hundreds of refills of
+ * QEMU's software TLB. Who computes is still interrupted at the next tick. */
+void agent_spawn_batch(void);
 /* Close what is open of one side. */
 void agent_spawn_close(int fds[AGENT_SPAWN_FDS]);
 /* Moves a descriptor away from the low numbers that a child needs; closes the old one. */
