@@ -49,6 +49,9 @@ struct gateway {
     ev_prepare turn;
     struct base_log_batch lines;
     int ready_fd;
+    ev_timer first; /* until a worker is known */
+    unsigned looks;
+    const char *ready_text;
     bool stopping;
 };
 
@@ -90,7 +93,7 @@ static int start_calls(struct gateway *g, struct base_error *err)
             return rc;
         }
     }
-    struct gw_worker_config *workers = calloc(c->workers_count, sizeof *workers);
+    struct gw_worker_config *workers = calloc(c->workers_count + 1, sizeof *workers);
     if (workers == NULL) {
         return base_fail(err, BASE_ENOMEM, "start the calls");
     }
@@ -219,6 +222,21 @@ static void on_turn(struct ev_loop *loop, ev_prepare *w, int revents)
     base_log_flush(w->data);
 }
 
+enum { FIRST_LOOKS = 200 };
+#define FIRST_S 0.05
+
+/* A gateway that learns its workers from the cluster is of no use before it knows one. But it does
+ * not wait for ever: it may be the first to be there. */
+static void on_first(struct ev_loop *loop, ev_timer *t, int revents)
+{
+    (void)revents;
+    struct gateway *g = t->data;
+    if (gw_calls_usable(g->calls) || ++g->looks == FIRST_LOOKS) {
+        ev_timer_stop(loop, t);
+        tell(g, "ready", g->ready_text);
+    }
+}
+
 static void run(struct gateway *g)
 {
     char text[160];
@@ -236,8 +254,12 @@ static void run(struct gateway *g)
     ev_set_priority(&g->turn, EV_MINPRI); /* after those that end requests */
     g->turn.data = &g->log;
     ev_prepare_start(g->loop, &g->turn);
-    tell(g, "ready", text);
+    g->ready_text = text;
+    ev_timer_init(&g->first, on_first, 0., FIRST_S);
+    g->first.data = g;
+    ev_timer_start(g->loop, &g->first);
     ev_run(g->loop, 0);
+    ev_timer_stop(g->loop, &g->first);
     ev_prepare_stop(g->loop, &g->turn);
     base_log_flush(&g->log);
     g->log.batch = NULL;

@@ -34,7 +34,7 @@ add_test(NAME integration.cluster_rig COMMAND ${CMAKE_SOURCE_DIR}/tests/cluster/
 set_tests_properties(integration.cluster_rig PROPERTIES LABELS integration TIMEOUT 300
   ENVIRONMENT "WARREN_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONDONTWRITEBYTECODE=1;WARREN_CLUSTER_RIG=$<TARGET_FILE:cluster_rig>")
 add_test(NAME integration.cluster_gateway COMMAND ${CMAKE_SOURCE_DIR}/tests/cluster/test_gateway.py)
-set_tests_properties(integration.cluster_gateway PROPERTIES LABELS integration TIMEOUT 120
+set_tests_properties(integration.cluster_gateway PROPERTIES LABELS integration TIMEOUT 240
   ENVIRONMENT "WARREN_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONDONTWRITEBYTECODE=1;WARREN_CLUSTER_RIG=$<TARGET_FILE:cluster_rig>")
 add_test(NAME integration.cluster_voters
   COMMAND ${CMAKE_SOURCE_DIR}/tests/integration/test_cluster_voters.py)

@@ -206,23 +206,6 @@ static int write_worker(
     return rc;
 }
 
-static int add_worker(
-    struct base_buf *b, const struct cli_setup *s, const struct cli_setup_node *node, uint32_t i)
-{
-    char dir[CLI_PATH_MAX], curve[CLI_PATH_MAX], key[CLI_Z85_BYTES + 1];
-    int rc = node_dir(s, node->name, dir, NULL);
-    rc = rc != 0 ? rc : cli_file_path(curve, dir, "node.curve", NULL);
-    rc = rc != 0 ? rc : cli_keys_curve_public(curve, key, NULL);
-    rc = rc != 0 ? rc
-                 : base_buf_printf(b,
-                       "  - id: %u\n    name: \"%s\"\n    ctl: \"tcp://127.0.0.1:%u\"\n"
-                       "    bulk: \"tcp://127.0.0.1:%u\"\n    weight: 1\n    zone: 0\n"
-                       "    public_key: ",
-                       i + 1, node->name, node->ctl_port, node->bulk_port);
-    rc = rc != 0 ? rc : cli_setup_yaml_text(b, key);
-    return rc != 0 ? rc : base_buf_printf(b, "\n");
-}
-
 static int write_gateway(struct cli_setup *s, struct base_error *err)
 {
     char dir[CLI_PATH_MAX], cluster[CLI_PATH_MAX];
@@ -242,10 +225,6 @@ static int write_gateway(struct cli_setup *s, struct base_error *err)
     rc = v.rc != 0
              ? v.rc
              : cli_setup_override(&b, pattern, lines, sizeof lines / sizeof lines[0], "workers");
-    rc = rc != 0 ? rc : base_buf_printf(&b, "workers:\n");
-    for (size_t i = 0; rc == 0 && i < s->workers_n; i++) {
-        rc = add_worker(&b, s, &s->workers[i], (uint32_t)i);
-    }
     rc = rc != 0 ? base_fail(err, rc, "the settings of the gateway cannot be written")
                  : cli_file_path(s->gateway_yaml, dir, "gateway.yaml", err);
     rc = rc != 0 ? rc

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "proto/base/clock.h"
+#include "proto/base/hash.h"
 #include "proto/base/rand.h"
 #include "proto/limits.h"
 
@@ -611,6 +612,11 @@ bool gw_calls_ready(const struct gw_calls *c, unsigned worker)
 int gw_calls_home(const struct gw_calls *c, const char *pool, const struct proto_identifier *id)
 {
     uint64_t h = 0, ids[SCHED_PLACE_SEATS];
+    if (c->route != NULL) { /* where it is only the workers know; whom to ask is spread */
+        return c->workers_n == 0
+                   ? -1
+                   : (int)(base_hash_sip24(c->cluster_key, id->text, id->len) % c->workers_n);
+    }
     if (sched_place_key(c->cluster_key, pool, id->text, id->len, &h) < 0 ||
         sched_place_lookup(&c->place, h, ids) == 0) {
         return -1;
@@ -664,25 +670,20 @@ static int make_place(
     return rc < 0 ? base_fail(err, rc, "workers: %s", base_err_str(rc)) : 0;
 }
 
-static int connect_worker(struct gw_calls *c, struct worker *w,
-    const struct gw_worker_config *config, const struct proto_net_key *self, struct base_error *err)
+int gw_calls_connect(
+    struct gw_calls *c, struct worker *w, const struct gw_worker_config *to, struct base_error *err)
 {
     static const struct proto_net_ops ops = {
         .on_message = on_message, .on_state = on_state, .on_writable = on_writable};
-    w->id = config->id;
-    w->name = strdup(config->name);
-    if (w->name == NULL) {
-        return base_fail(err, BASE_ENOMEM, "connect '%s'", config->name);
-    }
     for (int class = PROTO_NET_CTL; class <= PROTO_NET_BULK; class ++) {
         struct link *link = &w->links[class];
         link->calls = c;
         link->worker = w;
         link->down_ns = base_clock_mono_ns();
         struct proto_net_options opt = {.class = (enum proto_net_class) class,
-            .endpoint = class == PROTO_NET_CTL ? config->ctl : config->bulk,
-            .self = self,
-            .server_key = config->public_key,
+            .endpoint = class == PROTO_NET_CTL ? to->ctl : to->bulk,
+            .self = c->secure ? &c->self : NULL,
+            .server_key = to->public_key,
             .ops = &ops,
             .owner = link};
         int rc = proto_net_connect(c->net, &opt, &link->socket, err);
@@ -693,28 +694,60 @@ static int connect_worker(struct gw_calls *c, struct worker *w,
     return 0;
 }
 
+void gw_calls_disconnect(struct worker *w)
+{
+    for (int class = PROTO_NET_CTL; class <= PROTO_NET_BULK; class ++) {
+        struct link *link = &w->links[class];
+        if (link->socket != NULL) {
+            on_state(link, PROTO_NET_DOWN);
+            proto_net_close(link->socket);
+            link->socket = NULL;
+        }
+    }
+}
+
+static int add_worker(
+    struct gw_calls *c, const struct gw_worker_config *config, struct base_error *err)
+{
+    struct worker *w = &c->workers[c->workers_n];
+    w->id = config->id;
+    w->name = strdup(config->name);
+    if (w->name == NULL) {
+        return base_fail(err, BASE_ENOMEM, "connect '%s'", config->name);
+    }
+    c->workers_n++;
+    return gw_calls_connect(c, w, config, err);
+}
+
 int gw_calls_create(
     struct gw_calls **ret, const struct gw_calls_options *opt, struct base_error *err)
 {
     struct gw_calls *c = calloc(1, sizeof *c);
-    if (c == NULL || (c->workers = calloc(opt->workers_n, sizeof *c->workers)) == NULL) {
+    unsigned room = opt->workers_n == 0 ? GW_CALLS_WORKERS_MAX : opt->workers_n;
+    if (c == NULL || (c->workers = calloc(room, sizeof *c->workers)) == NULL) {
         free(c);
         return base_fail(err, BASE_ENOMEM, "start the calls");
     }
     c->loop = opt->loop;
     c->log = opt->log;
-    c->workers_n = opt->workers_n;
+    c->secure = opt->self != NULL;
+    if (c->secure) {
+        c->self = *opt->self;
+    }
     memcpy(c->cluster_key, opt->cluster_key, sizeof c->cluster_key);
     c->next_corr = base_rand_u64() >> 1 | 1;
     ev_prepare_init(&c->give_back, on_give_back);
     c->give_back.data = c;
     ev_prepare_start(c->loop, &c->give_back);
-    int rc = make_place(c, opt, err);
+    int rc = opt->workers_n == 0 ? 0 : make_place(c, opt, err);
     rc = rc < 0 ? rc : proto_net_create(&c->net, opt->loop, NULL, err);
     for (unsigned i = 0; rc == 0 && i < opt->workers_n; i++) {
-        rc = connect_worker(c, &c->workers[i], &opt->workers[i], opt->self, err);
+        rc = add_worker(c, &opt->workers[i], err);
     }
     rc = rc < 0 || opt->cluster == NULL ? rc : gw_calls_route_create(c, opt->cluster, err);
+    if (rc == 0 && opt->workers_n == 0) {
+        gw_calls_workers_start(c);
+    }
     if (rc < 0) {
         gw_calls_destroy(c);
         return rc;
@@ -729,6 +762,7 @@ void gw_calls_destroy(struct gw_calls *c)
         return;
     }
     ev_prepare_stop(c->loop, &c->give_back);
+    gw_calls_workers_stop(c);
     gw_calls_route_destroy(c);
     proto_net_destroy(c->net);
     for (unsigned i = 0; i < c->workers_n; i++) {
@@ -736,5 +770,6 @@ void gw_calls_destroy(struct gw_calls *c)
     }
     free(c->workers);
     free(c->place_memory);
+    explicit_bzero(&c->self, sizeof c->self);
     free(c);
 }

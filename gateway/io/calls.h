@@ -29,7 +29,7 @@ struct gw_calls_options {
     const struct proto_net_key *self; /* NULL: plaintext */
     uint8_t cluster_key[16];
     const struct gw_worker_config *workers; /* strings are copied */
-    unsigned workers_n;
+    unsigned workers_n;                     /* 0: those that the cluster knows, as they come */
     const char *cluster; /* path of cluster.yaml; NULL: sessions are where the table puts them */
 };
 
@@ -45,6 +45,9 @@ const char *gw_calls_name(const struct gw_calls *c, unsigned worker);
 /* True when both connections to the worker stand. */
 bool gw_calls_ready(const struct gw_calls *c, unsigned worker);
 
+/* False while it waits for the cluster to tell it its first worker. */
+bool gw_calls_usable(const struct gw_calls *c);
+
 /* The home of an identifier: the first of its group. -1 when no worker has a weight. */
 int gw_calls_home(const struct gw_calls *c, const char *pool, const struct proto_identifier *id);
 
@@ -54,6 +57,10 @@ int gw_calls_any(const struct gw_calls *c, int home, unsigned n);
 
 /* Whether sessions may be at the worker: in a cluster those that are not members have none. */
 bool gw_calls_may_hold(const struct gw_calls *c, unsigned worker);
+
+/* The name of a worker that may hold sessions and that this gateway does not know yet; NULL: none.
+ */
+const char *gw_calls_missing(const struct gw_calls *c);
 
 enum gw_call_failure {
     GW_CALL_UNREACHABLE, /* nothing was sent: the worker is not connected */

@@ -7,7 +7,11 @@
 
 /* Inside of gateway/io/calls*.c. */
 
-enum { GW_CALLS_BUCKETS = 4096 }; /* numbers count up, so the low bits spread evenly */
+enum {
+    GW_CALLS_BUCKETS = 4096, /* numbers count up, so the low bits spread evenly */
+    GW_CALLS_WORKERS_MAX = 1024,
+    GW_CALLS_ENDPOINT_MAX = 80,
+};
 
 enum gw_call_state {
     WAITING, /* for the connection, or to be told the worker */
@@ -28,6 +32,10 @@ struct worker {
     char *name;
     uint64_t id;
     struct link links[2]; /* by enum proto_net_class */
+    /* of one that the cluster has told */
+    char at[2][GW_CALLS_ENDPOINT_MAX]; /* endpoints of the links */
+    char key[PROTO_NET_Z85_MAX];       /* that they were opened for */
+    uint64_t tried_ns;
 };
 
 struct gw_call {
@@ -67,7 +75,9 @@ struct gw_calls {
     const struct base_log *log;
     struct proto_net *net;
     uint8_t cluster_key[16];
-    struct worker *workers;
+    struct proto_net_key self; /* secure */
+    bool secure;
+    struct worker *workers; /* stay where they are; in a cluster there may come more */
     unsigned workers_n;
     struct sched_place place;
     void *place_memory;
@@ -80,6 +90,7 @@ struct gw_calls {
     struct sched_route_node *route; /* NULL: the workers are those of gateway.yaml, for ever */
     struct link nowhere;            /* calls that have no worker yet; never ready */
     struct gw_call *rids[GW_CALLS_BUCKETS];
+    ev_timer look; /* for workers; active when they are not those of gateway.yaml */
 };
 
 /* ---- calls.c ---- */
@@ -92,6 +103,18 @@ uint32_t gw_calls_left_ms(const struct gw_call *call);
 void gw_calls_wait(struct gw_call *call, uint32_t ms);
 void gw_calls_transmit(struct gw_call *call);
 void gw_calls_fail(struct gw_call *call, enum gw_call_failure why);
+
+/* Opens both links; strings are needed during the call only. After an error some may be open. */
+int gw_calls_connect(struct gw_calls *c, struct worker *w, const struct gw_worker_config *to,
+    struct base_error *err);
+
+/* As if the connections were lost, and they do not come back. */
+void gw_calls_disconnect(struct worker *w);
+
+/* ---- calls_workers.c ---- */
+
+void gw_calls_workers_start(struct gw_calls *c);
+void gw_calls_workers_stop(struct gw_calls *c);
 
 /* ---- calls_route.c ---- */
 

@@ -94,8 +94,8 @@ static const cyaml_schema_field_t fields[] = {TEXT("name", 0, struct gw_config, 
     CYAML_FIELD_UINT("memory_mib", OPTIONAL, struct gw_config, memory_mib),
     CYAML_FIELD_UINT("drain_s", OPTIONAL, struct gw_config, drain_s),
     CYAML_FIELD_UINT("terminal_ping_s", OPTIONAL, struct gw_config, terminal_ping_s),
-    CYAML_FIELD_SEQUENCE(
-        "workers", CYAML_FLAG_POINTER, struct gw_config, workers, &worker_value, 1, WORKERS_MAX),
+    CYAML_FIELD_SEQUENCE("workers", CYAML_FLAG_POINTER | OPTIONAL, struct gw_config, workers,
+        &worker_value, 0, WORKERS_MAX),
     CYAML_FIELD_END};
 
 static const cyaml_schema_value_t schema = {
@@ -260,6 +260,9 @@ static int check(const struct gw_config *c, struct base_error *err)
     }
     if (c->curve_secret == NULL && !c->insecure) {
         return base_fail(err, BASE_EINVAL, "curve_secret is missing");
+    }
+    if (c->workers_count == 0 && c->cluster == NULL) {
+        return base_fail(err, BASE_EINVAL, "workers: at least one is needed, or cluster:");
     }
     int rc = check_tokens(c, err);
     rc = rc != 0 ? rc : check_places(c, err);

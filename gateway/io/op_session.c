@@ -164,22 +164,27 @@ static void list_finish(struct gw_task *t)
 }
 
 /* A list without the sessions of one worker would say that they are not there. */
-static void incomplete(struct gw_task *t)
+static void incomplete(struct gw_task *t, const char *worker)
 {
-    const struct listing *l = t->state;
     struct gw_fault f;
     t->call = NULL;
     GW_FAULT(&f, 503, "SessionListIncomplete",
         "Worker %.64s does not tell its sessions now; those of the others alone are no list.",
-        gw_calls_name(gw_api_calls(t->api), l->worker));
+        worker);
     f.retry_after_s = 1;
     gw_task_fail(t, &f);
+}
+
+static const char *asked(const struct gw_task *t)
+{
+    const struct listing *l = t->state;
+    return gw_calls_name(gw_api_calls(t->api), l->worker);
 }
 
 static void list_failed(void *owner, enum gw_call_failure why)
 {
     (void)why;
-    incomplete(owner);
+    incomplete(owner, asked(owner));
 }
 
 static void listed(void *owner, const Warren__Reply *r)
@@ -188,7 +193,7 @@ static void listed(void *owner, const Warren__Reply *r)
     struct listing *l = t->state;
     if (r->status == WARREN__STATUS__STATUS_UNAVAILABLE ||
         r->status == WARREN__STATUS__STATUS_RETRY) { /* it has no lease */
-        incomplete(t);
+        incomplete(t, asked(t));
         return;
     }
     if (refused(t, r)) {
@@ -221,7 +226,12 @@ static void ask_next(struct gw_task *t)
     while (l->worker < gw_calls_workers(c) && !gw_calls_may_hold(c, l->worker)) {
         l->worker++;
     }
-    if (l->worker == gw_calls_workers(gw_api_calls(t->api)) || l->more) {
+    const char *missing = gw_calls_missing(c);
+    if (missing != NULL) {
+        incomplete(t, missing);
+        return;
+    }
+    if (l->worker == gw_calls_workers(c) || l->more) {
         list_finish(t);
         return;
     }

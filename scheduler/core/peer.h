@@ -38,6 +38,8 @@ enum sched_peer_role {
 
 enum sched_peer_ip { SCHED_IP_NONE = 0, SCHED_IP_V4 = 4, SCHED_IP_V6 = 6 };
 
+/* GOSSIP: UDP, and TCP between nodes. CTL, BULK: of a worker, for the requests of gateways; 0: it
+ * does not say. */
 enum { SCHED_PORT_GOSSIP, SCHED_PORT_CTL, SCHED_PORT_BULK, SCHED_PORTS };
 
 /* What a node announces once per incarnation; SCHED_ANNOUNCE_BYTES_MAX on the wire. */

@@ -186,19 +186,27 @@ static size_t pack(struct sched_cluster *c, const struct sched_msg *m)
     return (size_t)n;
 }
 
+bool sched_cluster_reach(
+    const struct sched_announce *a, uint16_t port, char ret[SCHED_CLUSTER_ENDPOINT_MAX])
+{
+    for (unsigned i = 0; port != 0 && i < 2; i++) {
+        char ip[INET6_ADDRSTRLEN];
+        int family = a->ip_version[i] == SCHED_IP_V4 ? AF_INET : AF_INET6;
+        if (a->ip_version[i] != SCHED_IP_NONE &&
+            inet_ntop(family, a->ip[i], ip, sizeof ip) != NULL) {
+            (void)snprintf(ret, SCHED_CLUSTER_ENDPOINT_MAX,
+                family == AF_INET ? "tcp://%s:%u" : "tcp://[%s]:%u", ip, port);
+            return true;
+        }
+    }
+    return false;
+}
+
 static void learn_address(struct sched_cluster *c, const struct sched_announce *a)
 {
-    for (unsigned i = 0; i < 2; i++) {
-        char ip[INET6_ADDRSTRLEN], endpoint[80];
-        int family = a->ip_version[i] == SCHED_IP_V4 ? AF_INET : AF_INET6;
-        if (a->ip_version[i] == SCHED_IP_NONE || a->port[SCHED_PORT_CTL] == 0 ||
-            inet_ntop(family, a->ip[i], ip, sizeof ip) == NULL) {
-            continue;
-        }
-        (void)snprintf(endpoint, sizeof endpoint,
-            family == AF_INET ? "tcp://%s:%u" : "tcp://[%s]:%u", ip, a->port[SCHED_PORT_CTL]);
+    char endpoint[SCHED_CLUSTER_ENDPOINT_MAX];
+    if (sched_cluster_reach(a, a->port[SCHED_PORT_GOSSIP], endpoint)) {
         (void)sched_mesh_address(c->mesh, a->id, endpoint);
-        return;
     }
 }
 
@@ -347,7 +355,9 @@ static int start_gossip(struct sched_cluster *c, struct base_error *err)
     a->ip_version[0] = strchr(s->public_ip, ':') != NULL ? SCHED_IP_V6 : SCHED_IP_V4;
     (void)inet_pton(a->ip_version[0] == SCHED_IP_V6 ? AF_INET6 : AF_INET, s->public_ip, a->ip[0]);
     unsigned long port = strtoul(strrchr(sched_mesh_endpoint(c->mesh), ':') + 1, NULL, 10);
-    a->port[SCHED_PORT_CTL] = g.port = (uint16_t)port; /* the same number for UDP */
+    a->port[SCHED_PORT_GOSSIP] = g.port = (uint16_t)port; /* the same number for UDP */
+    a->port[SCHED_PORT_CTL] = c->cfg.ctl_port;
+    a->port[SCHED_PORT_BULK] = c->cfg.bulk_port;
     if (s->gossip_period_ms == 250) {
         sched_swim_params_fast(&g.params);
     } else {
@@ -601,7 +611,7 @@ int sched_cluster_describe(const struct sched_cluster *c, struct base_buf *to)
             "%s{\"node\":\"%s\",\"role\":\"%s\",\"state\":\"%s\",\"incarnation\":%u,"
             "\"address\":\"%s\",\"port\":%u,\"versions\":[%u,%u]}",
             first ? "" : ",", sched_cluster_name(c, a->id), roles[a->role],
-            sched_peer_state_str(p.state), p.inc, ip, a->port[SCHED_PORT_CTL], a->proto_min,
+            sched_peer_state_str(p.state), p.inc, ip, a->port[SCHED_PORT_GOSSIP], a->proto_min,
             a->proto_max);
     }
     return rc != 0 ? rc : base_buf_printf(to, "]");
@@ -611,6 +621,11 @@ void sched_cluster_stats(const struct sched_cluster *c, struct sched_cluster_sta
 {
     *ret = (struct sched_cluster_stats){.not_allowed = c->not_allowed, .malformed = c->malformed};
     sched_mesh_stats(c->mesh, &ret->mesh);
+}
+
+const struct sched_roster *sched_cluster_roster(const struct sched_cluster *c)
+{
+    return c->roster;
 }
 
 const struct sched_swim *sched_cluster_swim(const struct sched_cluster *c)

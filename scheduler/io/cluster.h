@@ -34,7 +34,8 @@ struct sched_cluster_cfg {
     const struct base_log *log;
     const struct sched_settings *settings; /* outlives the cluster */
     enum sched_role role;
-    uint32_t gossip_inc; /* larger than any before, or 1 */
+    uint32_t gossip_inc;          /* larger than any before, or 1 */
+    uint16_t ctl_port, bulk_port; /* of a worker: where gateways reach it; 0: not told */
     const struct sched_cluster_ops *ops;
     void *user;
 };
@@ -75,5 +76,12 @@ struct sched_cluster_stats {
 };
 
 void sched_cluster_stats(const struct sched_cluster *c, struct sched_cluster_stats *ret);
+const struct sched_roster *sched_cluster_roster(const struct sched_cluster *c);
+
+/* "tcp://10.0.0.1:7401" for one of the ports that a node announces; false: it does not. */
+enum { SCHED_CLUSTER_ENDPOINT_MAX = 80 };
+bool sched_cluster_reach(
+    const struct sched_announce *a, uint16_t port, char ret[SCHED_CLUSTER_ENDPOINT_MAX]);
+
 const struct sched_swim *sched_cluster_swim(const struct sched_cluster *c);
 const char *sched_cluster_endpoint(const struct sched_cluster *c);

@@ -482,6 +482,8 @@ static int start_cluster(struct sched_host_node *n, struct base_error *err)
         .settings = n->cfg.settings,
         .role = SCHED_ROSTER_WORKER,
         .gossip_inc = inc < SCHED_INC_MAX ? (uint32_t)inc + 1 : 1,
+        .ctl_port = n->cfg.ctl_port,
+        .bulk_port = n->cfg.bulk_port,
         .ops = &cluster_ops,
         .user = n};
     rc = rc != 0 ? rc : sched_node_db_set_number(n->db, "gossip", c.gossip_inc);

@@ -44,6 +44,7 @@ struct sched_host_cfg {
     uint32_t execs_max;
     uint32_t cooldown_ms, max_alive_ms; /* 0: only the owner ends sessions */
     uint32_t keep_ms;                   /* 0: 10 minutes */
+    uint16_t ctl_port, bulk_port;       /* where gateways reach this worker; 0: not told */
     const struct sched_host_ops *ops;
     void *user;
 };

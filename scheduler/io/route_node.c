@@ -228,6 +228,45 @@ bool sched_route_node_ready(const struct sched_route_node *n)
     return n->kept != NULL && sched_view_members(n->kept) > 0;
 }
 
+void sched_route_node_workers(const struct sched_route_node *n,
+    void (*fn)(void *ctx, const struct sched_route_worker *w), void *ctx)
+{
+    const struct sched_roster *roster = sched_cluster_roster(n->cluster);
+    uint32_t at = 0;
+    struct sched_swim_peer p;
+    while (sched_swim_next(sched_cluster_swim(n->cluster), &at, &p)) {
+        const struct sched_announce *a = p.announce;
+        char ctl[SCHED_CLUSTER_ENDPOINT_MAX], bulk[SCHED_CLUSTER_ENDPOINT_MAX];
+        if (p.state > SCHED_PEER_SUSPECT ||
+            sched_roster_role(roster, a->id) != SCHED_ROSTER_WORKER ||
+            !sched_cluster_reach(a, a->port[SCHED_PORT_CTL], ctl) ||
+            !sched_cluster_reach(a, a->port[SCHED_PORT_BULK], bulk)) {
+            continue;
+        }
+        const struct proto_net_client *key = sched_roster_key(roster, a->id, 0);
+        const struct proto_net_client *second = sched_roster_key(roster, a->id, 1);
+        struct sched_route_worker w = {.id = a->id,
+            .name = sched_roster_name(roster, a->id),
+            .ctl = ctl,
+            .bulk = bulk,
+            .key = key->public_z85,
+            .second = second == NULL ? NULL : second->public_z85};
+        fn(ctx, &w);
+    }
+}
+
+const char *sched_route_node_missing(
+    const struct sched_route_node *n, bool (*known)(void *ctx, uint64_t id), void *ctx)
+{
+    for (uint32_t i = 0; n->kept != NULL && i < n->kept->n; i++) {
+        const struct sched_member *m = &n->kept->m[i];
+        if ((m->flags & SCHED_MEMBER_IN) != 0 && !known(ctx, m->node)) {
+            return sched_cluster_name(n->cluster, m->node);
+        }
+    }
+    return NULL;
+}
+
 bool sched_route_node_member(const struct sched_route_node *n, uint64_t id)
 {
     const struct sched_member *m = n->kept == NULL ? NULL : sched_view_find(n->kept, id);

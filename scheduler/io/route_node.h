@@ -53,6 +53,23 @@ void sched_route_node_forget(struct sched_route_node *n, uint64_t rid);
 /* A view is installed: hosts can be found. */
 bool sched_route_node_ready(const struct sched_route_node *n);
 
+/* A worker as gossip and the roster know it now. */
+struct sched_route_worker {
+    uint64_t id;
+    const char *name;
+    const char *ctl, *bulk;   /* endpoints */
+    const char *key, *second; /* z85; while a key is replaced there are two, else NULL */
+};
+
+/* Calls fn for each worker whose addresses and key are known; what it points to is valid during the
+ * call. */
+void sched_route_node_workers(const struct sched_route_node *n,
+    void (*fn)(void *ctx, const struct sched_route_worker *w), void *ctx);
+
+/* A member that known() denies: its name, else NULL. */
+const char *sched_route_node_missing(
+    const struct sched_route_node *n, bool (*known)(void *ctx, uint64_t id), void *ctx);
+
 /* The node is a member of the cluster: sessions may be at it, and at no others. */
 bool sched_route_node_member(const struct sched_route_node *n, uint64_t id);
 

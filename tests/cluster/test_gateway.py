@@ -11,7 +11,7 @@ import sys
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from nodes import BIN, Nodes, members  # noqa: E402
+from nodes import BIN, Nodes, free_ports, members  # noqa: E402
 
 WORKERS = ("w1", "w2")
 NAMES = [f"name-{i:04}" for i in range(24)]  # either worker is the home of some
@@ -25,8 +25,8 @@ class Gateway(unittest.TestCase):
         self.echo, self.gateway, self.connection = {}, None, None
         self.nodes.voter("v1", "--birth")
         for w in WORKERS:
-            self.nodes.host(w)
             self.start_echo(w)
+            self.start_host(w)
         self.until_members(WORKERS)
         self.start_gateway()
 
@@ -48,24 +48,26 @@ class Gateway(unittest.TestCase):
     def cluster(self, *parts):
         return self.nodes.dir.joinpath("cluster", *parts)
 
-    def start_echo(self, name):
+    def start_echo(self, name, *endpoints):
+        if name in self.echo:
+            self.echo[name].stdout.close()
+        at = [f"--{o}={e}" for o, e in zip(("ctl", "bulk"), endpoints)]
         self.echo[name] = subprocess.Popen(
             [BIN / "echo_worker", "--pool", "python:PythonLTS:1000", "--key", self.cluster(name, "node.curve"),
-             "--clients", self.cluster("roster")], stdout=subprocess.PIPE, text=True)
+             "--clients", self.cluster("roster"), *at], stdout=subprocess.PIPE, text=True)
         self.echo[name].endpoints = self.echo[name].stdout.readline().split()
 
-    def public_key(self, name):
-        return next(line.split()[2] for line in self.cluster("roster").read_text().splitlines()
-                    if line.split()[:2] == ["worker", name])
+    def start_host(self, name):
+        """It tells the cluster where gateways reach the worker."""
+        ports = dict(zip(("WARREN_RIG_CTL", "WARREN_RIG_BULK"),
+                         (e.rpartition(":")[2] for e in self.echo[name].endpoints)))
+        os.environ.update(ports)
+        self.nodes.host(name)
 
     def start_gateway(self):
         lines = ["name: g1", "listen: 127.0.0.1:0", "insecure: true",
                  f"cluster: {self.cluster('g1', 'cluster.yaml')}", f"curve_secret: {self.cluster('g1', 'node.curve')}",
-                 f"cluster_key: {self.cluster('cluster.key')}", "workers:"]
-        for i, w in enumerate(WORKERS):
-            ctl, bulk = self.echo[w].endpoints
-            lines.append(f"  - {{id: {i + 1}, name: {w}, ctl: \"{ctl}\", bulk: \"{bulk}\", weight: 1, zone: 0, "
-                         f"public_key: \"{self.public_key(w)}\"}}")
+                 f"cluster_key: {self.cluster('cluster.key')}"]  # no worker: the cluster knows them
         config = self.nodes.dir / "gateway.yaml"
         config.write_text("\n".join(lines) + "\n")
         r, w = os.pipe()
@@ -109,6 +111,57 @@ class Gateway(unittest.TestCase):
         self.assertEqual(status, 200)
         names = [s["identifier"] for s in body["sessions"]]
         self.assertTrue(0 < len(names) < len(NAMES) and set(names) <= set(NAMES), names)
+
+    def all_served(self):
+        """Asks until every identifier is; a client may, when it is told 502 or 503."""
+        left = set(NAMES)
+        while left:
+            answers = {n: self.execute(n) for n in left}
+            self.assertLessEqual({a[0] for a in answers.values()}, {200, 502, 503}, answers)
+            left = {n for n, a in answers.items() if a[0] != 200}
+
+    def test_a_worker_that_joins_is_found(self):
+        port = free_ports(1)[0]
+        self.assertEqual(self.nodes.warren("join", f"--worker=w3=127.0.0.1:{port}").returncode, 0)
+        self.start_echo("w3")
+        self.start_host("w3")
+        self.until_members((*WORKERS, "w3"))
+        self.all_served()
+        for w in WORKERS:  # all that is left is the new one
+            self.echo[w].kill()
+            self.echo[w].wait()
+            self.nodes.kill(w)
+        self.until_members(("w3",))
+        self.all_served()
+        self.assertEqual(len(self.list()[1]["sessions"]), len(NAMES))
+
+    def test_the_key_of_a_worker_is_replaced(self):
+        """Both keys are listed, the worker comes back with the new one, the old one is taken out."""
+        self.all_served()
+        roster = self.cluster("roster")
+        old = next(line for line in roster.read_text().splitlines() if line.split()[:2] == ["worker", "w2"])
+        secret = self.cluster("w2", "node.curve")
+        secret.rename(self.cluster("w2", "old.curve"))
+        public = json.loads(subprocess.run([BIN / "gateway_keytool", secret], check=True, capture_output=True,
+                                           text=True).stdout)["public"]
+        self.replace(roster, roster.read_text() + f"worker w2 {public}\n")
+        self.nodes.kill("w2")
+        self.echo["w2"].kill()
+        self.echo["w2"].wait()
+        self.start_echo("w2", *self.echo["w2"].endpoints)
+        self.start_host("w2")
+        self.until_members(WORKERS)
+        self.all_served()
+        self.replace(roster, roster.read_text().replace(old + "\n", ""))
+        self.until_members(WORKERS)
+        for n in NAMES:
+            self.assertEqual(self.execute(n)[0], 200)
+
+    def replace(self, path, text):
+        beside = path.with_suffix(".new")
+        beside.write_text(text)
+        beside.chmod(path.stat().st_mode)
+        beside.rename(path)
 
     def test_identifiers_do_not_wait_for_a_worker_that_stands_still(self):
         """What the gateway asks about the pool any worker can answer, not only the one that the identifier had before."""

@@ -115,6 +115,13 @@ static const struct sched_host_ops host_ops = {.lease = on_lease,
     .vm_exec = on_exec,
     .leave = on_leave};
 
+/* What answers gateways in this worker's place; 0: nothing. */
+static uint16_t port_of(const char *name)
+{
+    const char *text = getenv(name);
+    return text == NULL ? 0 : (uint16_t)strtoul(text, NULL, 10);
+}
+
 static int host(struct rig *r, const char *run_dir, struct base_error *err)
 {
     struct sched_host_cfg c = {.loop = r->loop,
@@ -125,6 +132,8 @@ static int host(struct rig *r, const char *run_dir, struct base_error *err)
         .execs_max = 1 << 16,
         .cooldown_ms = 60000,
         .keep_ms = 30000,
+        .ctl_port = port_of("WARREN_RIG_CTL"),
+        .bulk_port = port_of("WARREN_RIG_BULK"),
         .ops = &host_ops,
         .user = r};
     int rc = sched_host_node_create(&r->host, &c, err);

@@ -337,6 +337,8 @@ static int start(struct worker_member *m, struct base_error *err)
         .settings = m->settings,
         .run_dir = m->config.run_dir,
         .sess_max = m->config.sessions_max,
+        .ctl_port = m->config.ctl_port,
+        .bulk_port = m->config.bulk_port,
         .ops = &host_ops,
         .user = m};
     rc = sched_host_node_create(&m->host, &c, err);
