@@ -30,6 +30,7 @@ struct exec {
     char id_text[sizeof((struct gw_route *)0)->execution];
     enum gw_pool_kind pool;
     bool streaming, headed;
+    bool given; /* the id is the client's */
     bool ended; /* it was found ended already, and is asked for its outcome */
     uint64_t allocation_us;
     bool allocated; /* this request made the session */
@@ -82,6 +83,7 @@ static bool choose_id(struct gw_task *t, struct exec *s)
         gw_task_uuid(t, s->id_text);
         return true;
     }
+    s->given = true;
     size_t n = strlen(given);
     for (size_t i = 0; i < n; i++) {
         bool alnum = (given[i] >= '0' && given[i] <= '9') ||
@@ -334,6 +336,7 @@ static void run(struct gw_task *t, enum gw_pool_kind pool)
     exec.fresh_kernel = s->body.fresh_kernel;
     exec.n_argv = (size_t)s->body.argv_n;
     exec.argv = s->body.argv;
+    exec.given = s->given;
     exec.detach = s->body.asynchronous && !s->streaming;
     if (s->watch == NULL) {
         gw_task_operation_fields(t, s->id_text);

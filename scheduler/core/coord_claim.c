@@ -42,6 +42,15 @@ static void ask_host(struct sched_env *e, struct sched_op *op, uint8_t phase)
 
 /* ---- places for new sessions ---- */
 
+/* Is this the first session at its host, of several? Whatever ended them, and all that came between
+ * counts, too: it is forgotten with the register only, when it is too old to matter. */
+static bool moved(const struct sched_op *op)
+{
+    const struct sched_rec *old = &op->best;
+    return old->state != SCHED_REC_NONE &&
+           (old->moved || (!sched_host_eq(old->host, op->place) && !MUTANT(140)));
+}
+
 static void claim(struct sched_coord *c, struct sched_env *e, struct sched_op *op)
 {
     struct sched_rec rec = {.epoch = op->ballot,
@@ -51,7 +60,8 @@ static void claim(struct sched_coord *c, struct sched_env *e, struct sched_op *o
         .inline_id = op->best.inline_id,
         .inline_epoch = op->best.inline_epoch,
         .cooldown_ms = e->cfg->cooldown_ms,
-        .state = SCHED_REC_LIVE};
+        .state = SCHED_REC_LIVE,
+        .moved = moved(op)};
     for (uint32_t i = 0; op->best.state == SCHED_REC_NONE && i < op->n_waiters; i++) {
         if (op->waiters[i].has_exec) {
             rec.inline_id = op->waiters[i].exec;

@@ -323,6 +323,13 @@ sched_epoch sched_host_node_epoch(const struct sched_host_node *n, struct sched_
     return row == NULL || row->state == SCHED_SESS_ENDED ? 0 : row->rec.epoch;
 }
 
+bool sched_host_node_moved(const struct sched_host_node *n, struct sched_key key)
+{
+    const struct sched_sess_row *row = sched_sess_find(&n->node.sess, key);
+    return row != NULL && row->rec.moved &&
+           base_clock_boot_ns() - row->born_ns < SCHED_MS(n->core_cfg.keep_ms);
+}
+
 void sched_host_node_each(struct sched_host_node *n,
     void (*fn)(void *ctx, struct sched_key key, sched_epoch epoch, bool stop), void *ctx)
 {

@@ -103,6 +103,11 @@ enum sched_host_verdict sched_host_node_check(
 /* The epoch under which the key's session runs or starts here; 0: none. */
 sched_epoch sched_host_node_epoch(const struct sched_host_node *n, struct sched_key key);
 
+/* An earlier session of the key was at another worker, or in an earlier life of this one, so short
+ * a time ago that its executions would still be remembered there: what ran in it is not known here.
+ */
+bool sched_host_node_moved(const struct sched_host_node *n, struct sched_key key);
+
 /* For looking only. */
 const struct sched_node *sched_host_node_core(const struct sched_host_node *n);
 const char *sched_host_node_endpoint(const struct sched_host_node *n);

@@ -86,6 +86,8 @@ static void host(struct walk *w, struct sched_host *h)
     u32(w, &h->inc);
 }
 
+enum { REC_MOVED = 0x80 }; /* in the byte of the state */
+
 static void rec(struct walk *w, struct sched_rec *r)
 {
     u64(w, &r->epoch);
@@ -95,7 +97,11 @@ static void rec(struct walk *w, struct sched_rec *r)
     exec_id(w, &r->inline_id);
     u64(w, &r->inline_epoch);
     u32(w, &r->cooldown_ms);
-    u8(w, &r->state, SCHED_REC_ENDED);
+    uint8_t state = (uint8_t)(r->state | (r->moved ? REC_MOVED : 0));
+    u8(w, &state, REC_MOVED | SCHED_REC_ENDED);
+    r->state = state & (uint8_t)~REC_MOVED;
+    r->moved = (state & REC_MOVED) != 0;
+    w->bad = w->bad || r->state > SCHED_REC_ENDED;
 }
 
 static void buckets(struct walk *w, uint64_t *set)

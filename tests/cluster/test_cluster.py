@@ -179,10 +179,31 @@ class Cluster(unittest.TestCase):
         for n in kept + [f"while-{i:04}" for i in range(3)]:
             self.assertEqual(self.client.delete_session(n).status, 204)
 
+    def ask_again(self, name, told, same):
+        """An operation of before: its outcome is known where it ran, and it never runs twice."""
+        again = self.client.execute(name, "w = 2", operation=f"before-{name}")
+        if same:
+            self.assertEqual((again.status, again.body), (200, told.body))
+            return
+        self.assertEqual((again.status, again.code()), (502, "ExecutionOutcomeUnknown"), again)
+        self.assertIn("NameError", self.run_in(name, "w").body.decode())
+        where = f"/executions/before-{name}"
+        state = self.client.call("GET", where, identifier=name)
+        self.assertNotEqual(state.status, 404, state)
+        generation = again.headers["x-warren-generation"]
+        for _ in range(2):  # who knows that the old session is gone may have it run, once
+            third = self.client.call(
+                "POST", "/executions", {"code": "w = globals().get('w', 0) + 1; print(w)", "codeInputType": "inline",
+                                        "executionType": "synchronous"},
+                {"operation-id": f"before-{name}", "x-warren-if-generation": generation}, identifier=name)
+            self.assertEqual((third.status, third.json["result"]["stdout"].strip()), (200, "1"), third)
+
     def test_what_ran_at_a_stopped_worker_begins_anew_elsewhere(self):
         names = [f"stopped-{i:04}" for i in range(3)]
         empty = {n: m["active"] for n, m in self.members().items()}
         before = {n: self.run_in(n, "v = 1") for n in names}
+        told = {n: self.client.execute(n, "w = 1", operation=f"before-{n}") for n in names}
+        self.assertEqual({a.status for a in told.values()}, {200})
         busy = wc.wait_for("a worker has one more", lambda: next(
             (n for n, m in self.members().items() if m["active"] > empty[n]), None))
         pid = self.pid(busy)
@@ -197,6 +218,7 @@ class Cluster(unittest.TestCase):
                 self.assertIn("True" if same else "False", answer.body.decode())
                 if not same:
                     self.assertGreater(self.generation(answer), self.generation(before[n]))
+                self.ask_again(n, told[n], same)
             self.assertGreater(new, 0)
             since = len(self.cluster.events)
         finally:

@@ -84,6 +84,9 @@ void sim_check_chosen(struct sim *s, const struct sched_view *v)
     sv->chosen = true;
     s->stat.views++;
     s->stat.rebuilt += sched_bucket_any(v->rec);
+    for (uint32_t i = 0; i < SCHED_BUCKET_WORDS; i++) {
+        s->rebuilt[i] |= v->rec[i];
+    }
     if (v->num > s->chosen_num) {
         if (v->num != s->chosen_num + 1) {
             sim_bad(s, "S5 view %u is chosen after %u", v->num, s->chosen_num);
@@ -188,9 +191,28 @@ void sim_check_live(struct sim *s, struct sim_node *n, struct sim_vm *vm, bool o
     k->ran = on && vm->id.epoch > k->ran ? vm->id.epoch : k->ran;
 }
 
-void sim_check_bound(struct sim *s, struct sim_vm *vm)
+/* S17: a host whose journal does not have what ran in the last session of a key knows that. */
+static void check_moved(struct sim *s, const struct sim_node *n, const struct sim_vm *vm)
 {
     struct sim_key *k = &s->keys[vm->key];
+    const struct sched_sess_row *row = sched_sess_find(&n->host->sess, vm->id.key);
+    unsigned pbits = s->cfg.pbits;
+    uint32_t bucket = sched_part_bucket(sched_key_part(vm->id.key, pbits), pbits);
+    struct sched_host here = {n->id, vm->inc};
+    bool recent = k->at_ns != 0 && s->now_ns - k->at_ns < s->cfg.keep_ms * SIM_MS / 2;
+    if (recent && !sched_host_eq(k->at, here) && !sched_bucket_has(s->rebuilt, bucket) &&
+        (row == NULL || !row->rec.moved)) {
+        sim_bad(s, "S17 key %u comes to H%u, which does not know that it was elsewhere", vm->key,
+            n->index);
+    }
+    k->at = here;
+    k->at_ns = s->now_ns;
+}
+
+void sim_check_bound(struct sim *s, const struct sim_node *n, struct sim_vm *vm)
+{
+    struct sim_key *k = &s->keys[vm->key];
+    check_moved(s, n, vm);
     if (vm->id.epoch <= k->bound) {
         sim_bad(s, "S2 key %u starts epoch %llx after %llx", vm->key,
             (unsigned long long)vm->id.epoch, (unsigned long long)k->bound);

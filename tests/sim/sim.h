@@ -110,6 +110,8 @@ struct sim_key {
     uint32_t bound_view;     /* number of the latest view when `bound` was bound */
     sched_epoch bound, seen; /* highest that started; highest confirmed to a client */
     sched_epoch ran;         /* highest that ran */
+    struct sched_host at;    /* of the last that started, and when */
+    uint64_t at_ns;
 };
 
 struct sim_stats {
@@ -174,7 +176,8 @@ struct sim {
     bool cut;
     uint8_t *links; /* n_nodes x n_nodes: one-way cuts */
     uint32_t n_links;
-    bool calm; /* liveness phase */
+    uint64_t rebuilt[SCHED_BUCKET_WORDS]; /* what was rebuilt, ever: its history is lost */
+    bool calm;                            /* liveness phase */
     bool load_on;
     struct sched_fx fx;
     void *fx_mem;

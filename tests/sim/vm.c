@@ -73,7 +73,7 @@ void sim_vm_start(struct sim *s, struct sim_node *n, const struct sched_fx_vm *i
     vm->inc = n->host->env.me.inc;
     vm->key = sim_key_index(s, id->key);
     vm->deleted = n->draining;
-    sim_check_bound(s, vm);
+    sim_check_bound(s, n, vm);
     vm->born_ns = vm->last_ns = sim_local(n, s->now_ns);
     uint64_t d = 2 * SIM_MS + sim_rand(s, 20 * SIM_MS);
     later(s, n, SIM_E_VM_UP, vm, id, sim_chance(s, s->opt.vm_slow_ppm) ? d * 100 : d);

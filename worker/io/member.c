@@ -224,6 +224,12 @@ uint64_t worker_member_generation(
     return b == NULL ? 0 : b->epoch;
 }
 
+bool worker_member_moved(struct worker_member *m, uint32_t pool, const struct proto_identifier *id)
+{
+    struct sched_key key;
+    return key_of(m, pool, id, &key) && sched_host_node_moved(m->host, key);
+}
+
 /* What has no microVM yet is better off elsewhere. */
 static void close_door(struct worker_member *m)
 {

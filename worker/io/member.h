@@ -71,6 +71,10 @@ void worker_member_made(struct worker_member *m, uint32_t pool, const struct pro
 uint64_t worker_member_generation(
     struct worker_member *m, uint32_t pool, const struct proto_identifier *id);
 
+/* An execution that the journal does not have may have run elsewhere, see sched_host_node_moved().
+ */
+bool worker_member_moved(struct worker_member *m, uint32_t pool, const struct proto_identifier *id);
+
 /* No new sessions; those that are here stay until the owner ends them. Back in service, unless it
  * leaves. */
 void worker_member_drain(struct worker_member *m);

@@ -1,3 +1,5 @@
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "proto/base/container.h"
@@ -248,6 +250,32 @@ bool rpc_exec_known(const struct rpc_exchange *x)
     return e != NULL && e->hash == worker_session_hash(s, x->pool, &x->id);
 }
 
+/* May an execution that is not in this journal have run in an earlier session, at another worker?
+ * A client that names the generation of this one has been told that the earlier is gone. */
+static bool elsewhere(struct rpc_exchange *x)
+{
+    struct worker_member *m = x->rpc->config.member;
+    return m != NULL && !x->knows && worker_member_moved(m, x->pool, &x->id);
+}
+
+static void end_elsewhere(struct rpc_exchange *x)
+{
+    Warren__Reply reply = WARREN__REPLY__INIT;
+    Warren__Session session = WARREN__SESSION__INIT;
+    char text[256];
+    (void)snprintf(text, sizeof text,
+        "an earlier session was at another worker, and whether this operation ran there is not "
+        "known; with x-warren-if-generation: %" PRIu64 " it runs in the present one",
+        x->epoch);
+    session.generation = x->epoch;
+    reply.status = WARREN__STATUS__STATUS_OUTCOME_UNKNOWN;
+    reply.code = rpc_text("ExecutionOutcomeUnknown");
+    reply.text = text;
+    reply.exec_state = WARREN__EXEC_STATE__EXEC_UNKNOWN;
+    reply.session = &session;
+    rpc_end_reply(x, &reply);
+}
+
 /* An id that is known needs no session: its outcome outlives it. */
 void rpc_exec(struct rpc_exchange *x)
 {
@@ -255,7 +283,9 @@ void rpc_exec(struct rpc_exchange *x)
     struct worker_sessions *s = x->rpc->config.sessions;
     x->detach = q->detach;
     struct worker_exec *e = worker_exec_io_find(s, x->exec_id);
-    if (e == NULL) {
+    if (e == NULL && q->given && elsewhere(x)) {
+        end_elsewhere(x);
+    } else if (e == NULL) {
         rpc_acquire(x, begin);
     } else if (e->hash != worker_session_hash(s, x->pool, &x->id)) {
         foreign(x);
@@ -314,7 +344,9 @@ void rpc_exec_attach(struct rpc_exchange *x)
     const Warren__ExecAttach *q = x->req->msg->exec_attach;
     struct worker_exec *e = known(x, &q->id);
     x->no_wait = !q->wait;
-    if (e == NULL && waiting(x) == NULL) {
+    if (e == NULL && waiting(x) == NULL && elsewhere(x)) {
+        end_elsewhere(x);
+    } else if (e == NULL && waiting(x) == NULL) {
         none(x);
     } else if (e == NULL && x->no_wait) {
         end_state(x, WARREN__EXEC_STATE__EXEC_NONE);

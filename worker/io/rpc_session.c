@@ -142,6 +142,7 @@ bool rpc_gate(struct rpc_exchange *x)
         return false;
     }
     x->req->msg->expect_generation = 0; /* inside, lives of sessions have numbers of their own */
+    x->knows = want != 0;
     x->no_allocate = !allocate;
     x->waits = allocate;
     return true;

@@ -74,6 +74,7 @@ struct rpc_exchange {
     bool counted, queued;                      /* for `who`; until its turn comes */
     uint64_t epoch;                            /* in a cluster: the session that is meant */
     bool no_allocate;                          /* its session had its microVM */
+    bool knows;                                /* the client has named the session's generation */
     bool waits;                                /* for the first one of a session of the cluster */
     bool dead;                                 /* freed at the end of the turn */
     bool fresh;                                /* its request made the session */
