@@ -110,7 +110,7 @@ struct sim_key {
     uint32_t bound_view;     /* number of the latest view when `bound` was bound */
     sched_epoch bound, seen; /* highest that started; highest confirmed to a client */
     sched_epoch ran;         /* highest that ran */
-    struct sched_host at;    /* of the last that started, and when */
+    struct sched_host at;    /* of the last that started, at at_ns */
     uint64_t at_ns;
 };
 
@@ -173,12 +173,10 @@ struct sim {
     const struct sim_fault *drops[SIM_DROPS_MAX];
     uint32_t n_drops;
     uint64_t cut_a; /* bit of index mod 64: side */
-    bool cut;
     uint8_t *links; /* n_nodes x n_nodes: one-way cuts */
     uint32_t n_links;
     uint64_t rebuilt[SCHED_BUCKET_WORDS]; /* what was rebuilt, ever: its history is lost */
-    bool calm;                            /* liveness phase */
-    bool load_on;
+    bool cut, load_on, calm;              /* calm: liveness phase */
     struct sched_fx fx;
     void *fx_mem;
     struct sched_wire_room room;
@@ -240,8 +238,7 @@ void sim_vm_event(struct sim *s, struct sim_event *ev);
 /* After a process restart: attach or destroy. */
 void sim_vm_attach(struct sim *s, struct sim_node *n);
 
-/* The machine of a host sleeps or wakes up. */
-void sim_vm_sleep(struct sim *s, struct sim_node *n, bool on);
+void sim_vm_sleep(struct sim *s, struct sim_node *n, bool on); /* the machine of a host */
 
 /* ---- fault.c ---- */
 void sim_fault_begin(struct sim *s, uint32_t i);
