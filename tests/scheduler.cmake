@@ -30,9 +30,19 @@ set_tests_properties(integration.mesh PROPERTIES LABELS integration TIMEOUT 120)
 add_executable(cluster_rig lib/cluster_rig.c)
 target_link_libraries(cluster_rig PRIVATE scheduler_io warren_flags)
 set_target_properties(cluster_rig PROPERTIES C_CLANG_TIDY "")
+add_executable(lan_switch lib/lan_switch.c)
+target_include_directories(lan_switch PRIVATE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR}/gen)
+target_link_libraries(lan_switch PRIVATE base warren_flags)
+set_target_properties(lan_switch PROPERTIES C_CLANG_TIDY "")
 add_test(NAME integration.cluster_rig COMMAND ${CMAKE_SOURCE_DIR}/tests/cluster/test_rig.py)
 set_tests_properties(integration.cluster_rig PROPERTIES LABELS integration TIMEOUT 300
   ENVIRONMENT "WARREN_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONDONTWRITEBYTECODE=1;WARREN_CLUSTER_RIG=$<TARGET_FILE:cluster_rig>")
+add_test(NAME unit.cluster_check COMMAND ${CMAKE_SOURCE_DIR}/tests/cluster/test_check.py)
+set_tests_properties(unit.cluster_check PROPERTIES LABELS unit ENVIRONMENT "PYTHONDONTWRITEBYTECODE=1")
+# A short one; tests/README.md has the long one.
+add_test(NAME integration.cluster_faults COMMAND ${CMAKE_SOURCE_DIR}/tests/cluster/run --schedules 2 --seed 1)
+set_tests_properties(integration.cluster_faults PROPERTIES LABELS integration RUN_SERIAL ON TIMEOUT 600
+  SKIP_RETURN_CODE 77 ENVIRONMENT "WARREN_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONDONTWRITEBYTECODE=1")
 add_test(NAME integration.cluster_gateway COMMAND ${CMAKE_SOURCE_DIR}/tests/cluster/test_gateway.py)
 set_tests_properties(integration.cluster_gateway PROPERTIES LABELS integration TIMEOUT 240
   ENVIRONMENT "WARREN_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONDONTWRITEBYTECODE=1;WARREN_CLUSTER_RIG=$<TARGET_FILE:cluster_rig>")

@@ -9,7 +9,7 @@
  *
  * Journals are lines, written with one write() each:
  *   host: "start KEY EPOCH EXEC NS" "bind KEY EPOCH" "lease NS" (it may run before)
- *   load: "ask KEY EXEC" "OK|FAILED|UNKNOWN KEY EXEC EPOCH MS"
+ *   load: "ask KEY EXEC NS" "OK|FAILED|UNKNOWN KEY EXEC EPOCH MS NS"
  * NS are of CLOCK_BOOTTIME, which all processes of a machine share. */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +28,7 @@
 #include "scheduler/io/host_node.h"
 #include "scheduler/io/route_node.h"
 
-enum { PLACES = 256, AT_A_TIME = 16, TIMEOUT_MS = 12000, KEYS_MAX = 10000 };
+enum { PLACES = 4096, AT_A_TIME = 16, TIMEOUT_MS = 12000, KEYS_MAX = 10000 };
 
 struct rig {
     struct ev_loop *loop;
@@ -153,7 +153,8 @@ static void ask(struct rig *r, unsigned i)
     r->asked[i].key = (unsigned)key;
     r->asked[i].exec = exec;
     r->asked[i].since_ns = base_clock_boot_ns();
-    note(r, "ask %" PRIu64 " %016" PRIx64 "%016" PRIx64 "\n", key, exec.hi, exec.lo);
+    note(r, "ask %" PRIu64 " %016" PRIx64 "%016" PRIx64 " %" PRIu64 "\n", key, exec.hi, exec.lo,
+        r->asked[i].since_ns);
     r->asked[i].rid = sched_route_node_request(r->route, k, exec, TIMEOUT_MS);
     REQUIRE(r->asked[i].rid != 0);
     r->open++;
@@ -170,9 +171,10 @@ static void on_outcome(void *user, uint64_t rid, enum sched_outcome outcome, sch
     REQUIRE(i < AT_A_TIME);
     r->asked[i].rid = 0;
     r->open--;
-    note(r, "%s %u %016" PRIx64 "%016" PRIx64 " %" PRIu64 " %" PRIu64 "\n", words[outcome],
-        r->asked[i].key, r->asked[i].exec.hi, r->asked[i].exec.lo, epoch,
-        (base_clock_boot_ns() - r->asked[i].since_ns) / BASE_NS_PER_MS);
+    uint64_t now = base_clock_boot_ns();
+    note(r, "%s %u %016" PRIx64 "%016" PRIx64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n",
+        words[outcome], r->asked[i].key, r->asked[i].exec.hi, r->asked[i].exec.lo, epoch,
+        (now - r->asked[i].since_ns) / BASE_NS_PER_MS, now);
     if (r->stopping && r->open == 0) {
         ev_break(r->loop, EVBREAK_ALL);
     }

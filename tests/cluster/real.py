@@ -1,0 +1,140 @@
+"""The world of world.py with real microVMs: warren-worker, warren-gateway, and swarm.py as its clients."""
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import world
+from world import BIN, PORT
+
+HERE = pathlib.Path(__file__).resolve().parent
+HTTP_PORT, UID_BASE, UID_STEP = 8080, 200000, 8192
+COOLDOWN_S, IDENTIFIERS = 30, 6
+
+
+class RealWorld(world.World):
+    warm, starts_known = 20, False
+
+    def __init__(self, base, seed):
+        self.seed, self.swarms = seed, {}
+        super().__init__(base, seed)
+        self.pool = base / "python.json"
+        self.pool.write_text(json.dumps(self.pool_file()))
+        for i, w in enumerate(self.workers):
+            (self.store(w) / "templates").symlink_to(os.environ["WARREN_TEST_TEMPLATES"])
+            self.write_worker(w, i)
+        for g in self.gateways:
+            self.write_gateway(g)
+
+    def pool_file(self):
+        return {"name": "python", "properties": {
+            "containerType": "PythonLTS", "poolManagementType": "Dynamic",
+            "scaleConfiguration": {"maxConcurrentSessions": 10, "readySessionInstances": 1},
+            "dynamicPoolConfiguration": {"lifecycleConfiguration": {
+                "lifecycleType": "Timed", "cooldownPeriodInSeconds": COOLDOWN_S}},
+            "sessionNetworkConfiguration": {"status": "EgressDisabled"}}}
+
+    def store(self, name):
+        return self.state / "cluster" / name / ("state" if name in self.voters else "worker")
+
+    def write(self, path, settings):
+        path.write_text("".join(f"{k}: {json.dumps(v)}\n" for k, v in settings.items()))
+
+    def write_worker(self, name, i):
+        folder, cluster = self.state / "cluster" / name, self.state / "cluster"
+        self.write(folder / "worker.yaml", {
+            "name": name, "id": i + 1, "lease": "cluster", "state_dir": str(self.store(name)),
+            "run_dir": str(self.run_dir(name)), "ctl": f"tcp://{self.lan.address(name)}:{PORT + 1}",
+            "bulk": f"tcp://{self.lan.address(name)}:{PORT + 2}", "uid_base": UID_BASE + (i + 1) * UID_STEP,
+            "cluster": str(self.config(name)), "curve_secret": str(folder / "node.curve"),
+            "clients": str(cluster / "roster"), "cluster_key": str(cluster / "cluster.key"),
+            "image": os.environ["WARREN_IMAGE"], "accelerator": "auto", "log_level": "info",
+            "pools": [str(self.pool)]})
+
+    def write_gateway(self, name):
+        folder, cluster = self.state / "cluster" / name, self.state / "cluster"
+        roster = (cluster / "roster").read_text().splitlines()
+        keys = {line.split()[1]: line.split()[2] for line in roster if line.startswith("worker ")}
+        workers = [{"id": i + 1, "name": w, "ctl": f"tcp://{self.lan.address(w)}:{PORT + 1}",
+                    "bulk": f"tcp://{self.lan.address(w)}:{PORT + 2}", "weight": 1, "zone": 0, "public_key": keys[w]}
+                   for i, w in enumerate(self.workers)]
+        self.write(folder / "gateway.yaml", {
+            "name": name, "listen": f"127.0.0.1:{HTTP_PORT}", "insecure": True, "cluster": str(self.config(name)),
+            "curve_secret": str(folder / "node.curve"), "cluster_key": str(cluster / "cluster.key"),
+            "log_level": "info", "workers": workers})
+
+    def command(self, name, journal):
+        if name in self.voters:
+            birth = ["--birth"] if name not in self.born else []
+            return [BIN / "warren-scheduler", "--config", self.config(name), *birth]
+        what = "worker" if name in self.workers else "gateway"
+        return [BIN / f"warren-{what}", "--config", self.config(name).parent / f"{what}.yaml"]
+
+    def load(self):
+        for g in self.gateways:
+            self.start(g)
+            journal = self.base / f"{g}.swarm.jsonl"
+            with open(self.base / f"{g}.swarm.log", "w") as log:
+                self.swarms[g] = subprocess.Popen(
+                    [sys.executable, HERE / "swarm.py", g, str(HTTP_PORT), journal, str(self.seed), str(IDENTIFIERS)],
+                    stdout=log, stderr=log, preexec_fn=lambda g=g: self.move(g, 0))
+
+    def answered(self):
+        return sum(e["ev"] == "answer" and e["outcome"] == "ok" for e in self.history())
+
+    def finish(self):
+        for p in self.swarms.values():
+            p.send_signal(signal.SIGTERM)
+        for p in self.swarms.values():
+            p.wait(120)
+
+    def history(self):
+        out = []
+        for g in self.gateways:
+            path = self.base / f"{g}.swarm.jsonl"
+            if path.exists():
+                out += [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        return sorted(out, key=lambda e: e["t"])
+
+    def sessions(self, g):
+        """What the gateway lists, None when it does not say."""
+        done = subprocess.run(
+            [sys.executable, "-c", "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=10).read().decode())",
+             f"http://127.0.0.1:{HTTP_PORT}/pools/python/listSessions?api-version=2025-10-02-preview"],
+            capture_output=True, text=True, check=False, preexec_fn=lambda: self.move(g, 0))
+        return json.loads(done.stdout)["sessions"] if done.returncode == 0 else None
+
+    def left_over(self):
+        """Nobody asks any more: sessions end; then the daemons do, and with them all that runs."""
+        bad = []
+        try:
+            self.until("expired sessions end", lambda: all(self.sessions(g) == [] for g in self.gateways),
+                       COOLDOWN_S + COOLDOWN_S / 8 + 40)
+        except TimeoutError:
+            bad.append(f"sessions do not end: {[self.sessions(g) for g in self.gateways]}")
+        self.down.update(self.names)
+        for names in (self.gateways, self.workers, self.voters):
+            for n in names:
+                self.process(n).send_signal(signal.SIGTERM)
+            for n in names:
+                try:
+                    code = self.process(n).wait(60)
+                    if code != 0:
+                        bad.append(f"{n} ends with {code}")
+                except subprocess.TimeoutExpired:
+                    bad.append(f"{n} does not end")
+        return bad + [f"left behind: {line}" for line in self.strangers()]
+
+    def strangers(self):
+        """Processes of the PID namespace that are not this test's."""
+        ours, out = {1, os.getpid(), self.lan.process.pid}, []
+        for p in pathlib.Path("/proc").iterdir():
+            if p.name.isdigit() and int(p.name) not in ours:
+                try:
+                    line = (p / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                except OSError:
+                    continue
+                out += [line[:200]] if line else []
+        return out

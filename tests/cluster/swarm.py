@@ -1,0 +1,93 @@
+#!/usr/bin/python3
+"""Clients of one gateway: swarm.py GATEWAY PORT JOURNAL SEED IDENTIFIERS
+
+Some threads ask for random identifiers until SIGTERM and then end what is under way. Every request has an operation id,
+and the code says what its machine remembers of all before it. What has no certain outcome is asked for again under the
+same id. Each question and answer is a line of JSON as check.py wants it, with the times of CLOCK_BOOTTIME; what no
+client should ever see is an event "odd"."""
+import http.client
+import json
+import os
+import pathlib
+import random
+import signal
+import sys
+import threading
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "integration"))
+import warren_cluster as wc  # noqa: E402
+
+THREADS, TRIES, TIMEOUT_S = 3, 6, 40
+CODE = """import json, os
+try:
+    told
+except NameError:
+    told, me = [], os.urandom(8).hex()
+told.append({op!r})
+with open('/mnt/data/told', 'a') as f:
+    f.write({op!r} + '\\n')
+print(json.dumps([me, told, open('/mnt/data/told').read().split()]))
+"""
+NOT_RUN, UNKNOWN = (429, 503), (502, 504)
+
+
+class Swarm:
+    def __init__(self, gateway, port, journal, seed, identifiers):
+        self.gateway, self.port, self.seed = gateway, port, seed
+        self.identifiers = [f"swarm-{i:04}" for i in range(identifiers)]
+        self.file = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self.stopping = threading.Event()
+
+    def note(self, **event):
+        event.update(by=self.gateway, t=time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+        os.write(self.file, json.dumps(event).encode() + b"\n")
+
+    def ask(self, client, name, op, number):
+        """One question; whether its outcome is certain to be a success."""
+        who = {"id": name, "op": op, "try": number}
+        self.note(ev="ask", **who)
+        try:
+            answer = client.execute(name, CODE.format(op=op), operation=op)
+        except (OSError, http.client.HTTPException) as e:
+            self.note(ev="answer", outcome="unknown", why=type(e).__name__, **who)
+            return False
+        if answer.status in NOT_RUN + UNKNOWN:
+            outcome = "failed" if answer.status in NOT_RUN else "unknown"
+            self.note(ev="answer", outcome=outcome, why=f"{answer.status} {answer.code()}", **who)
+            return False
+        try:
+            me, told, file = json.loads(answer.json["result"]["stdout"])
+            if told != file:
+                self.note(ev="odd", text=f"variables and files differ: {told} {file}", **who)
+            self.note(ev="answer", outcome="ok", gen=int(answer.headers["x-warren-generation"]), instance=me, ops=told,
+                      **who)
+        except (ValueError, KeyError, TypeError) as e:
+            self.note(ev="odd", text=f"{e!r}: {answer!r}", **who)
+            self.note(ev="answer", outcome="unknown", **who)
+        return True
+
+    def thread(self, i):
+        r = random.Random(f"{self.seed} {self.gateway} {i}")
+        client = wc.Client(f"http://127.0.0.1:{self.port}", timeout_s=TIMEOUT_S)
+        n = 0
+        while not self.stopping.is_set():
+            name, op, n = r.choice(self.identifiers), f"{self.gateway}-{i}-{n}", n + 1
+            for number in range(TRIES):
+                if self.ask(client, name, op, number) or self.stopping.wait(r.uniform(0.1, 0.5)):
+                    break
+            self.stopping.wait(r.uniform(0.05, 0.3))
+        client.close()
+
+    def run(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.stopping.set())
+        threads = [threading.Thread(target=self.thread, args=(i,)) for i in range(THREADS)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+
+
+if __name__ == "__main__":
+    Swarm(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4], int(sys.argv[5])).run()

@@ -1,0 +1,152 @@
+#!/usr/bin/python3
+"""Histories that lie, and check.py must say so; and one that does not."""
+import copy
+import json
+import pathlib
+import sys
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import check  # noqa: E402
+
+
+def exchange(op, at, gen, ops, instance="m1", name="a", outcome="ok", number=0):
+    """A question at `at` and its answer 10 later."""
+    ask = {"ev": "ask", "id": name, "op": op, "try": number, "by": "g1", "t": at}
+    answer = {"ev": "answer", "id": name, "op": op, "try": number, "by": "g1", "t": at + 10, "outcome": outcome}
+    if outcome == "ok":
+        answer.update(gen=gen, instance=instance, ops=list(ops))
+    return [ask, answer]
+
+
+def ran(op, at, gen, name="a", by="w1.0"):
+    return {"ev": "start", "id": name, "gen": gen, "op": op, "by": by, "t": at}
+
+
+TRUE = (exchange("o1", 0, 5, ["o1"]) + exchange("o2", 20, 5, ["o1", "o2"]) +
+        exchange("o3", 40, 0, [], outcome="failed") + exchange("o4", 60, 0, [], outcome="unknown") +
+        exchange("o4", 80, 9, ["o4"], "m2", number=1) + exchange("o5", 100, 9, ["o4", "o5"], "m2") +
+        exchange("p1", 100, 3, ["p1"], "m3", name="b"))
+
+
+def told(op, events, number=0):
+    return next(e for e in events if e["ev"] == "answer" and (e["op"], e["try"]) == (op, number))
+
+
+class Lies(unittest.TestCase):
+    def setUp(self):
+        self.events = copy.deepcopy(TRUE)
+
+    def bare(self):
+        """As of workers without microVMs."""
+        for e in self.events:
+            e.pop("instance", None)
+            e.pop("ops", None)
+        runs = [("o1", 5, 5), ("o2", 25, 5), ("o4", 65, 9), ("o5", 105, 9)]
+        self.events += [ran(*r) for r in runs] + [ran("p1", 105, 3, "b", "w2.0")]
+        self.events += [{"ev": "bind", "id": "a", "gen": g, "by": "w1.0"} for g in (5, 9)]
+
+    def lie(self, word, starts=False):
+        found = check.judge(self.events, starts)
+        self.assertTrue(any(word in line for line in found), found)
+
+    def test_the_truth(self):
+        self.assertEqual(check.judge(self.events, False), [])
+        self.bare()
+        self.assertEqual(check.judge(self.events, True), [])
+
+    def test_an_answer_without_a_question(self):
+        self.events = [e for e in self.events if (e["ev"], e["op"]) != ("ask", "o2")]
+        self.lie("without its question")
+
+    def test_an_answer_to_another_identifier(self):
+        told("p1", self.events)["id"] = "a"
+        self.lie("without its question")
+
+    def test_two_answers(self):
+        self.events.append(dict(told("o3", self.events), t=55))
+        self.lie("two answers")
+
+    def test_a_generation_that_goes_down(self):
+        told("o5", self.events).update(gen=5, instance="m1", ops=["o1", "o2", "o5"])
+        self.lie("two sessions")
+
+    def test_overlapping_questions_may_meet_either_session(self):
+        self.events += exchange("o6", 85, 5, ["o1", "o2", "o6"])  # asked before any answer of 9
+        self.assertEqual(check.judge(self.events, False), [])
+
+    def test_two_machines_of_one_generation(self):
+        told("o2", self.events).update(instance="m9", ops=["o2"])
+        self.lie("two machines")
+
+    def test_one_machine_of_two_generations(self):
+        told("o5", self.events).update(gen=11)
+        self.lie("answers for")
+
+    def test_the_answer_of_another(self):
+        told("o2", self.events)["ops"] = ["o1", "o2", "o7"]
+        self.lie("is another's")
+
+    def test_state_that_has_vanished(self):
+        told("o2", self.events)["ops"] = ["o2"]
+        self.lie("does not find")
+        self.lie("has changed")
+
+    def test_an_operation_that_ran_twice_in_a_machine(self):
+        told("o5", self.events)["ops"] = ["o4", "o4", "o5"]
+        self.lie("ran 2 times")
+
+    def test_an_operation_that_ran_in_two_machines(self):
+        told("o4", self.events, 1)["ops"] = told("o5", self.events)["ops"] = ["o2", "o4"]
+        told("o5", self.events)["ops"] = ["o2", "o4", "o5"]
+        self.lie("ran in 2 machines")
+
+    def test_what_was_said_not_to_have_run(self):
+        told("o5", self.events)["ops"] = ["o4", "o3", "o5"]
+        self.lie("was said not to have run")
+
+    def test_what_nobody_asked_for(self):
+        told("o5", self.events)["ops"] = ["o4", "zz", "o5"]
+        self.lie("nobody asked")
+
+    def test_two_stories_of_one_request(self):
+        self.events += exchange("o1", 30, 5, ["o1", "o2", "o1"], number=1)
+        self.lie("told two ways")
+
+    def test_a_told_again_answer_says_nothing_about_now(self):
+        self.events += exchange("o1", 120, 5, ["o1"], number=1)
+        self.assertEqual(check.judge(self.events, False), [])
+
+    def test_two_runs_at_workers(self):
+        self.bare()
+        self.events.append(ran("o2", 30, 9, by="w2.0"))
+        self.lie("ran 2 times", True)
+
+    def test_a_run_that_was_denied(self):
+        self.bare()
+        self.events.append(ran("o3", 45, 5))
+        self.lie("was said not to have run", True)
+
+    def test_a_success_that_never_ran(self):
+        self.bare()
+        self.events = [e for e in self.events if (e["ev"], e.get("op")) != ("start", "o2")]
+        self.lie("is said to have run", True)
+
+    def test_two_sessions_at_a_time_at_workers(self):
+        self.bare()
+        self.events += [e for op in ("o8",) for e in exchange(op, 95, 0, [], outcome="unknown")]
+        self.events += [ran("o8", 106, 5)]
+        self.lie("has begun: two sessions", True)
+
+    def test_a_session_that_begins_twice(self):
+        self.bare()
+        self.events.append({"ev": "bind", "id": "a", "gen": 9, "by": "w2.0"})
+        self.lie("begun 2 times", True)
+
+    def test_a_history_is_lines_of_json(self):
+        text = "".join(json.dumps(e) + "\n" for e in self.events)
+        self.assertEqual(check.judge([json.loads(line) for line in text.splitlines()], False), [])
+
+
+if __name__ == "__main__":
+    unittest.main()
