@@ -55,15 +55,10 @@ class RealWorld(world.World):
 
     def write_gateway(self, name):
         folder, cluster = self.state / "cluster" / name, self.state / "cluster"
-        roster = (cluster / "roster").read_text().splitlines()
-        keys = {line.split()[1]: line.split()[2] for line in roster if line.startswith("worker ")}
-        workers = [{"id": i + 1, "name": w, "ctl": f"tcp://{self.lan.address(w)}:{PORT + 1}",
-                    "bulk": f"tcp://{self.lan.address(w)}:{PORT + 2}", "weight": 1, "zone": 0, "public_key": keys[w]}
-                   for i, w in enumerate(self.workers)]
         self.write(folder / "gateway.yaml", {
             "name": name, "listen": f"127.0.0.1:{HTTP_PORT}", "insecure": True, "cluster": str(self.config(name)),
             "curve_secret": str(folder / "node.curve"), "cluster_key": str(cluster / "cluster.key"),
-            "log_level": "info", "workers": workers})
+            "log_level": "info"})
 
     def command(self, name, journal):
         if name in self.voters:
