@@ -260,6 +260,11 @@ void worker_member_leave(struct worker_member *m)
     sched_host_node_drain(m->host, 0, false);
 }
 
+bool worker_member_gave_back(const struct worker_member *m)
+{
+    return sched_drain_left(&sched_host_node_core(m->host)->drain);
+}
+
 uint32_t worker_member_lease_ms(const struct worker_member *m)
 {
     return m->settings->lease_ms;

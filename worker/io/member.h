@@ -84,6 +84,9 @@ void worker_member_undrain(struct worker_member *m);
  * worker wait for nothing; then leave() comes. The owner ends the sessions. */
 void worker_member_leave(struct worker_member *m);
 
+/* After leave(): the lease was given back, though leave() has not come yet. */
+bool worker_member_gave_back(const struct worker_member *m);
+
 /* How long to wait for leave() when there is no session left: after that the lease is over anyway.
  */
 uint32_t worker_member_lease_ms(const struct worker_member *m);
