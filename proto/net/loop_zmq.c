@@ -24,6 +24,8 @@ enum {
 #define SWEEP_S 0.25
 #define RETRY_S 0.02
 #define REFUSED_S 1.
+#define AGAIN_S 0.05 /* doubled until it is beyond */
+#define AGAIN_MAX_S 2.
 
 struct proto_net_socket {
     struct proto_net *net;
@@ -34,6 +36,8 @@ struct proto_net_socket {
     void *monitor; /* PAIR: what happens to connections */
     ev_io io, monitor_io;
     ev_timer retry; /* a bound socket cannot poll for room at one peer */
+    ev_timer again; /* DOWN is told once more */
+    double again_s;
     bool touched, readable, bound, want_write;
     size_t send_max;
     struct proto_net_outbox out;
@@ -224,6 +228,28 @@ static bool monitor_event(void *monitor, uint16_t *event)
     return got;
 }
 
+/* The event comes before the socket has let go of the peer, by as much as ZeroMQ's thread is late:
+ * what is sent meanwhile goes to nobody without an error. So it is told again. */
+static void tell_down(struct proto_net_socket *s)
+{
+    if (s->again_s <= AGAIN_MAX_S) {
+        ev_timer_stop(s->net->loop, &s->again);
+        ev_timer_set(&s->again, s->again_s, 0.);
+        ev_timer_start(s->net->loop, &s->again);
+        s->again_s *= 2;
+    }
+    if (s->ops->on_state != NULL) {
+        s->ops->on_state(s->owner, PROTO_NET_DOWN);
+    }
+}
+
+static void on_again(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    (void)loop;
+    (void)revents;
+    tell_down(w->data);
+}
+
 static void monitor_drain(struct proto_net_socket *s)
 {
     uint16_t event = 0;
@@ -251,8 +277,9 @@ static void monitor_drain(struct proto_net_socket *s)
             s->ops->on_state(s->owner, state);
         }
     }
-    if (ended && s->zmq != NULL && s->ops->on_state != NULL) {
-        s->ops->on_state(s->owner, PROTO_NET_DOWN);
+    if (ended && s->zmq != NULL) {
+        s->again_s = AGAIN_S;
+        tell_down(s);
     }
 }
 
@@ -468,6 +495,7 @@ static void release(struct proto_net_socket *s)
     ev_io_stop(net->loop, &s->io);
     ev_io_stop(net->loop, &s->monitor_io);
     ev_timer_stop(net->loop, &s->retry);
+    ev_timer_stop(net->loop, &s->again);
     if (s->monitor != NULL) {
         (void)zmq_close(s->monitor);
         s->monitor = NULL;
@@ -494,6 +522,8 @@ static struct proto_net_socket *open_socket(
                                                           : PROTO_BULK_BYTES_MAX;
     ev_timer_init(&s->retry, on_retry, RETRY_S, 0.);
     s->retry.data = s;
+    ev_timer_init(&s->again, on_again, AGAIN_S, 0.);
+    s->again.data = s;
     s->zmq = zmq_socket(net->context, bound ? ZMQ_ROUTER : ZMQ_DEALER);
     if (s->zmq == NULL || set_common(s->zmq, opt, bound) != 0 ||
         set_role(s->zmq, opt, bound) != 0) {

@@ -46,7 +46,8 @@ struct proto_net_message {
 /* Callbacks; each may be NULL. They may send, and may close any socket, this one too. */
 struct proto_net_ops {
     void (*on_message)(void *owner, const struct proto_net_message *m);
-    /* Of a connected socket. A bound one: DOWN when some connection has ended. */
+    /* Of a connected socket. A bound one: DOWN when some connection has ended, and some more times
+     * within the next seconds: only then are sends to that peer sure to fail. */
     void (*on_state)(void *owner, enum proto_net_state state);
     void (*on_writable)(void *owner); /* once, after a send that returned BASE_EAGAIN */
     /* Bound sockets: the peer of a message that was sent is no longer connected. */

@@ -208,17 +208,25 @@ static void on_writable(struct worker_rpc *r, enum proto_net_class class)
 static void probe_peers(struct worker_rpc *r)
 {
     enum { SEEN = 32 }; /* gateways that get one pong each, others one for each exchange */
-    const struct rpc_exchange *seen[SEEN];
+    struct proto_net_peer seen[SEEN];
+    enum proto_net_class class[SEEN];
     unsigned n = 0;
     struct proto_envelope env = {.type = PROTO_ENVELOPE_PONG};
-    for (struct worker_list *l = r->exchanges.next; l != &r->exchanges; l = l->next) {
+    /* As in peer_gone(): a send that fails closes. */
+    struct worker_list now, *l;
+    worker_list_init(&now);
+    worker_list_splice(&now, &r->exchanges);
+    while ((l = worker_list_first(&now)) != NULL) {
         struct rpc_exchange *x = CONTAINER_OF(l, struct rpc_exchange, link);
+        worker_list_remove(l);
+        worker_list_append(&r->exchanges, l);
         bool known = !worker_list_empty(&x->blocked);
         for (unsigned i = 0; i < n && !known; i++) {
-            known = seen[i]->class == x->class && same_peer(&seen[i]->peer, &x->peer);
+            known = class[i] == x->class && same_peer(&seen[i], &x->peer);
         }
         if (!known && rpc_send(x, &env, NULL, 0) == 0 && n < SEEN) {
-            seen[n++] = x;
+            class[n] = x->class;
+            seen[n++] = x->peer;
         }
     }
 }
