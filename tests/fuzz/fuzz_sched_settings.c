@@ -45,9 +45,11 @@ static void roster(const char *path)
         hold(err.text[0] != '\0');
         return;
     }
-    bool known = sched_roster_role(r, id) != SCHED_ROSTER_NONE;
-    hold(known == (sched_roster_key(r, id, 0) != NULL));
-    hold(known == (sched_roster_name(r, id) != NULL));
+    if (sched_roster_role(r, id) != SCHED_ROSTER_NONE) { /* lines of other roles are kept as well */
+        const struct proto_net_client *key = sched_roster_key(r, id, 0);
+        hold(key != NULL && sched_roster_lists(r, id, key->public_z85));
+        hold(strcmp(sched_roster_name(r, id), "w1") == 0);
+    }
     hold(sched_roster_refresh(r, &err) == 0);
     sched_roster_destroy(r);
 }
