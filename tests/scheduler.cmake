@@ -40,8 +40,8 @@ set_tests_properties(integration.cluster_rig PROPERTIES LABELS integration TIMEO
 add_test(NAME unit.cluster_check COMMAND ${CMAKE_SOURCE_DIR}/tests/cluster/test_check.py)
 set_tests_properties(unit.cluster_check PROPERTIES LABELS unit ENVIRONMENT "PYTHONDONTWRITEBYTECODE=1")
 # A short one; tests/README.md has the long one.
-add_test(NAME integration.cluster_faults COMMAND ${CMAKE_SOURCE_DIR}/tests/cluster/run --schedules 2 --seed 1)
-set_tests_properties(integration.cluster_faults PROPERTIES LABELS integration RUN_SERIAL ON TIMEOUT 600
+add_test(NAME cluster.faults COMMAND ${CMAKE_SOURCE_DIR}/tests/cluster/run --schedules 2 --seed 1)
+set_tests_properties(cluster.faults PROPERTIES LABELS cluster RUN_SERIAL ON TIMEOUT 600
   SKIP_RETURN_CODE 77 ENVIRONMENT "WARREN_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONDONTWRITEBYTECODE=1")
 add_test(NAME integration.cluster_gateway COMMAND ${CMAKE_SOURCE_DIR}/tests/cluster/test_gateway.py)
 set_tests_properties(integration.cluster_gateway PROPERTIES LABELS integration TIMEOUT 240

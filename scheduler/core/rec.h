@@ -28,7 +28,7 @@ struct sched_rec {
     uint32_t cooldown_ms;
     uint8_t state; /* enum sched_rec_state */
     bool moved;    /* an earlier session was at another host or life, as far as is remembered here:
-                    * what    ran in it this host's journal does not know */
+                    * what ran in it this host's journal does not know */
 };
 
 /* Is the host of this record certainly dead, for ever? A view that is older than the record cannot
