@@ -48,7 +48,7 @@ static bool moved(const struct sched_op *op)
 {
     const struct sched_rec *old = &op->best;
     return old->state != SCHED_REC_NONE &&
-           (old->moved || (!sched_host_eq(old->host, op->place) && !MUTANT(140)));
+           (old->moved || (!sched_host_eq(old->host, op->place) && !MUTANT(62)));
 }
 
 static void claim(struct sched_coord *c, struct sched_env *e, struct sched_op *op)
