@@ -259,6 +259,13 @@ static enum gw_pool_kind kind_of(const char *container)
     return GW_POOL_PYTHON;
 }
 
+static void pool_tell(struct gw_task *t, const struct pool_entry *p)
+{
+    t->pool_mcp = p->mcp;
+    t->pool_mcp_extended = p->mcp_extended;
+    t->pool_done(t, p->kind);
+}
+
 static void pool_end(void *owner, const Warren__Reply *r)
 {
     struct gw_task *t = owner;
@@ -272,10 +279,10 @@ static void pool_end(void *owner, const Warren__Reply *r)
     struct pool_entry *p = pool_find(t->api, t->route.pool);
     (void)base_text_copy(p->name, sizeof p->name, t->route.pool);
     p->kind = kind_of(r->pool->container_type);
-    p->mcp = t->pool_mcp = r->pool->mcp_enabled;
-    p->mcp_extended = t->pool_mcp_extended = r->pool->mcp_extended;
+    p->mcp = r->pool->mcp_enabled;
+    p->mcp_extended = r->pool->mcp_extended;
     p->fetched_ns = base_clock_mono_ns();
-    t->pool_done(t, p->kind);
+    pool_tell(t, p);
 }
 
 static void pool_ask(struct gw_task *t);
@@ -297,9 +304,7 @@ static void call_failed(void *owner, enum gw_call_failure why)
     if (!pool_another(t)) {
         gw_task_failure(t, why == GW_CALL_LOST ? GW_CALL_UNREACHABLE : why);
     } else if (p->name[0] != '\0') {
-        t->pool_mcp = p->mcp;
-        t->pool_mcp_extended = p->mcp_extended;
-        t->pool_done(t, p->kind);
+        pool_tell(t, p);
     } else {
         t->pool_tries++;
         pool_ask(t);
@@ -327,13 +332,11 @@ void gw_task_pool(struct gw_task *t, void (*done)(struct gw_task *t, enum gw_poo
 {
     struct pool_entry *p = pool_find(t->api, t->route.pool);
     uint64_t age = base_clock_mono_ns() - p->fetched_ns;
+    t->pool_done = done;
     if (p->name[0] != '\0' && age < POOL_FRESH_S * BASE_NS_PER_S) {
-        t->pool_mcp = p->mcp;
-        t->pool_mcp_extended = p->mcp_extended;
-        done(t, p->kind);
+        pool_tell(t, p);
         return;
     }
-    t->pool_done = done;
     t->pool_tries = 0;
     pool_ask(t);
 }

@@ -677,8 +677,6 @@ int gw_calls_connect(
         .on_message = on_message, .on_state = on_state, .on_writable = on_writable};
     for (int class = PROTO_NET_CTL; class <= PROTO_NET_BULK; class ++) {
         struct link *link = &w->links[class];
-        link->calls = c;
-        link->worker = w;
         link->down_ns = base_clock_mono_ns();
         struct proto_net_options opt = {.class = (enum proto_net_class) class,
             .endpoint = class == PROTO_NET_CTL ? to->ctl : to->bulk,
@@ -706,17 +704,28 @@ void gw_calls_disconnect(struct worker *w)
     }
 }
 
+struct worker *gw_calls_add(struct gw_calls *c, uint64_t id, const char *name)
+{
+    struct worker *w = &c->workers[c->workers_n];
+    if (c->workers_n == c->workers_max || (w->name = strdup(name)) == NULL) {
+        return NULL;
+    }
+    w->id = id;
+    for (int class = PROTO_NET_CTL; class <= PROTO_NET_BULK; class ++) {
+        w->links[class].calls = c;
+        w->links[class].worker = w;
+        w->links[class].down_ns = base_clock_mono_ns();
+    }
+    c->workers_n++;
+    return w;
+}
+
 static int add_worker(
     struct gw_calls *c, const struct gw_worker_config *config, struct base_error *err)
 {
-    struct worker *w = &c->workers[c->workers_n];
-    w->id = config->id;
-    w->name = strdup(config->name);
-    if (w->name == NULL) {
-        return base_fail(err, BASE_ENOMEM, "connect '%s'", config->name);
-    }
-    c->workers_n++;
-    return gw_calls_connect(c, w, config, err);
+    struct worker *w = gw_calls_add(c, config->id, config->name);
+    return w == NULL ? base_fail(err, BASE_ENOMEM, "connect '%s'", config->name)
+                     : gw_calls_connect(c, w, config, err);
 }
 
 int gw_calls_create(
@@ -728,6 +737,7 @@ int gw_calls_create(
         free(c);
         return base_fail(err, BASE_ENOMEM, "start the calls");
     }
+    c->workers_max = room;
     c->loop = opt->loop;
     c->log = opt->log;
     c->secure = opt->self != NULL;

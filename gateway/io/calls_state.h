@@ -78,7 +78,7 @@ struct gw_calls {
     struct proto_net_key self; /* secure */
     bool secure;
     struct worker *workers; /* stay where they are; in a cluster there may come more */
-    unsigned workers_n;
+    unsigned workers_n, workers_max;
     struct sched_place place;
     void *place_memory;
     uint64_t next_corr;
@@ -103,6 +103,9 @@ uint32_t gw_calls_left_ms(const struct gw_call *call);
 void gw_calls_wait(struct gw_call *call, uint32_t ms);
 void gw_calls_transmit(struct gw_call *call);
 void gw_calls_fail(struct gw_call *call, enum gw_call_failure why);
+
+/* One more worker, without connections. NULL: there is no room. */
+struct worker *gw_calls_add(struct gw_calls *c, uint64_t id, const char *name);
 
 /* Opens both links; strings are needed during the call only. After an error some may be open. */
 int gw_calls_connect(struct gw_calls *c, struct worker *w, const struct gw_worker_config *to,

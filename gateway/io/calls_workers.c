@@ -1,4 +1,3 @@
-#include <stdlib.h>
 #include <string.h>
 
 #include "gateway/io/calls_state.h"
@@ -23,18 +22,10 @@ static struct worker *find(const struct gw_calls *c, uint64_t id)
 
 static struct worker *add(struct gw_calls *c, const struct sched_route_worker *to)
 {
-    struct worker *w = &c->workers[c->workers_n];
-    if (c->workers_n == GW_CALLS_WORKERS_MAX || (w->name = strdup(to->name)) == NULL) {
-        return NULL;
+    struct worker *w = gw_calls_add(c, to->id, to->name);
+    if (w != NULL) {
+        LOG_INFO(c->log, "the cluster has a worker=%s ctl=%s", to->name, to->ctl);
     }
-    w->id = to->id;
-    for (int i = 0; i < 2; i++) {
-        w->links[i].calls = c;
-        w->links[i].worker = w;
-        w->links[i].down_ns = base_clock_mono_ns();
-    }
-    c->workers_n++;
-    LOG_INFO(c->log, "the cluster has a worker=%s ctl=%s", to->name, to->ctl);
     return w;
 }
 

@@ -201,11 +201,11 @@ static void drain(struct proto_net_socket *s)
     }
 }
 
-static void restart_timer(struct proto_net_socket *s, double seconds)
+static void restart(struct proto_net_socket *s, ev_timer *timer, double seconds)
 {
-    ev_timer_stop(s->net->loop, &s->retry);
-    ev_timer_set(&s->retry, seconds, 0.);
-    ev_timer_start(s->net->loop, &s->retry);
+    ev_timer_stop(s->net->loop, timer);
+    ev_timer_set(timer, seconds, 0.);
+    ev_timer_start(s->net->loop, timer);
 }
 
 /* ---- connection state, from ZeroMQ's monitor ---- */
@@ -233,9 +233,7 @@ static bool monitor_event(void *monitor, uint16_t *event)
 static void tell_down(struct proto_net_socket *s)
 {
     if (s->again_s <= AGAIN_MAX_S) {
-        ev_timer_stop(s->net->loop, &s->again);
-        ev_timer_set(&s->again, s->again_s, 0.);
-        ev_timer_start(s->net->loop, &s->again);
+        restart(s, &s->again, s->again_s);
         s->again_s *= 2;
     }
     if (s->ops->on_state != NULL) {
@@ -271,7 +269,7 @@ static void monitor_drain(struct proto_net_socket *s)
         }
         if (state == PROTO_NET_REFUSED) {
             /* ZeroMQ gives up after a refusal; our key may be listed later. */
-            restart_timer(s, REFUSED_S);
+            restart(s, &s->retry, REFUSED_S);
         }
         if (s->ops->on_state != NULL) {
             s->ops->on_state(s->owner, state);
@@ -316,7 +314,7 @@ static bool send_all(struct proto_net_socket *s)
         return false;
     }
     if (proto_net_outbox_flush(&s->out, s->zmq) && s->bound) {
-        restart_timer(s, RETRY_S);
+        restart(s, &s->retry, RETRY_S);
     }
     return proto_net_outbox_tells(&s->out);
 }
@@ -766,7 +764,7 @@ int proto_net_send(struct proto_net_socket *s, const struct proto_net_peer *to,
     } else if (rc == BASE_EAGAIN) {
         s->want_write = true;
         if (s->bound) {
-            restart_timer(s, RETRY_S);
+            restart(s, &s->retry, RETRY_S);
         }
     }
     return rc;

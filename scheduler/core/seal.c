@@ -78,7 +78,7 @@ uint64_t sched_seal_first_counter(uint64_t real_ms)
     return real_ms << 20;
 }
 
-static int find(const struct sched_seal_ring *r, uint8_t id)
+int sched_seal_ring_slot(const struct sched_seal_ring *r, uint8_t id)
 {
     for (int i = 0; i < SCHED_SEAL_KEYS; i++) {
         if (r->slots[i].used && r->slots[i].id == id) {
@@ -91,7 +91,7 @@ static int find(const struct sched_seal_ring *r, uint8_t id)
 int sched_seal_ring_install(
     struct sched_seal_ring *r, uint8_t id, const uint8_t key[SCHED_SEAL_KEY_BYTES])
 {
-    int at = find(r, id);
+    int at = sched_seal_ring_slot(r, id);
     if (at >= 0) {
         return memcmp(r->slots[at].key, key, SCHED_SEAL_KEY_BYTES) == 0 ? 0 : BASE_EEXISTS;
     }
@@ -109,7 +109,7 @@ int sched_seal_ring_install(
 
 int sched_seal_ring_use(struct sched_seal_ring *r, uint8_t id)
 {
-    int at = find(r, id);
+    int at = sched_seal_ring_slot(r, id);
     if (at < 0) {
         return BASE_ENOTFOUND;
     }
@@ -119,7 +119,7 @@ int sched_seal_ring_use(struct sched_seal_ring *r, uint8_t id)
 
 int sched_seal_ring_remove(struct sched_seal_ring *r, uint8_t id)
 {
-    int at = find(r, id);
+    int at = sched_seal_ring_slot(r, id);
     if (at < 0) {
         return BASE_ENOTFOUND;
     }
@@ -137,7 +137,7 @@ int sched_seal_ring_remove(struct sched_seal_ring *r, uint8_t id)
 
 const uint8_t *sched_seal_ring_key(const struct sched_seal_ring *r, uint8_t id)
 {
-    int at = find(r, id);
+    int at = sched_seal_ring_slot(r, id);
     return at < 0 ? NULL : r->slots[at].key;
 }
 

@@ -71,6 +71,9 @@ int sched_seal_ring_use(struct sched_seal_ring *r, uint8_t id);
 /* Overwrites the key. BASE_ENOTFOUND; BASE_ESTATE: it is the one in use. */
 int sched_seal_ring_remove(struct sched_seal_ring *r, uint8_t id);
 
+/* -1: there is none with this id. */
+int sched_seal_ring_slot(const struct sched_seal_ring *r, uint8_t id);
+
 /* NULL: there is none with this id. */
 const uint8_t *sched_seal_ring_key(const struct sched_seal_ring *r, uint8_t id);
 

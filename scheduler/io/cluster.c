@@ -11,6 +11,7 @@
 #include "proto/base/clock.h"
 #include "proto/limits.h"
 #include "proto/net/cluster_key.h"
+#include "proto/net/curve.h"
 #include "scheduler/core/allow.h"
 #include "scheduler/wire/wire.h"
 
@@ -400,9 +401,7 @@ static bool keys_changed(struct sched_cluster *c)
     if (stat(c->cfg.settings->gossip_keys, &st) != 0) {
         return false;
     }
-    bool same = st.st_ino == c->keys.st_ino && st.st_size == c->keys.st_size &&
-                memcmp(&st.st_mtim, &c->keys.st_mtim, sizeof st.st_mtim) == 0 &&
-                memcmp(&st.st_ctim, &c->keys.st_ctim, sizeof st.st_ctim) == 0;
+    bool same = proto_net_same_file(&st, &c->keys);
     c->keys = st;
     return !same;
 }

@@ -406,15 +406,14 @@ const struct sched_udp_stats *sched_udp_stats(const struct sched_udp *u)
 int sched_udp_key_install(struct sched_udp *u, uint8_t id, const uint8_t key[SCHED_SEAL_KEY_BYTES])
 {
     int rc = sched_seal_ring_install(&u->ring, id, key);
-    for (unsigned i = 0; rc == 0 && i < SCHED_SEAL_KEYS; i++) {
-        if (u->ring.slots[i].used && u->ring.slots[i].id == id && u->own[i] == NULL) {
-            u->own[i] = sched_aead_create(key, u->cfg.cluster, u->cfg.self, u->boot);
-            if (u->own[i] == NULL) {
-                return BASE_ENOMEM; /* sends with it are counted as without key */
-            }
-        }
+    if (rc != 0) {
+        return rc;
     }
-    return rc;
+    struct sched_aead **own = &u->own[sched_seal_ring_slot(&u->ring, id)];
+    if (*own == NULL) {
+        *own = sched_aead_create(key, u->cfg.cluster, u->cfg.self, u->boot);
+    }
+    return *own == NULL ? BASE_ENOMEM : 0; /* sends without it are counted as without key */
 }
 
 int sched_udp_key_use(struct sched_udp *u, uint8_t id)
@@ -435,22 +434,13 @@ int sched_udp_key_remove(struct sched_udp *u, uint8_t id)
     return rc;
 }
 
-static int slot_of(const struct sched_seal_ring *ring, uint8_t id)
-{
-    int i = 0;
-    while (i < SCHED_SEAL_KEYS && (!ring->slots[i].used || ring->slots[i].id != id)) {
-        i++;
-    }
-    return i < SCHED_SEAL_KEYS ? i : -1;
-}
-
 /* The contexts of a new ring; those of keys that stay are the same. */
 static int prepare_ring(const struct sched_udp *u, const struct sched_seal_ring *ring,
     struct sched_aead *own[SCHED_SEAL_KEYS])
 {
     int rc = ring->n == 0 ? BASE_EINVAL : 0;
     for (int i = 0; rc == 0 && i < SCHED_SEAL_KEYS; i++) {
-        int old = ring->slots[i].used ? slot_of(&u->ring, ring->slots[i].id) : -1;
+        int old = ring->slots[i].used ? sched_seal_ring_slot(&u->ring, ring->slots[i].id) : -1;
         const uint8_t *key = ring->slots[i].key;
         if (old >= 0 && memcmp(u->ring.slots[old].key, key, SCHED_SEAL_KEY_BYTES) != 0) {
             rc = BASE_EEXISTS;
@@ -466,12 +456,15 @@ static int prepare_ring(const struct sched_udp *u, const struct sched_seal_ring 
 
 static bool has(struct sched_aead *const own[SCHED_SEAL_KEYS], const struct sched_aead *a)
 {
-    return a == own[0] || a == own[1] || a == own[2];
+    int i = 0;
+    while (i < SCHED_SEAL_KEYS && own[i] != a) {
+        i++;
+    }
+    return i < SCHED_SEAL_KEYS;
 }
 
 int sched_udp_key_ring(struct sched_udp *u, const struct sched_seal_ring *ring)
 {
-    _Static_assert(SCHED_SEAL_KEYS == 3, "has() looks at three");
     struct sched_aead *own[SCHED_SEAL_KEYS] = {NULL};
     int rc = prepare_ring(u, ring, own);
     struct sched_aead *const *over = rc == 0 ? u->own : own, *const *stay = rc == 0 ? own : u->own;

@@ -60,10 +60,7 @@ class RealWorld(world.World):
             "curve_secret": str(folder / "node.curve"), "cluster_key": str(cluster / "cluster.key"),
             "log_level": "info"})
 
-    def command(self, name, journal):
-        if name in self.voters:
-            birth = ["--birth"] if name not in self.born else []
-            return [BIN / "warren-scheduler", "--config", self.config(name), *birth]
+    def daemon(self, name, journal):
         what = "worker" if name in self.workers else "gateway"
         return [BIN / f"warren-{what}", "--config", self.config(name).parent / f"{what}.yaml"]
 

@@ -99,7 +99,7 @@ class World:
         self.names = self.voters + self.workers + self.gateways
         self.lan = Lan(self.names, seed)
         self.lives = {n: [] for n in self.names}
-        self.down, self.log, self.crashes, self.born = set(), [], [], set()
+        self.down, self.log, self.crashes = set(), [], []
         self.offset_s = {n: 0 for n in self.names}
         self.lock = threading.RLock()
         options = [f"--{role}={n}={self.lan.address(n)}:{PORT}" for role, names in
@@ -116,10 +116,20 @@ class World:
         """Folder of node.mdb, a file system of its own that can be full."""
         return self.state / "cluster" / name / "state"
 
-    def command(self, name, journal):
+    def daemon(self, name, journal):
+        """Command line of a worker or gateway."""
         raise NotImplementedError
 
     # ---
+
+    def command(self, name, journal):
+        if name not in self.voters:
+            return self.daemon(name, journal)
+        birth = [] if self.lives[name] else ["--birth"]
+        return [BIN / "warren-scheduler", "--config", self.config(name), *birth]
+
+    def born(self):
+        return {n for n in self.names if self.lives[n]}
 
     def warren(self, *args, at=None):
         return subprocess.run([BIN / "warren", *args, "--state-dir", self.state], capture_output=True, text=True,
@@ -153,7 +163,6 @@ class World:
             if offset != 0 and os.readlink(f"/proc/{p.pid}/ns/time") == os.readlink("/proc/self/ns/time"):
                 raise AssertionError("this kernel does not enter a time namespace with exec")
             self.lives[name].append(Life(p, offset, journal))
-            self.born.add(name)
 
     def process(self, name):
         return self.lives[name][-1].process
@@ -199,7 +208,7 @@ class World:
     def mind(self):
         """As a service manager: who has ended without being killed is started again."""
         with self.lock:
-            for n in self.born - self.down:
+            for n in self.born() - self.down:
                 code = self.process(n).poll()
                 if code is not None:
                     self.log.append((now_ns(), f"{n} has ended with {code}"))
@@ -238,7 +247,7 @@ class World:
 
     def close(self):
         with self.lock:
-            for n in self.born:
+            for n in self.born():
                 self.down.add(n)
                 p = self.process(n)
                 if p.poll() is None:
@@ -251,10 +260,7 @@ class RigWorld(World):
     """Workers and gateways are tests/lib/cluster_rig.c: all of the cluster but the microVMs."""
     KEYS, warm, starts_known = 40, 100, True
 
-    def command(self, name, journal):
-        if name in self.voters:
-            birth = ["--birth"] if name not in self.born else []
-            return [BIN / "warren-scheduler", "--config", self.config(name), *birth]
+    def daemon(self, name, journal):
         if name in self.workers:
             return [BIN / "cluster_rig", "host", self.config(name), self.run_dir(name), journal]
         return [BIN / "cluster_rig", "load", self.config(name), journal, str(self.KEYS)]

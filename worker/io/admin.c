@@ -87,7 +87,6 @@ static void tell(struct worker_admin *a)
     }
 }
 
-/* A worker that ends for good starts in service the next time. */
 /* The order in one number: 0 none, else 1 + policy, whether it leaves, and its grace. */
 static uint64_t order_number(const struct worker_drain_order *o)
 {
@@ -134,7 +133,7 @@ static void carry_out(struct worker_admin *a, unsigned what)
     }
     if (what & WORKER_DRAIN_DO_LEAVE) {
         LOG_INFO(a->config.log, "drained, leaving");
-        remember(a, false);
+        remember(a, 0); /* who ends for good starts in service the next time */
         a->left = true;
     } else if (what & WORKER_DRAIN_DO_TELL) {
         LOG_INFO(a->config.log, "drain: %s", a->drain.phase == WORKER_DRAIN_OFF ? "off" : "done");

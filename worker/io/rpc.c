@@ -203,6 +203,25 @@ static void on_writable(struct worker_rpc *r, enum proto_net_class class)
     }
 }
 
+/* A walk over all exchanges. What is done to one may close it, and others wherever they are: so it
+ * is always the first of those that are left that is looked at. */
+static void walk_begin(struct worker_rpc *r, struct worker_list *left)
+{
+    worker_list_init(left);
+    worker_list_splice(left, &r->exchanges);
+}
+
+static struct rpc_exchange *walk_next(struct worker_rpc *r, struct worker_list *left)
+{
+    struct worker_list *l = worker_list_first(left);
+    if (l == NULL) {
+        return NULL;
+    }
+    worker_list_remove(l);
+    worker_list_append(&r->exchanges, l);
+    return CONTAINER_OF(l, struct rpc_exchange, link);
+}
+
 /* That a gateway is gone shows only when something is sent to it. A gateway takes a pong at any
  * time. */
 static void probe_peers(struct worker_rpc *r)
@@ -212,14 +231,10 @@ static void probe_peers(struct worker_rpc *r)
     enum proto_net_class class[SEEN];
     unsigned n = 0;
     struct proto_envelope env = {.type = PROTO_ENVELOPE_PONG};
-    /* As in peer_gone(): a send that fails closes. */
-    struct worker_list now, *l;
-    worker_list_init(&now);
-    worker_list_splice(&now, &r->exchanges);
-    while ((l = worker_list_first(&now)) != NULL) {
-        struct rpc_exchange *x = CONTAINER_OF(l, struct rpc_exchange, link);
-        worker_list_remove(l);
-        worker_list_append(&r->exchanges, l);
+    struct worker_list left;
+    struct rpc_exchange *x;
+    walk_begin(r, &left);
+    while ((x = walk_next(r, &left)) != NULL) { /* a send that fails closes */
         bool known = !worker_list_empty(&x->blocked);
         for (unsigned i = 0; i < n && !known; i++) {
             known = class[i] == x->class && same_peer(&seen[i], &x->peer);
@@ -242,14 +257,10 @@ static void on_peers(struct ev_loop *loop, struct ev_timer *w, int events)
 static void peer_gone(
     struct worker_rpc *r, enum proto_net_class class, const struct proto_net_peer *peer)
 {
-    /* A close may end others, wherever they are: what is looked at is always the first. */
-    struct worker_list now, *l;
-    worker_list_init(&now);
-    worker_list_splice(&now, &r->exchanges);
-    while ((l = worker_list_first(&now)) != NULL) {
-        struct rpc_exchange *x = CONTAINER_OF(l, struct rpc_exchange, link);
-        worker_list_remove(l);
-        worker_list_append(&r->exchanges, l);
+    struct worker_list left;
+    struct rpc_exchange *x;
+    walk_begin(r, &left);
+    while ((x = walk_next(r, &left)) != NULL) {
         if (x->class == class && same_peer(&x->peer, peer)) {
             rpc_close(x);
         }
