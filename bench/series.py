@@ -17,15 +17,16 @@ class Series:
         return self.quantile(0.5)
 
 
-def measure(series, what):
-    """Runs what(); it returns whether the result was right."""
-    start = time.perf_counter()
+def measure(series, what, right=bool):
+    """Runs what(); right(its result) tells, after the clock has stopped, whether it was as it must be."""
+    start = spent = time.perf_counter()
     try:
-        right = what()
+        result = what()
+        spent = (time.perf_counter() - start) * 1000
+        right = right(result)
     except Exception as e:
         print(f"  {series.label}: {e}", file=sys.stderr)
         right = False
-    spent = (time.perf_counter() - start) * 1000
     if right:
         series.ms.append(spent)
     else:

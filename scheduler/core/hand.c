@@ -4,7 +4,8 @@
 
 enum {
     PASS_EVERY_MS = 250,
-    BURST = 32,   /* messages of one tick */
+    BURST = 32, /* messages of one tick, or one for each of BURST_SHARE members if that is more */
+    BURST_SHARE = 64,
     BATCHES = 16, /* addressees of one tick */
 };
 
@@ -264,7 +265,8 @@ static bool ask_old_group(
 
 static void ask_inventory(struct sched_hand *h, struct sched_env *e, struct asking *a)
 {
-    for (; h->pass_member < e->view->n && a->sent < BURST; h->pass_member++) {
+    uint32_t share = e->view->n / BURST_SHARE, burst = share > BURST ? share : BURST;
+    for (; h->pass_member < e->view->n && a->sent < burst; h->pass_member++) {
         const struct sched_member *m = &e->view->m[h->pass_member];
         if ((m->flags & SCHED_MEMBER_IN) != 0 && h->inv_done[h->pass_member] == 0) {
             sched_fx_send(e->fx, SCHED_MSG_INV, m->node)->sync =

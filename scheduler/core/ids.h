@@ -87,6 +87,18 @@ static inline void sched_bucket_add(uint64_t *set, uint32_t bucket)
     set[bucket / 64] |= UINT64_C(1) << (bucket % 64);
 }
 
+/* Is every bucket of `set` in `in` too? */
+static inline bool sched_bucket_within(const uint64_t *set, const uint64_t *in)
+{
+    return ((set[0] & ~in[0]) | (set[1] & ~in[1]) | (set[2] & ~in[2]) | (set[3] & ~in[3])) == 0;
+}
+
+/* Have the two sets no bucket in common? */
+static inline bool sched_bucket_apart(const uint64_t *a, const uint64_t *b)
+{
+    return ((a[0] & b[0]) | (a[1] & b[1]) | (a[2] & b[2]) | (a[3] & b[3])) == 0;
+}
+
 static inline bool sched_bucket_any(const uint64_t *set)
 {
     return (set[0] | set[1] | set[2] | set[3]) != 0;

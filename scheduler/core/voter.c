@@ -8,6 +8,7 @@ enum {
     TICK_MS = 500,
     OP_MS = 1000,    /* a proposal that takes longer is given up; amnesia relies on the bound */
     QUIET_MS = 1500, /* more than that by any clock */
+    REPEATS_MAX = 5, /* patience with a rebuilding is doubled this often at most */
     JOIN_MS = 3000,  /* a join that is not repeated within this time is forgotten */
 };
 
@@ -119,9 +120,11 @@ static void store_vote(struct sched_voter *v)
 
 void sched_voter_learn(struct sched_voter *v, const struct sched_view *view)
 {
+    bool repeats = !sched_bucket_apart(v->known.rec, view->rec);
     if (view->num <= v->known.num || sched_view_copy(&v->known, view) != 0) {
         return;
     }
+    v->repeats = repeats ? v->repeats + (v->repeats < REPEATS_MAX) : 0;
     v->learned_ns = v->now_ns;
     v->unsettled_ns = v->ahead_ns = 0;
     for (uint32_t i = 0; i < v->n_peers; i++) {

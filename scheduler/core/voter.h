@@ -11,7 +11,8 @@
  * R4 Who is admitted gets an initial grant when the view is learned, else it is dropped at once.
  * R5 An incarnation is admitted at most once.
  * R6 View v+1 comes after every surviving member has settled v, or after stuck_ms with the buckets
- *    that cannot settle listed for rebuilding.
+ *    that cannot settle listed for rebuilding. Where they are being rebuilt already and nobody is
+ *    lost, it waits twice as long each time: rebuilding takes as long as it takes.
  * R7 A member that does not install the view within stuck_ms is not renewed, so that it lapses: R6
  *    would wait for it for ever, and members never skip a view (hand-over relies on that).
  *
@@ -71,6 +72,7 @@ struct sched_voter {
     uint64_t learned_ns;   /* when `known` was learned */
     uint64_t mean_ns;      /* when the mean was counted */
     uint64_t unsettled_ns; /* since when a bucket is unsettled; 0: none is */
+    uint32_t repeats;      /* views in a row that list buckets again that the one before listed */
     uint64_t ahead_ns;     /* since when members report a view that is not known here; 0: none */
     uint64_t pull_ns;      /* the others may be asked for it again */
     uint64_t promised, accepted;

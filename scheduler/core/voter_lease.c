@@ -182,6 +182,7 @@ bool sched_voter_settled(
 
 struct review {
     bool change; /* somebody lapsed, joins or wants another weight */
+    bool lapsed;
     bool behind; /* a surviving member has not installed the known view */
     uint64_t unsettled[SCHED_BUCKET_WORDS];
 };
@@ -191,7 +192,7 @@ static void look_at_member(
 {
     struct sched_host h = {m->node, m->inc};
     if (!sched_voter_holds(v, h, v->now_ns)) {
-        r->change = true;
+        r->change = r->lapsed = true;
         return;
     }
     const struct sched_voter_peer *p = find(v, m->node);
@@ -203,6 +204,17 @@ static void look_at_member(
     for (uint32_t i = 0; i < SCHED_BUCKET_WORDS; i++) {
         r->unsettled[i] |= p->installed == v->known.num ? p->unsettled[i] : 0;
     }
+}
+
+/* Is it time for the next view although this one has not settled? One that loses nobody and lists
+ * no bucket more would only start the rebuilding anew, and where that takes long, because there are
+ * many members or they are slow, it would never end: such a view gets twice the time of the last.
+ */
+static bool stuck(const struct sched_voter *v, const struct review *r)
+{
+    bool again = !r->lapsed && sched_bucket_within(r->unsettled, v->known.rec);
+    uint64_t patience_ns = SCHED_MS(v->cfg->stuck_ms) << (again && !MUTANT(63) ? v->repeats : 0);
+    return v->unsettled_ns != 0 && v->now_ns - v->unsettled_ns > patience_ns;
 }
 
 void sched_voter_review(struct sched_voter *v, uint64_t join_ns)
@@ -228,7 +240,7 @@ void sched_voter_review(struct sched_voter *v, uint64_t join_ns)
     } else if (v->unsettled_ns == 0) {
         v->unsettled_ns = v->now_ns;
     }
-    bool rebuild = unsettled && v->now_ns - v->unsettled_ns > SCHED_MS(v->cfg->stuck_ms);
+    bool rebuild = unsettled && stuck(v, &r);
     bool missed = v->ahead_ns != 0 && v->now_ns - v->ahead_ns > SCHED_MS(AHEAD_MS);
     if ((r.behind || (unsettled && !rebuild)) && !missed && !MUTANT(6)) {
         return; /* R6: hand-over first; what changes meanwhile comes in one view after it */

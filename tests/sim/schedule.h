@@ -27,11 +27,12 @@ struct sim_opts {
     /* Directed runs, 0: any. New incarnations, views in all: fewer than this. Views in the safety
      * phase: at least this. */
     uint32_t lives_below, views_below, views_min;
-    uint32_t kill_ms; /* from freeze to kill; 0: a minute */
-    uint32_t liars;   /* hosts whose reports of load are made up */
-    uint32_t slow;    /* machines are slow and suspended, too */
-    uint32_t forge;   /* hosts forge views, too */
-    bool voter_loss;  /* a voter may lose its store */
+    uint32_t kill_ms;  /* from freeze to kill; 0: a minute */
+    uint32_t stuck_ms; /* patience of the voters with a view; 0: as in the product */
+    uint32_t liars;    /* hosts whose reports of load are made up */
+    uint32_t slow;     /* machines are slow and suspended, too */
+    uint32_t forge;    /* hosts forge views, too */
+    bool voter_loss;   /* a voter may lose its store */
     bool trace, no_liveness;
     uint32_t load;      /* 0: no requests but those of the file */
     const char *corpus; /* folder: keep the first message of every type there */

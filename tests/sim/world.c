@@ -439,7 +439,7 @@ static void configure(struct sim *s)
         .lease_ms = 6000,
         .rho_ppm = 2000,
         .renew_ms = 1500,
-        .stuck_ms = 4000,
+        .stuck_ms = s->opt.stuck_ms > 0 ? s->opt.stuck_ms : 4000,
         .kill_ms = s->opt.kill_ms > 0 ? s->opt.kill_ms : 60000,
         .regs_max = s->opt.keys * 3 / few + 64,
         .sess_max = s->opt.places,
