@@ -1,11 +1,12 @@
 # The simulator and what runs in it.
-set(SIM_SOURCES sim/bus.c sim/check.c sim/check_life.c sim/fault.c sim/load.c sim/main.c sim/schedule.c sim/shrink.c
+set(SIM_SOURCES sim/bus.c sim/check.c sim/check_life.c sim/fault.c sim/load.c sim/main.c sim/pool.c
+  sim/schedule.c sim/shrink.c
   sim/store.c sim/trace.c sim/vm.c sim/world.c)
 set(SIM_LIB_SOURCES ${SIM_SOURCES})
 list(REMOVE_ITEM SIM_LIB_SOURCES sim/main.c)
 add_library(sim_lib STATIC ${SIM_LIB_SOURCES})
 target_include_directories(sim_lib PUBLIC ${CMAKE_SOURCE_DIR})
-target_link_libraries(sim_lib PUBLIC scheduler_wire scheduler_core base PRIVATE warren_flags)
+target_link_libraries(sim_lib PUBLIC worker_core scheduler_wire scheduler_core proto base PRIVATE warren_flags)
 add_executable(sim sim/main.c)
 target_link_libraries(sim PRIVATE sim_lib warren_flags)
 set_target_properties(sim sim_lib PROPERTIES C_CLANG_TIDY "")
@@ -20,6 +21,9 @@ warren_sim(seeds --seeds 1..200)
 warren_sim(many_keys --seeds 11..14 --hosts 4 --keys 900 --pbits 4 --places 500 --request-ms 40)
 warren_sim(empty_birth --seeds 1..60 --empty-birth 1)
 warren_sim(twice --seeds 1001..1030 --twice)
+# With the worker's pool manager between the session table and the microVMs.
+warren_sim(pool --seeds 1..100 --pool 1)
+warren_sim(pool_twice --seeds 1001..1010 --pool 1 --twice)
 
 # Membership alone, at sizes and with faults of its own.
 add_library(swim_sim_lib STATIC sim/swim_sim.c sim/swim_sim_check.c sim/swim_sim_net.c
@@ -33,10 +37,9 @@ add_test(NAME sim.swim COMMAND swim_sim --seeds 1..100 --quiet)
 set_tests_properties(sim.swim PROPERTIES LABELS sim)
 
 # Every schedule of sim/directed is a regression test; so is every seed that ever failed.
-foreach(name bind_without_lease forged_view forgotten_ballots forgotten_claim forgotten_era inline_after_newcomer
-    inline_after_rebuild late_promise predecessor_unknown r1_early_removal
-    r2_refusal_ends_renewal r3_one_deaf_voter r4_initial_grant r7_deaf_worker
-    stale_bind_after_rebuild voter_lost_promise voter_lost_twice)
+file(GLOB schedules CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/sim/directed/*.txt)
+foreach(schedule IN LISTS schedules)
+  get_filename_component(name ${schedule} NAME_WE)
   warren_sim(directed.${name}
     --schedule ${CMAKE_CURRENT_SOURCE_DIR}/sim/directed/${name}.txt)
 endforeach()
@@ -48,14 +51,19 @@ set_tests_properties(sim.old_seeds PROPERTIES LABELS sim)
 get_target_property(sim_core scheduler_core SOURCES)
 get_target_property(sim_wire scheduler_wire SOURCES)
 get_target_property(sim_base base SOURCES)
+get_target_property(sim_pool worker_core SOURCES)
+get_target_property(sim_names proto SOURCES)
 set(sim_all)
+foreach(source IN LISTS sim_pool)
+  list(APPEND sim_all worker/${source})
+endforeach()
 foreach(source IN LISTS SIM_SOURCES)
   list(APPEND sim_all tests/${source})
 endforeach()
 foreach(source IN LISTS sim_core sim_wire)
   list(APPEND sim_all scheduler/${source})
 endforeach()
-foreach(source IN LISTS sim_base)
+foreach(source IN LISTS sim_base sim_names)
   list(APPEND sim_all proto/${source})
 endforeach()
 list(FILTER sim_all INCLUDE REGEX "[.]c$")
@@ -71,10 +79,13 @@ set(mutant_sources ${SIM_SOURCES})
 foreach(source IN LISTS core_sources wire_sources)
   list(APPEND mutant_sources ${CMAKE_SOURCE_DIR}/scheduler/${source})
 endforeach()
+foreach(source IN LISTS sim_pool)
+  list(APPEND mutant_sources ${CMAKE_SOURCE_DIR}/worker/${source})
+endforeach()
 add_executable(sim_mutants ${mutant_sources})
 target_include_directories(sim_mutants PRIVATE ${CMAKE_SOURCE_DIR})
 target_compile_definitions(sim_mutants PRIVATE SCHED_MUTANTS)
-target_link_libraries(sim_mutants PRIVATE base warren_flags)
+target_link_libraries(sim_mutants PRIVATE proto base warren_flags)
 set_target_properties(sim_mutants PROPERTIES C_CLANG_TIDY "")
 add_test(NAME mutants COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/sim/mutants.py
   $<TARGET_FILE:sim_mutants> ${CMAKE_CURRENT_SOURCE_DIR}/sim)

@@ -2,6 +2,7 @@
 
 #include "proto/base/assert.h"
 #include "tests/sim/check.h"
+#include "tests/sim/vm.h"
 
 static struct sim_node *at(struct sim *s, uint64_t i)
 {
@@ -45,6 +46,7 @@ static void crash_host(struct sim *s, struct sim_node *n, bool relinquish)
 {
     uint32_t old = n->inc - n->left; /* a worker that left has counted already */
     sim_vm_kill_all(s, n, false);
+    sim_vm_forget(s, n);
     sim_rows_clear(n->rows);
     n->page = (struct sched_fx_page){0};
     n->frozen = true;

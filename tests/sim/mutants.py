@@ -18,9 +18,9 @@ def run(line):
     if how == "open":
         _, what = rest.split(None, 1)
         return number, what, None, "OPEN"
-    if how in ("seeds", "dense"):
+    if how in ("seeds", "dense", "pool"):
         span, what = rest.split(None, 1)
-        args = ["--seeds", span] + ["--fault-ms", "1500"] * (how == "dense")
+        args = ["--seeds", span] + ["--fault-ms", "1500"] * (how == "dense") + ["--pool", "1"] * (how == "pool")
     else:
         what = rest
         args = ["--schedule", str(folder / how)]
@@ -30,14 +30,14 @@ def run(line):
     out = subprocess.run([sim, "--mutant", number, "--expect-bad", *args],
                          capture_output=True, text=True)
     found = re.search(r"seed (\d+): ([\d.]+) s: (.*)", out.stdout)
-    by = f"seed {found[1]}" if found and how in ("seeds", "dense") else how
+    by = f"seed {found[1]}" if found and "/" not in how else how
     return number, what, found and found[3], by
 
 
 def unlisted(lines):
     """Breakages that nobody has to find: 1 to 99 are in the cores that this simulator runs."""
-    core = folder.parents[1] / "scheduler" / "core"
-    there = {n for f in core.glob("*.c") for n in re.findall(r"MUTANT\((\d{1,2})\)", f.read_text())}
+    root = folder.parents[1]
+    there = {n for f in [*root.glob("scheduler/core/*.c"), *root.glob("worker/core/*.c")] for n in re.findall(r"MUTANT\((\d{1,2})\)", f.read_text())}
     missing = there ^ {x.split()[0] for x in lines}
     for n in sorted(missing, key=int):
         print(f"{n:>3}  is in only one of the sources and mutants.txt")

@@ -75,6 +75,8 @@ struct sim_node {
     bool frozen;
     struct sim_vm *vms;
     uint32_t n_vms, seen_view;
+    struct sim_pool
+        *pool; /* the worker's pool manager; NULL: microVMs start when they are wanted */
     uint64_t next_rid;
     uint32_t permits;                 /* of a host, when they were last counted */
     struct sim_promise promise, lost; /* of a voter; lost: before it lost its store */
@@ -126,7 +128,10 @@ enum sim_event_kind {
     SIM_E_KILL,
     SIM_E_VM_UP,
     SIM_E_VM_DONE,
-    SIM_E_VM_TELL, /* to the process: SCHED_EV_VM_* in arg */
+    SIM_E_VM_TELL,   /* to the process: SCHED_EV_VM_* in arg */
+    SIM_E_POOL_VM,   /* of a microVM of a pool, see pool.c */
+    SIM_E_POOL_TELL, /* to the process */
+    SIM_E_POOL_TICK,
     SIM_E_FAULT,
     SIM_E_HEAL,
     SIM_E_UP,
@@ -227,18 +232,6 @@ void sim_deliver(struct sim *s, struct sim_event *ev);
 
 /* ---- trace.c ---- */
 void sim_trace(const struct sim *s, const struct sched_msg *m, const char *what);
-
-/* ---- vm.c ---- */
-void sim_vm_start(struct sim *s, struct sim_node *n, const struct sched_fx_vm *vm);
-void sim_vm_stop(struct sim *s, struct sim_node *n, const struct sched_fx_vm *vm);
-void sim_vm_exec(struct sim *s, struct sim_node *n, const struct sched_fx_vm *vm);
-void sim_vm_kill_all(struct sim *s, struct sim_node *n, bool tell);
-void sim_vm_page(struct sim *s, struct sim_node *n, const struct sched_fx_page *p);
-void sim_vm_event(struct sim *s, struct sim_event *ev);
-/* After a process restart: attach or destroy. */
-void sim_vm_attach(struct sim *s, struct sim_node *n);
-
-void sim_vm_sleep(struct sim *s, struct sim_node *n, bool on); /* the machine of a host */
 
 /* ---- fault.c ---- */
 void sim_fault_begin(struct sim *s, uint32_t i);

@@ -2,11 +2,12 @@
 
 #include "proto/base/assert.h"
 #include "tests/sim/check.h"
+#include "tests/sim/vm.h"
 
 /* A host's machine: microVMs, and the supervisors that freeze and kill them by the lease page
  * alone, whatever the worker process does. */
 
-static struct sim_vm *find(struct sim_node *n, const struct sched_fx_vm *id)
+struct sim_vm *sim_vm_find(struct sim_node *n, const struct sched_fx_vm *id)
 {
     for (uint32_t i = 0; i < n->n_vms; i++) {
         struct sim_vm *vm = &n->vms[i];
@@ -18,7 +19,7 @@ static struct sim_vm *find(struct sim_node *n, const struct sched_fx_vm *id)
     return NULL;
 }
 
-static void tell(struct sim *s, struct sim_node *n, uint32_t what, const struct sched_fx_vm *id)
+void sim_vm_tell(struct sim *s, struct sim_node *n, uint32_t what, const struct sched_fx_vm *id)
 {
     struct sim_event ev = {.kind = SIM_E_VM_TELL,
         .node = (uint32_t)(n - s->nodes),
@@ -39,24 +40,31 @@ static void later(struct sim *s, struct sim_node *n, uint8_t kind, const struct 
     sim_event(s, &ev, s->now_ns + after_ns);
 }
 
-static void recount(struct sim *s, struct sim_node *n, struct sim_vm *vm)
+void sim_vm_recount(struct sim *s, struct sim_node *n, struct sim_vm *vm)
 {
     sim_check_live(s, n, vm, vm->state == SIM_VM_UP && !n->frozen && !n->asleep);
 }
 
-static void destroy(struct sim *s, struct sim_node *n, struct sim_vm *vm)
+void sim_vm_destroy(struct sim *s, struct sim_node *n, struct sim_vm *vm)
 {
     vm->state = SIM_VM_FREE;
-    recount(s, n, vm);
+    sim_vm_recount(s, n, vm);
     vm->gen++;
     vm->n_runs = 0;
 }
 
 void sim_vm_start(struct sim *s, struct sim_node *n, const struct sched_fx_vm *id)
 {
-    struct sim_vm *vm = find(n, id);
+    struct sim_vm *vm = sim_vm_find(n, id);
     if (vm != NULL) {
         sim_bad(s, "S15 microVM of epoch %llx started twice", (unsigned long long)id->epoch);
+        return;
+    }
+    if (n->pool != NULL) {
+        struct sim_vm bound = {
+            .id = *id, .key = sim_key_index(s, id->key), .inc = n->host->env.me.inc};
+        sim_check_bound(s, n, &bound);
+        sim_pool_start(s, n, id);
         return;
     }
     uint32_t i = 0;
@@ -64,7 +72,7 @@ void sim_vm_start(struct sim *s, struct sim_node *n, const struct sched_fx_vm *i
         i++;
     }
     if (sim_chance(s, s->opt.vm_fail_ppm) || i == n->n_vms) {
-        tell(s, n, SCHED_EV_VM_DOWN, id);
+        sim_vm_tell(s, n, SCHED_EV_VM_DOWN, id);
         return;
     }
     vm = &n->vms[i];
@@ -81,18 +89,20 @@ void sim_vm_start(struct sim *s, struct sim_node *n, const struct sched_fx_vm *i
 
 void sim_vm_stop(struct sim *s, struct sim_node *n, const struct sched_fx_vm *id)
 {
-    struct sim_vm *vm = find(n, id);
-    if (vm != NULL) {
+    struct sim_vm *vm = sim_vm_find(n, id);
+    if (n->pool != NULL) {
+        sim_pool_stop(s, n, id);
+    } else if (vm != NULL) {
         sim_check_stop(s, n, vm);
         later(s, n, SIM_E_KILL, vm, id, SIM_MS + sim_rand(s, 50 * SIM_MS));
     } else {
-        tell(s, n, SCHED_EV_VM_DOWN, id);
+        sim_vm_tell(s, n, SCHED_EV_VM_DOWN, id);
     }
 }
 
 void sim_vm_exec(struct sim *s, struct sim_node *n, const struct sched_fx_vm *id)
 {
-    struct sim_vm *vm = find(n, id);
+    struct sim_vm *vm = sim_vm_find(n, id);
     if (vm == NULL || vm->state != SIM_VM_UP) {
         return; /* it died on the way */
     }
@@ -113,15 +123,26 @@ void sim_vm_exec(struct sim *s, struct sim_node *n, const struct sched_fx_vm *id
 
 void sim_vm_kill_all(struct sim *s, struct sim_node *n, bool to_process)
 {
+    if (n->pool != NULL) {
+        sim_pool_killed(s, n, to_process);
+        return;
+    }
     for (uint32_t i = 0; i < n->n_vms; i++) {
         struct sim_vm *vm = &n->vms[i];
         if (vm->state != SIM_VM_FREE) {
             struct sched_fx_vm id = vm->id;
-            destroy(s, n, vm);
+            sim_vm_destroy(s, n, vm);
             if (to_process) {
-                tell(s, n, SCHED_EV_VM_DOWN, &id);
+                sim_vm_tell(s, n, SCHED_EV_VM_DOWN, &id);
             }
         }
+    }
+}
+
+void sim_vm_forget(struct sim *s, struct sim_node *n)
+{
+    if (n->pool != NULL) {
+        sim_pool_forget(s, n);
     }
 }
 
@@ -134,8 +155,11 @@ static void freeze(struct sim *s, struct sim_node *n, bool on)
     s->stat.freezes += on;
     for (uint32_t i = 0; i < n->n_vms; i++) {
         if (n->vms[i].state == SIM_VM_UP) {
-            recount(s, n, &n->vms[i]);
+            sim_vm_recount(s, n, &n->vms[i]);
         }
+    }
+    if (n->pool != NULL) {
+        sim_pool_frozen(s, n);
     }
 }
 
@@ -171,7 +195,7 @@ void sim_vm_sleep(struct sim *s, struct sim_node *n, bool on)
     bool late = !on && sim_local(n, s->now_ns) >= n->page.freeze_at_ns;
     n->frozen = n->frozen || late;
     for (uint32_t i = 0; i < n->n_vms; i++) {
-        recount(s, n, &n->vms[i]);
+        sim_vm_recount(s, n, &n->vms[i]);
     }
     if (late && sim_local(n, s->now_ns) >= n->page.kill_at_ns) {
         too_late(s, n);
@@ -250,7 +274,7 @@ static void on_done(
         }
     }
     vm->last_ns = sim_local(n, s->now_ns);
-    tell(s, n, SCHED_EV_VM_DONE, &ev->vm);
+    sim_vm_tell(s, n, SCHED_EV_VM_DONE, &ev->vm);
 }
 
 void sim_vm_event(struct sim *s, struct sim_event *ev)
@@ -279,13 +303,13 @@ void sim_vm_event(struct sim *s, struct sim_event *ev)
     }
     if (ev->kind == SIM_E_VM_UP) {
         vm->state = SIM_VM_UP;
-        recount(s, n, vm);
-        tell(s, n, SCHED_EV_VM_UP, &ev->vm);
+        sim_vm_recount(s, n, vm);
+        sim_vm_tell(s, n, SCHED_EV_VM_UP, &ev->vm);
     } else if (ev->kind == SIM_E_VM_DONE) {
         on_done(s, n, vm, ev);
     } else {
-        destroy(s, n, vm);
-        tell(s, n, SCHED_EV_VM_DOWN, &ev->vm);
+        sim_vm_destroy(s, n, vm);
+        sim_vm_tell(s, n, SCHED_EV_VM_DOWN, &ev->vm);
     }
 }
 
@@ -305,9 +329,54 @@ static void deny_unseen(struct sim *s, struct sim_node *n)
     for (uint32_t i = 0; i < s->cfg.execs_max; i++) {
         const struct sched_run *run = &n->host->journal.runs[i];
         struct sched_fx_vm id = {.key = run->key, .epoch = run->epoch, .exec = run->exec};
-        const struct sim_vm *vm = run->state == SCHED_RUN_STARTED ? find(n, &id) : NULL;
+        const struct sim_vm *vm = run->state == SCHED_RUN_STARTED ? sim_vm_find(n, &id) : NULL;
         if (vm != NULL && !seen(vm, run->exec)) {
-            tell(s, n, SCHED_EV_VM_DONE | SCHED_OUTCOME_FAILED << 8, &id);
+            sim_vm_tell(s, n, SCHED_EV_VM_DONE | SCHED_OUTCOME_FAILED << 8, &id);
+        }
+    }
+}
+
+void sim_vm_tell_done(struct sim *s, struct sim_node *n, const struct sim_vm *vm)
+{
+    for (uint32_t k = 0; k < vm->n_runs; k++) {
+        struct sched_fx_vm id = vm->id;
+        id.exec = vm->runs[k].exec;
+        if (vm->runs[k].done) {
+            sim_vm_tell(s, n, SCHED_EV_VM_DONE, &id);
+        }
+    }
+}
+
+/* Rows are committed before microVMs start and erased after they are destroyed. */
+static void check_rows(struct sim *s, struct sim_node *n, struct sim_vm *vm)
+{
+    const struct sched_sess_row *row = sched_sess_find(&n->host->sess, vm->id.key);
+    if (row == NULL || row->rec.epoch != vm->id.epoch || row->state == SCHED_SESS_ENDED) {
+        sim_bad(
+            s, "S15 H%u restarts and has a microVM of key %u without a session", n->index, vm->key);
+        sim_vm_destroy(s, n, vm);
+    }
+}
+
+static void attach_sessions(struct sim *s, struct sim_node *n)
+{
+    for (uint32_t i = 0; i < n->n_vms; i++) {
+        struct sim_vm *vm = &n->vms[i];
+        if (vm->state == SIM_VM_UP) {
+            sim_vm_tell(s, n, SCHED_EV_VM_UP, &vm->id);
+            sim_vm_tell_done(s, n, vm);
+        }
+    }
+    for (uint32_t i = 0; i < s->cfg.sess_max; i++) {
+        const struct sched_sess_row *row = &n->host->sess.rows[i];
+        struct sched_fx_vm id = {.key = row->key, .epoch = row->rec.epoch};
+        if (row->state >= SCHED_SESS_STARTING && row->state < SCHED_SESS_ENDED) {
+            struct sim_vm *vm = sim_vm_find(n, &id);
+            if (vm == NULL) {
+                sim_vm_tell(s, n, SCHED_EV_VM_DOWN, &id);
+            } else if (row->state == SCHED_SESS_STOPPING) {
+                later(s, n, SIM_E_KILL, vm, &id, SIM_MS);
+            }
         }
     }
 }
@@ -317,39 +386,14 @@ static void deny_unseen(struct sim *s, struct sim_node *n)
 void sim_vm_attach(struct sim *s, struct sim_node *n)
 {
     for (uint32_t i = 0; i < n->n_vms; i++) {
-        struct sim_vm *vm = &n->vms[i];
-        const struct sched_sess_row *row =
-            vm->state == SIM_VM_FREE ? NULL : sched_sess_find(&n->host->sess, vm->id.key);
-        if (vm->state == SIM_VM_FREE) {
-            continue;
-        }
-        if (row == NULL || row->rec.epoch != vm->id.epoch || row->state == SCHED_SESS_ENDED) {
-            /* Rows are committed before microVMs start and erased after they are destroyed. */
-            sim_bad(s, "S15 H%u restarts and has a microVM of key %u without a session", n->index,
-                vm->key);
-            destroy(s, n, vm);
-        } else if (vm->state == SIM_VM_UP) {
-            tell(s, n, SCHED_EV_VM_UP, &vm->id);
-            for (uint32_t k = 0; k < vm->n_runs; k++) {
-                struct sched_fx_vm id = vm->id;
-                id.exec = vm->runs[k].exec;
-                if (vm->runs[k].done) {
-                    tell(s, n, SCHED_EV_VM_DONE, &id);
-                }
-            }
+        if (n->vms[i].state != SIM_VM_FREE) {
+            check_rows(s, n, &n->vms[i]);
         }
     }
-    for (uint32_t i = 0; i < s->cfg.sess_max; i++) {
-        const struct sched_sess_row *row = &n->host->sess.rows[i];
-        struct sched_fx_vm id = {.key = row->key, .epoch = row->rec.epoch};
-        if (row->state >= SCHED_SESS_STARTING && row->state < SCHED_SESS_ENDED) {
-            struct sim_vm *vm = find(n, &id);
-            if (vm == NULL) {
-                tell(s, n, SCHED_EV_VM_DOWN, &id);
-            } else if (row->state == SCHED_SESS_STOPPING) {
-                later(s, n, SIM_E_KILL, vm, &id, SIM_MS);
-            }
-        }
+    if (n->pool != NULL) {
+        sim_pool_attach(s, n);
+    } else {
+        attach_sessions(s, n);
     }
     deny_unseen(s, n);
     sim_check_attached(s, n);

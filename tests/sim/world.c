@@ -2,6 +2,7 @@
 
 #include "proto/base/assert.h"
 #include "tests/sim/check.h"
+#include "tests/sim/vm.h"
 
 /* ---- time and events ---- */
 
@@ -248,6 +249,7 @@ static void apply(struct sim *s, struct sim_node *n, const struct sched_fx_item 
         break;
     case SCHED_FX_KILL_ALL:
         sim_vm_kill_all(s, n, false);
+        sim_vm_forget(s, n);
         break;
     case SCHED_FX_VM_START:
         sim_vm_start(s, n, &it->vm);
@@ -373,6 +375,7 @@ static void boot_host(struct sim *s, struct sim_node *n)
 {
     if (n->left) {
         sim_vm_kill_all(s, n, false);
+        sim_vm_forget(s, n);
         sim_rows_clear(n->rows);
         n->left = false;
     }
@@ -388,6 +391,9 @@ static void boot_host(struct sim *s, struct sim_node *n)
     sched_node_init(n->host, &s->cfg, &mem, &b);
     sim_rows_each(n->rows, restore, n->host);
     sched_node_resume(n->host);
+    if (n->pool != NULL) {
+        sim_pool_boot(s, n);
+    }
 }
 
 void sim_boot(struct sim *s, struct sim_node *n, bool first)
@@ -489,6 +495,7 @@ static void add_node(struct sim *s, enum sim_kind kind, uint32_t index)
         n->n_vms = s->opt.places * 2 + 4;
         n->vms = calloc(n->n_vms, sizeof *n->vms);
         n->frozen = true;
+        sim_pool_new(s, n);
         n->liar = index < s->opt.liars;
     } else {
         n->gw = calloc(1, sizeof *n->gw);
@@ -572,6 +579,7 @@ static void free_node(struct sim_node *n)
         free(n->vms[i].runs);
     }
     free(n->vms);
+    sim_pool_free(n);
 }
 
 void sim_deinit(struct sim *s)
@@ -633,7 +641,8 @@ static void on_tick(struct sim *s, struct sim_node *n, const struct sim_event *e
  * never longer than two seconds. */
 static bool is_busy(struct sim *s, struct sim_node *n, struct sim_event *ev)
 {
-    bool work = ev->kind == SIM_E_MSG || ev->kind == SIM_E_TICK || ev->kind == SIM_E_VM_TELL;
+    bool work = ev->kind == SIM_E_MSG || ev->kind == SIM_E_TICK || ev->kind == SIM_E_VM_TELL ||
+                ev->kind == SIM_E_POOL_TELL;
     if (!work || ev->queued || s->now_ns >= n->slow_ns) {
         return false;
     }
@@ -671,6 +680,11 @@ static void handle(struct sim *s, struct sim_event *ev)
     case SIM_E_VM_DONE:
     case SIM_E_VM_TELL:
         sim_vm_event(s, ev);
+        break;
+    case SIM_E_POOL_VM:
+    case SIM_E_POOL_TELL:
+    case SIM_E_POOL_TICK:
+        sim_pool_event(s, ev);
         break;
     case SIM_E_FAULT:
         sim_fault_begin(s, ev->arg);

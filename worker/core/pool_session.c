@@ -3,6 +3,7 @@
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 #include "proto/base/err.h"
+#include "scheduler/core/mutant.h"
 #include "worker/core/pool_state.h"
 
 /* Sessions, the requests that wait for them, and what is remembered of those that ended. */
@@ -418,6 +419,10 @@ void worker_pool_session_end(struct worker_pools *p, struct worker_session *s, e
     REQUIRE(v != NULL); /* only who waits has none */
     if (v->state != WORKER_SLOT_ENDING) {
         worker_pool_slot_kill(p, v);
+    }
+    if (MUTANT(66)) {
+        v->session = WORKER_NONE;
+        worker_pool_session_gone(p, s);
     }
 }
 

@@ -2,6 +2,7 @@
 
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
+#include "scheduler/core/mutant.h"
 #include "worker/core/pool_state.h"
 
 /* microVMs: their states, when to start one, who gets a ready one. */
@@ -86,6 +87,9 @@ void worker_pool_slot_kill(struct worker_pools *p, struct worker_slot *v)
     worker_pool_slot_move(p, v, WORKER_SLOT_ENDING);
     worker_pool_fx_slot(p, WORKER_FX_STORE_VM, v->index);
     worker_pool_fx_slot(p, WORKER_FX_KILL, v->index);
+    if (MUTANT(64) && v->session == WORKER_NONE) {
+        worker_pool_slot_move(p, v, WORKER_SLOT_FREE);
+    }
 }
 
 void worker_pool_slot_timer(struct worker_pools *p, struct worker_slot *v)
@@ -132,7 +136,7 @@ static void live(struct worker_pools *p, struct worker_slot *v)
 static void on_ready(struct worker_pools *p, struct worker_slot *v)
 {
     struct worker_pool *pool = &p->pools[v->pool];
-    if (v->state == WORKER_SLOT_ADOPTING && v->session != WORKER_NONE) {
+    if (v->state == WORKER_SLOT_ADOPTING && v->session != WORKER_NONE && !MUTANT(65)) {
         live(p, v);
     } else if (v->state == WORKER_SLOT_ADOPTING || v->state == WORKER_SLOT_STARTING) {
         if (v->state == WORKER_SLOT_STARTING) {
