@@ -75,24 +75,62 @@ static void fail(struct gw_task *t, const struct gw_fault *f)
 
 /* ---- ids ---- */
 
-/* Chosen by the client, or by us. */
-static bool choose_id(struct gw_task *t, struct exec *s)
+static bool copy_id(struct exec *s, const char *text, size_t n)
 {
-    const char *given = gw_http_field(gw_exchange_request(t->x), "operation-id");
-    if (given == NULL) {
-        gw_task_uuid(t, s->id_text);
-        return true;
-    }
-    s->given = true;
-    size_t n = strlen(given);
     for (size_t i = 0; i < n; i++) {
-        bool alnum = (given[i] >= '0' && given[i] <= '9') ||
-                     ((given[i] | 32) >= 'a' && (given[i] | 32) <= 'z');
-        if (!alnum && strchr("-._:~", given[i]) == NULL) {
+        bool alnum =
+            (text[i] >= '0' && text[i] <= '9') || ((text[i] | 32) >= 'a' && (text[i] | 32) <= 'z');
+        if (!alnum && strchr("-._:~", text[i]) == NULL) {
             return false;
         }
     }
-    return n > 0 && base_text_copy(s->id_text, sizeof s->id_text, given);
+    if (n == 0 || n >= sizeof s->id_text) {
+        return false;
+    }
+    memcpy(s->id_text, text, n);
+    s->id_text[n] = '\0';
+    return true;
+}
+
+/* Chosen by the client, or by us. Idempotency-Key (draft-ietf-httpapi-idempotency-key-header) is
+ * another name of the same; its value is a string in quotes, which many clients leave out. */
+static bool choose_id(struct gw_task *t, struct exec *s)
+{
+    const struct gw_request *r = gw_exchange_request(t->x);
+    const char *given = gw_http_field(r, "operation-id");
+    const char *key = gw_http_field(r, "idempotency-key");
+    s->given = given != NULL || key != NULL;
+    if (!s->given) {
+        gw_task_uuid(t, s->id_text);
+        return true;
+    }
+    if (given != NULL && !copy_id(s, given, strlen(given))) {
+        return false;
+    }
+    if (key == NULL) {
+        return true;
+    }
+    size_t n = strlen(key);
+    if (n >= 2 && key[0] == '"' && key[n - 1] == '"') {
+        key++;
+        n -= 2;
+    }
+    return given == NULL ? copy_id(s, key, n) : strlen(given) == n && memcmp(given, key, n) == 0;
+}
+
+/* False: the task has failed. */
+static bool take_id(struct gw_task *t, struct exec *s)
+{
+    struct gw_fault f;
+    bool good = choose_id(t, s);
+    if (!good) {
+        GW_FAULT(&f, 400, "SessionRequestValidationFailed",
+            "operation-id or Idempotency-Key has 1 to %zu letters, digits and '-._:~', the same in "
+            "both.",
+            sizeof s->id_text - 1);
+        gw_task_fail(t, &f);
+    }
+    return good;
 }
 
 static enum gw_shape shape_of(const struct gw_task *t, const struct exec *s)
@@ -361,7 +399,9 @@ void gw_exec_begin(struct gw_task *t, const void *json, size_t n, const struct g
         return;
     }
     s->watch = watch;
-    gw_task_uuid(t, s->id_text);
+    if (!take_id(t, s)) {
+        return;
+    }
     if (gw_exec_body_parse(json, n, &s->body, &f) < 0) {
         gw_task_fail(t, &f);
         return;
@@ -377,10 +417,7 @@ static void start(struct gw_task *t)
     if (s == NULL) {
         return;
     }
-    if (!choose_id(t, s)) {
-        GW_FAULT(&f, 400, "SessionRequestValidationFailed",
-            "operation-id has 1 to %zu letters, digits and '-._:~'.", sizeof s->id_text - 1);
-        gw_task_fail(t, &f);
+    if (!take_id(t, s)) {
         return;
     }
     if (gw_exec_body_parse(base_buf_data(&t->body), base_buf_size(&t->body), &s->body, &f) < 0) {

@@ -41,6 +41,14 @@ def call(s, tool, args, **more):
     return a.json["result"]
 
 
+def test_a_call_that_is_sent_twice_runs_once(s):
+    code = {"environmentId": new_id(), "pythonCode": "runs"}
+    once = call(s, PY, code, headers={"Idempotency-Key": "call-1"})
+    eq(call(s, PY, code, headers={"Idempotency-Key": '"call-1"'}), once)
+    assert call(s, PY, code, headers={"Idempotency-Key": "call-2"}) != once
+    assert call(s, PY, code) != once
+
+
 def modern(s, method, params=None, headers=None, **more):
     params = {**(params or {}), "_meta": META}
     h = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": method}

@@ -151,6 +151,12 @@ class System:
     def log(self):
         return (self.dir / "gateway.log").read_text()
 
+    def log_with(self, text):
+        """The log, when this is in it: a line is written behind its answer. The test's time limit ends a wait in vain."""
+        while text not in (log := self.log()):
+            pass
+        return log
+
     def stop(self):
         """Exit codes of all; the folder is removed."""
         codes = []
