@@ -42,7 +42,7 @@ struct supervisor {
     pid_t qemu;
     int pidfd, timer, worker; /* worker: connection or -1 */
     int gate;                 /* QEMU is not started before a byte is in it; -1: it was */
-    bool template, expired, greeted;
+    bool template, huge_pages, expired, greeted;
     struct worker_fence fence;
 };
 
@@ -60,6 +60,9 @@ static bool parse(int argc, char **argv, struct supervisor *s)
         if (strcmp(argv[i], "--template") == 0) {
             s->template = true;
             i--; /* has no value */
+        } else if (strcmp(argv[i], "--huge-pages") == 0) {
+            s->huge_pages = true;
+            i--;
         } else if (strcmp(argv[i], "--dir") == 0) {
             s->dir = argv[i + 1];
         } else if (strcmp(argv[i], "--uid") == 0) {
@@ -105,7 +108,8 @@ _Noreturn static void run_qemu(const struct supervisor *s, int gate)
     }
     (void)fcntl(WORKER_FD_SUP, F_SETFD, FD_CLOEXEC);
     (void)fcntl(WORKER_FD_LOG, F_SETFD, FD_CLOEXEC);
-    struct worker_jail jail = {.uid = s->uid, .kvm_gid = s->kvm_gid, .fd_end = WORKER_FD_END};
+    struct worker_jail jail = {
+        .uid = s->uid, .kvm_gid = s->kvm_gid, .fd_end = WORKER_FD_END, .huge_pages = s->huge_pages};
     struct base_error err;
     if (worker_jail_enter(&jail, &err) != 0) {
         (void)dprintf(STDERR_FILENO, "jail: %s: %s\n", err.text, strerror(-err.code));
@@ -325,8 +329,9 @@ int main(int argc, char **argv)
     struct supervisor s;
     if (!parse(argc, argv, &s)) {
         (void)fprintf(stderr,
-            "usage: warren-supervisor [--template] --dir DIR --uid UID [--kvm-gid GID] -- "
-            "QEMU ARGUMENTS\nStarted by warren-worker, with descriptors 3..13.\n");
+            "usage: warren-supervisor [--template] [--huge-pages] --dir DIR --uid UID "
+            "[--kvm-gid GID] -- QEMU ARGUMENTS\nStarted by warren-worker, with descriptors "
+            "3..13.\n");
         return 2;
     }
     /* Out of the worker's session, process group and family: its end must not be ours. */

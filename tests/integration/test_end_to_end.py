@@ -98,6 +98,12 @@ class Base(unittest.TestCase):
 
 
 class Executions(Base):
+    def test_emulated_code_may_lie_in_huge_pages(self):
+        """There are more pages of it than a processor's TLB has entries."""
+        for pid in cluster.machines().values():
+            emulated = b"\0tcg\0" in leaks.read(f"/proc/{pid}/cmdline")
+            self.assertEqual(b"THP_enabled:\t1" in leaks.read(f"/proc/{pid}/status"), emulated)
+
     def test_flat_answer_has_the_documented_shape(self):
         a = self.client.execute(self.session(), "print('out'); 1 + 1")
         self.assertIn(a.status, (200, 202), a)

@@ -203,6 +203,7 @@ TEST(runs_without_root_network_capabilities_or_a_way_back)
         CHECK_STR(v, "0000000000000000");
     }
     CHECK_EQ(status_field(w.qemu, "NoNewPrivs", v), '1');
+    CHECK_EQ(status_field(w.qemu, "THP_enabled", v), '0'); /* huge pages are for emulated code */
     (void)snprintf(path, sizeof path, "/proc/%d/ns/net", w.qemu);
     ssize_t n = readlink(path, theirs, sizeof theirs - 1);
     ssize_t m = readlink("/proc/self/ns/net", ours, sizeof ours - 1);

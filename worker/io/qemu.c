@@ -135,6 +135,9 @@ static bool build(struct args *a, const struct worker_qemu_spawn *s)
     arg(a, "%s", s->dir);
     arg(a, "--uid");
     arg(a, "%u", (unsigned)s->uid);
+    if (!s->machine->kvm) {
+        arg(a, "--huge-pages");
+    }
     struct stat st;
     if (s->machine->kvm && stat("/dev/kvm", &st) == 0) {
         arg(a, "--kvm-gid");

@@ -86,7 +86,9 @@ int worker_jail_enter(const struct worker_jail *jail, struct base_error *err)
     if (set_caps(0) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
         return base_fail(err, -errno, "drop capabilities");
     }
-    (void)prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+    if (!jail->huge_pages) {
+        (void)prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+    }
     /* After the change of uid, which clears it. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) {
         return base_fail(err, -errno, "parent death signal");
