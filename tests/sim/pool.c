@@ -50,6 +50,7 @@ struct sim_pool {
     struct want *wants;      /* n_vms */
     struct sched_fx_vm *own; /* by session of the core: whose it is; epoch 0: nobody's */
     uint64_t requests, tick_ns;
+    uint64_t lives;    /* of the core: one that left its cluster begins anew in the same process */
     proto_epoch limit; /* stored: epochs below are set aside */
     struct worker_pool_event next[EVENTS_MAX];
     uint32_t n_next;
@@ -116,7 +117,7 @@ static void tell(struct sim *s, struct sim_node *n, enum what what, uint32_t slo
         .node = (uint32_t)(n - s->nodes),
         .arg = slot | (uint32_t)what << 16,
         .gen = n->gen,
-        .vm = {.epoch = n->pool->slots[slot].gen}};
+        .vm = {.key = {.lo = n->pool->lives}, .epoch = n->pool->slots[slot].gen}};
     sim_event(s, &ev, s->now_ns + 10000);
 }
 
@@ -486,6 +487,7 @@ static void init(struct sim *s, struct sim_node *n)
                 &p->core, &c, 1, sim_local(n, s->now_ns), p->mem, worker_pool_size(&c, 1)) == 0 &&
             worker_pool_add(p->core, &with, &pool) == 0);
     p->limit = c.epoch_limit;
+    p->lives++;
     memset(p->wants, 0, n->n_vms * sizeof *p->wants);
     memset(p->own, 0, n->n_vms * sizeof *p->own);
     p->tick_ns = 0;
@@ -628,6 +630,9 @@ static void on_told(struct sim *s, struct sim_node *n, const struct sim_event *e
     static const enum worker_pool_event_kind kinds[] = {
         [READY] = WORKER_EV_VM_READY, [CLAIMED] = WORKER_EV_VM_CLAIMED, [GONE] = WORKER_EV_VM_GONE};
     uint32_t slot = ev->arg & 0xffff, what = ev->arg >> 16;
+    if (ev->vm.key.lo != n->pool->lives) {
+        return;
+    }
     if (what == GONE || n->pool->slots[slot].gen == ev->vm.epoch) {
         run(s, n, &(struct worker_pool_event){.kind = kinds[what], .slot = slot});
         check_places(s, n);
