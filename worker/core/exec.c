@@ -156,9 +156,10 @@ static enum worker_exec_verdict room(const struct worker_execs *j, struct worker
                           running_in(j, b->epoch) >= j->cfg.per_session_max))) {
         return WORKER_EXEC_FULL;
     }
-    b->quota = j->cfg.quota == NULL || b->unrun
-                   ? WORKER_QUOTA_OK
-                   : worker_quota_check(j->cfg.quota, &b->who, WORKER_QUOTA_EXECUTIONS, 1);
+    b->quota = WORKER_QUOTA_OK;
+    if (j->cfg.quota != NULL && !b->unrun) {
+        b->quota = worker_quota_check(j->cfg.quota, &b->who, WORKER_QUOTA_EXECUTIONS, 1);
+    }
     return b->quota == WORKER_QUOTA_OK ? WORKER_EXEC_NEW : WORKER_EXEC_QUOTA;
 }
 

@@ -1,4 +1,5 @@
 #include "proto/base/err.h"
+#include "scheduler/core/allow.h"
 #include "scheduler/core/coord.h"
 #include "scheduler/core/lease.h"
 #include "scheduler/core/spill.h"
@@ -379,6 +380,40 @@ TEST(a_single_voter_makes_the_next_view_when_all_have_settled)
     CHECK(sched_view_has(&p.v.known, (struct sched_host){13, 1}));
 }
 
+/* All of them renew for so long, and have a partition that does not settle. */
+static uint64_t rebuild(struct poll *p, uint64_t from_ms, uint64_t to_ms, uint32_t members)
+{
+    for (uint64_t now = from_ms; now < to_ms; now += 100) {
+        for (uint64_t node = 10; node < 10 + members; node++) {
+            struct sched_msg m = {.type = SCHED_MSG_LEASE,
+                .from = node,
+                .lease = {.inc = 1,
+                    .seq = 9,
+                    .installed = p->v.known.num,
+                    .weight = 100,
+                    .unsettled = {32}}};
+            tell(p, now, &m);
+        }
+        tell(p, now, NULL);
+    }
+    return to_ms;
+}
+
+TEST(a_voter_waits_twice_as_long_each_time_for_a_rebuilding_that_goes_on)
+{
+    struct sched_mem mem = fresh_memory();
+    static struct poll p;
+    poll_init(&p, &mem, 1);
+    uint64_t now = rebuild(&p, 100, 6000, 3);
+    CHECK_EQ(p.v.known.num, 2);
+    CHECK(sched_bucket_has(p.v.known.rec, 5));
+    now = rebuild(&p, now, 60000, 3); /* after 4, 8 and 16 s */
+    CHECK_EQ(p.v.known.num, 5);
+    now = rebuild(&p, now, 60000 + 16000, 2); /* who is lost is not waited for */
+    CHECK(p.v.known.num > 5);
+    CHECK(!sched_view_has(&p.v.known, (struct sched_host){12, 1}));
+}
+
 TEST(a_voter_without_its_store_is_silent_until_a_majority_of_others_spoke)
 {
     struct sched_mem mem = fresh_memory();
@@ -507,6 +542,27 @@ TEST(a_view_that_no_voter_knows_any_more_is_found_in_what_they_accepted)
     tell(&p, now, &prom);
     const struct sched_msg *acc = said(&p.fx, SCHED_MSG_VACC);
     CHECK(acc != NULL && sched_view_digest(acc->vacc.view) == sched_view_digest(&next));
+}
+
+TEST(votes_for_a_proposal_that_has_taken_too_long_are_void)
+{
+    struct sched_mem mem = fresh_memory();
+    static struct poll p;
+    poll_init(&p, &mem, 3);
+    uint64_t now = 500;
+    do {
+        now += 100;
+        renew(&p, now, 11, 1);
+        renew(&p, now, 12, 1);
+        tell(&p, now, NULL);
+    } while (said(&p.fx, SCHED_MSG_VPREP) == NULL && now < 20000);
+    const struct sched_msg *prep = said(&p.fx, SCHED_MSG_VPREP);
+    CHECK(prep != NULL);
+    struct sched_msg prom = {
+        .type = SCHED_MSG_VPROM, .from = 2, .vprom = {.ballot = prep->ballot.ballot, .known = 1}};
+    tell(&p, now + 1100, &prom);
+    CHECK(said(&p.fx, SCHED_MSG_VACC) == NULL);
+    CHECK_EQ(p.v.op.phase, SCHED_VOTER_IDLE);
 }
 
 TEST(a_voter_accepts_the_successor_of_the_view_it_knows_and_no_later_one)
@@ -774,6 +830,7 @@ TEST(the_decoder_takes_exactly_one_message)
     CHECK_EQ(sched_wire_decode(buf, (size_t)len, &room, &got), BASE_EVERSION);
     m.type = SCHED_MSG_TYPES;
     CHECK_EQ(sched_wire_encode(&m, buf, sizeof buf), BASE_EINVAL);
+    CHECK(!sched_msg_allowed(SCHED_MSG_NONE, SCHED_PART_VOTER));
     CHECK_STR(sched_msg_name(SCHED_MSG_BIND), "BIND");
     CHECK_STR(sched_msg_name(200), "?");
 }
