@@ -562,17 +562,23 @@ static void on_gone(void *owner)
     free(t);
 }
 
+/* In a cluster members count, known to this gateway or not, and no others: one that was removed
+ * comes back as a member or not at all. */
 static void answer_health(struct gw_task *t)
 {
+    const struct gw_calls *c = t->api->opt.calls;
     struct base_buf b = {0};
-    unsigned n = gw_calls_workers(t->api->opt.calls), ready = 0;
-    for (unsigned i = 0; i < n; i++) {
-        ready += gw_calls_ready(t->api->opt.calls, i);
+    unsigned n = 0, ready = 0;
+    for (unsigned i = 0; i < gw_calls_workers(c); i++) {
+        bool counts = gw_calls_may_hold(c, i);
+        n += counts;
+        ready += counts && gw_calls_ready(c, i);
     }
-    bool healthy = ready == n;
+    bool serves = ready > 0 && gw_calls_view(c) != 0;
+    bool healthy = serves && ready == n && gw_calls_missing(c) == NULL;
     (void)base_buf_printf(&b, "{\"status\":\"%s\",\"workers\":%u,\"workersConnected\":%u}",
         healthy ? "healthy" : "degraded", n, ready);
-    gw_task_answer(t, ready > 0 ? 200 : 503, &b);
+    gw_task_answer(t, serves ? 200 : 503, &b);
     base_buf_deinit(&b);
 }
 

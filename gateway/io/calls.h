@@ -58,6 +58,9 @@ int gw_calls_any(const struct gw_calls *c, int home, unsigned n);
 /* Whether sessions may be at the worker: in a cluster those that are not members have none. */
 bool gw_calls_may_hold(const struct gw_calls *c, unsigned worker);
 
+/* The number of the view in which gw_calls_may_hold() speaks; 0: the cluster is not known yet. */
+uint32_t gw_calls_view(const struct gw_calls *c);
+
 /* The name of a worker that may hold sessions and that this gateway does not know yet; NULL: none.
  */
 const char *gw_calls_missing(const struct gw_calls *c);

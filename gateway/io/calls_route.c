@@ -18,6 +18,7 @@ enum {
     TIMEOUT_MS_MAX = 590000, /* less than workers remember */
     SLACK_MS = 1000,         /* the call's own timer comes first */
     REFUSALS_MAX = 3,
+    VIEW_OF_LIST = 1, /* the workers of gateway.yaml are the one view there is */
 };
 
 static struct gw_call **bucket(struct gw_calls *c, uint64_t rid)
@@ -184,6 +185,11 @@ bool gw_calls_may_hold(const struct gw_calls *c, unsigned worker)
 {
     return c->route == NULL || !sched_route_node_ready(c->route) ||
            sched_route_node_member(c->route, c->workers[worker].id);
+}
+
+uint32_t gw_calls_view(const struct gw_calls *c)
+{
+    return c->route == NULL ? VIEW_OF_LIST : sched_route_node_view(c->route);
 }
 
 bool gw_calls_route_trusts(const struct gw_calls *c, const struct worker *w)

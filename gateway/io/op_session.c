@@ -8,7 +8,7 @@
 
 /* GET and DELETE /session, both lists of sessions, /.management, /metadata. */
 
-enum { DEADLINE_MS = 30000, LIST_DEADLINE_MS = 5000, PAGE = 300 };
+enum { DEADLINE_MS = 30000, LIST_DEADLINE_MS = 5000, PAGE = 300, LIST_TRIES = 4 };
 
 /* True when the reply is an error, which then is the answer. */
 static bool refused(struct gw_task *t, const Warren__Reply *r)
@@ -110,6 +110,8 @@ const struct gw_task_ops gw_op_session_delete = {.start = delete_start, .body_ma
 
 struct listing {
     struct base_buf body;
+    uint32_t view;  /* of the cluster, in which the workers are asked */
+    unsigned tries; /* begun so often */
     unsigned worker;
     uint32_t skip, n; /* to skip still; on this page so far */
     uint64_t before;  /* sessions of the workers asked so far */
@@ -117,6 +119,7 @@ struct listing {
 };
 
 static void ask_next(struct gw_task *t);
+static void list_begin(struct gw_task *t);
 
 static void list_gone(struct gw_task *t)
 {
@@ -163,16 +166,21 @@ static void list_finish(struct gw_task *t)
     }
 }
 
+static void no_list(struct gw_task *t, struct gw_fault *f)
+{
+    t->call = NULL;
+    f->retry_after_s = 1;
+    gw_task_fail(t, f);
+}
+
 /* A list without the sessions of one worker would say that they are not there. */
 static void incomplete(struct gw_task *t, const char *worker)
 {
     struct gw_fault f;
-    t->call = NULL;
     GW_FAULT(&f, 503, "SessionListIncomplete",
         "Worker %.64s does not tell its sessions now; those of the others alone are no list.",
         worker);
-    f.retry_after_s = 1;
-    gw_task_fail(t, &f);
+    no_list(t, &f);
 }
 
 static const char *asked(const struct gw_task *t)
@@ -181,16 +189,33 @@ static const char *asked(const struct gw_task *t)
     return gw_calls_name(gw_api_calls(t->api), l->worker);
 }
 
+/* What the worker said, or that it says nothing, is of no interest any more. */
+static bool outdated(struct gw_task *t)
+{
+    const struct listing *l = t->state;
+    if (l->view == gw_calls_view(gw_api_calls(t->api))) {
+        return false;
+    }
+    t->call = NULL;
+    list_begin(t);
+    return true;
+}
+
 static void list_failed(void *owner, enum gw_call_failure why)
 {
     (void)why;
-    incomplete(owner, asked(owner));
+    if (!outdated(owner)) {
+        incomplete(owner, asked(owner));
+    }
 }
 
 static void listed(void *owner, const Warren__Reply *r)
 {
     struct gw_task *t = owner;
     struct listing *l = t->state;
+    if (outdated(t)) {
+        return;
+    }
     if (r->status == WARREN__STATUS__STATUS_UNAVAILABLE ||
         r->status == WARREN__STATUS__STATUS_RETRY) { /* it has no lease */
         incomplete(t, asked(t));
@@ -255,17 +280,39 @@ static void ask_next(struct gw_task *t)
     }
 }
 
+/* Which workers have sessions is a matter of the view: what was told in another one is no part of
+ * this list. */
+static void list_begin(struct gw_task *t)
+{
+    struct listing *l = t->state;
+    const char *head = t->route.op == GW_OP_MANAGEMENT_LIST ? "{\"value\":[" : "{\"sessions\":[";
+    struct base_buf body = l->body;
+    base_buf_clear(&body);
+    *l = (struct listing){.body = body,
+        .view = gw_calls_view(gw_api_calls(t->api)),
+        .tries = l->tries + 1,
+        .skip = t->route.skip};
+    if (l->view == 0 || l->tries > LIST_TRIES) {
+        struct gw_fault f;
+        GW_FAULT(&f, 503, "SessionListIncomplete",
+            l->view == 0 ? "This gateway does not know the cluster yet."
+                         : "The cluster's workers change all the time.");
+        no_list(t, &f);
+    } else if (base_buf_add(&l->body, head, strlen(head)) < 0) {
+        gw_task_out_of_memory(t);
+    } else {
+        ask_next(t);
+    }
+}
+
 static void list_start(struct gw_task *t)
 {
-    struct listing *l = calloc(1, sizeof *l);
-    t->state = l;
-    const char *head = t->route.op == GW_OP_MANAGEMENT_LIST ? "{\"value\":[" : "{\"sessions\":[";
-    if (l == NULL || base_buf_add(&l->body, head, strlen(head)) < 0) {
+    t->state = calloc(1, sizeof(struct listing));
+    if (t->state == NULL) {
         gw_task_out_of_memory(t);
         return;
     }
-    l->skip = t->route.skip;
-    ask_next(t);
+    list_begin(t);
 }
 
 const struct gw_task_ops gw_op_sessions_list = {

@@ -228,6 +228,11 @@ bool sched_route_node_ready(const struct sched_route_node *n)
     return n->kept != NULL && sched_view_members(n->kept) > 0;
 }
 
+uint32_t sched_route_node_view(const struct sched_route_node *n)
+{
+    return sched_route_node_ready(n) ? n->kept->num : 0;
+}
+
 void sched_route_node_workers(const struct sched_route_node *n,
     void (*fn)(void *ctx, const struct sched_route_worker *w), void *ctx)
 {

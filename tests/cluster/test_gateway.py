@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -17,18 +18,21 @@ WORKERS = ("w1", "w2")
 NAMES = [f"name-{i:04}" for i in range(24)]  # either worker is the home of some
 
 
-class Gateway(unittest.TestCase):
+class Rig(unittest.TestCase):
+    """A gateway, and as much of its cluster as a test starts."""
+
     def setUp(self):
         self.nodes = Nodes(("v1",), WORKERS, ("g1",))
         self.addCleanup(self.nodes.close)
         self.addCleanup(self.close)
         self.echo, self.gateway, self.connection = {}, None, None
+
+    def start_cluster(self):
         self.nodes.voter("v1", "--birth")
         for w in WORKERS:
             self.start_echo(w)
             self.start_host(w)
         self.until_members(WORKERS)
-        self.start_gateway()
 
     def close(self):
         if self.connection is not None:
@@ -75,9 +79,22 @@ class Gateway(unittest.TestCase):
             self.gateway = subprocess.Popen([BIN / "warren-gateway", "--config", config, "--ready-fd", str(w)],
                                             pass_fds=[w], stderr=log)
         os.close(w)
-        with os.fdopen(r) as f:
-            self.port = int(json.loads(f.readline())["text"].rpartition(":")[2])
-        self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        self.ready = os.fdopen(r)
+        self.addCleanup(self.ready.close)
+
+    def connect(self, port):
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+
+    def connect_when_ready(self):
+        self.connect(int(json.loads(self.ready.readline())["text"].rpartition(":")[2]))
+
+    def connect_when_listening(self):
+        """Ready it is only with a worker."""
+        where = None
+        while where is None:
+            self.assertIsNone(self.gateway.poll())
+            where = re.search(r"listening url=http://127.0.0.1:(\d+)", self.nodes.dir.joinpath("gateway.log").read_text())
+        self.connect(int(where.group(1)))
 
     def ask(self, method, where, body=None):
         self.connection.request(method, f"/pools/python{where}", body=body,
@@ -92,6 +109,58 @@ class Gateway(unittest.TestCase):
     def list(self):
         status, body, _ = self.ask("GET", "/listSessions?api-version=2025-10-02-preview")
         return status, json.loads(body)
+
+    def health(self):
+        self.connection.request("GET", "/healthz")
+        answer = self.connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+
+class Alone(Rig):
+    """Before the cluster is known."""
+
+    def setUp(self):
+        super().setUp()
+        self.start_gateway()
+        self.connect_when_listening()
+
+    def test_nothing_is_said_about_sessions(self):
+        for method, what in (("GET", "/listSessions"), ("POST", "/.management/listSessions")):
+            status, body, _ = self.ask(method, f"{what}?api-version=2025-10-02-preview")
+            self.assertEqual((status, json.loads(body)["error"]["code"]), (503, "SessionListIncomplete"), what)
+        self.start_cluster()
+        status = 503
+        while status == 503:
+            status, body = self.list()
+        self.assertEqual((status, body["sessions"]), (200, []))
+
+    def test_health_is_of_members(self):
+        status, body = self.health()
+        self.assertEqual((status, body["status"], body["workers"]), (503, "degraded", 0))
+        self.start_cluster()
+        healthy = {"status": "healthy", "workers": 2, "workersConnected": 2}
+        self.until_health(200, healthy)
+        self.echo["w2"].kill()
+        self.echo["w2"].wait()
+        self.until_health(200, {"status": "degraded", "workers": 2, "workersConnected": 1})
+        self.nodes.kill("w2")  # with its lease it is a member no more
+        self.until_members(("w1",))
+        self.until_health(200, {"status": "healthy", "workers": 1, "workersConnected": 1})
+
+    def until_health(self, status, body):
+        """The test's time-out is the bound."""
+        got = None
+        while got != (status, body):
+            got = self.health()
+            self.assertTrue(got[0] == 503 or got[1]["workersConnected"] > 0, got)
+
+
+class Gateway(Rig):
+    def setUp(self):
+        super().setUp()
+        self.start_cluster()
+        self.start_gateway()
+        self.connect_when_ready()
 
     def test_a_list_is_whole_or_says_who_is_missing(self):
         for n in NAMES:
