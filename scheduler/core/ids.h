@@ -4,12 +4,14 @@
 
 /* Names of things. No pointers, no text: what a human reads is made by the shells. */
 
-/* An identifier of a pool, as two keyed 64-bit hashes of "pool NUL identifier". `hi` is
- * sched_place_key() and chooses the partition; `lo` makes an accidental collision of two
- * identifiers (two tenants in one session) impossible in practice. */
+/* An identifier of a pool, as two keyed hashes of "pool NUL identifier". `hi` is sched_place_key()
+ * and chooses the partition; `lo` makes an accidental collision of two identifiers (two tenants in
+ * one session) impossible in practice. The lowest bits of `lo` stand for the pool alone. */
 struct sched_key {
     uint64_t hi, lo;
 };
+
+enum { SCHED_KEY_POOL_BITS = 24 };
 
 /* One life of a worker. A worker that was removed from the view, or that lost its run store, comes
  * back with a higher incarnation; inc 0 is "none". */
@@ -64,6 +66,12 @@ static inline bool sched_exec_eq(struct sched_exec a, struct sched_exec b)
 static inline bool sched_host_eq(struct sched_host a, struct sched_host b)
 {
     return a.node == b.node && a.inc == b.inc;
+}
+
+/* Two pools may have one number; they are taken for one where that costs little. */
+static inline uint32_t sched_key_pool(struct sched_key k)
+{
+    return (uint32_t)(k.lo & ((UINT64_C(1) << SCHED_KEY_POOL_BITS) - 1));
 }
 
 static inline uint32_t sched_key_part(struct sched_key k, unsigned pbits)

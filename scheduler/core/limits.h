@@ -16,5 +16,6 @@ enum {
     SCHED_WAITERS_MAX = 4,       /* requests that wait for the same claim */
     SCHED_TIMERS_MAX = 128,      /* entries of one refresh of cooldowns */
     SCHED_SPILL_SAMPLES_MAX = 8, /* candidates in one grant */
+    SCHED_SHUT_MAX = 64,         /* pools that a worker refuses for a while */
     SCHED_QUOTAS_MAX = 8         /* pools with a maximum for the whole cluster */
 };

@@ -1,5 +1,7 @@
 #include "scheduler/core/name.h"
 
+#include <string.h>
+
 #include "proto/base/hash.h"
 #include "scheduler/core/place.h"
 
@@ -17,7 +19,9 @@ int sched_name_key(
     int rc = sched_place_key(key, pool, id, id_n, &k.hi);
     rc = rc != 0 ? rc : sched_place_key(second, pool, id, id_n, &k.lo);
     if (rc == 0) {
+        uint64_t mask = (UINT64_C(1) << SCHED_KEY_POOL_BITS) - 1;
         *ret = k;
+        ret->lo = (k.lo & ~mask) | (base_hash_sip24(second, pool, strlen(pool)) & mask);
     }
     return rc;
 }

@@ -355,7 +355,7 @@ void sched_node_step(struct sched_node *n, const struct sched_event *ev, struct 
         on_drain(n, ev);
         break;
     case SCHED_EV_SHUT:
-        n->sess.shut_ns = ev->now_ns + SCHED_MS(ev->grace_ms);
+        sched_sess_shut_until(&n->sess, &n->env, ev->all ? NULL : &ev->vm.key, ev->grace_ms);
         break;
     case SCHED_EV_VM_UP:
     case SCHED_EV_VM_DOWN:

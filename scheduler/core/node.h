@@ -18,16 +18,17 @@ enum sched_event_kind {
     SCHED_EV_DELETE,  /* a client ends the session of a key */
     SCHED_EV_DRAIN,
     SCHED_EV_UNDRAIN,
-    SCHED_EV_SHUT, /* the owner cannot start sessions for grace_ms: others shall */
+    SCHED_EV_SHUT, /* the owner cannot start sessions of a pool for grace_ms: others shall */
 };
 
 struct sched_event {
     uint8_t kind; /* enum sched_event_kind */
     uint64_t now_ns;
     const struct sched_msg *msg; /* MSG; messages to itself come back this way too, at once */
-    struct sched_fx_vm vm;       /* VM_*, DELETE (key) */
+    struct sched_fx_vm vm;       /* VM_*, DELETE (key), SHUT (key: any of the pool) */
     uint8_t outcome;             /* VM_DONE: enum sched_outcome */
     uint32_t grace_ms;           /* DRAIN; SCHED_NEVER_MS: sessions are left alone. SHUT */
+    bool all;                    /* SHUT: of any pool */
     bool stay;                   /* DRAIN: a member without sessions, until UNDRAIN */
 };
 

@@ -81,10 +81,44 @@ bool sched_sess_shut(const struct sched_sess *s, const struct sched_env *e)
     return s->closed || e->now_ns < s->shut_ns;
 }
 
+bool sched_sess_shut_for(
+    const struct sched_sess *s, const struct sched_env *e, struct sched_key key)
+{
+    bool shut = sched_sess_shut(s, e);
+    for (uint32_t i = 0; !shut && i < SCHED_SHUT_MAX; i++) {
+        shut = e->now_ns < s->shut[i].until_ns && s->shut[i].pool == sched_key_pool(key);
+    }
+    return shut;
+}
+
+/* The pool's entry, else that which ends first: with more pools than entries one is asked for too
+ * early, and says so again. */
+static uint64_t *shut_of(struct sched_sess *s, uint32_t pool)
+{
+    struct sched_sess_shut *first = &s->shut[0];
+    for (uint32_t i = 0; i < SCHED_SHUT_MAX; i++) {
+        struct sched_sess_shut *it = &s->shut[i];
+        if (it->until_ns != 0 && it->pool == pool) {
+            return &it->until_ns;
+        }
+        first = it->until_ns < first->until_ns ? it : first;
+    }
+    *first = (struct sched_sess_shut){.pool = pool};
+    return &first->until_ns;
+}
+
+void sched_sess_shut_until(
+    struct sched_sess *s, const struct sched_env *e, const struct sched_key *key, uint32_t ms)
+{
+    uint64_t *to = key == NULL ? &s->shut_ns : shut_of(s, sched_key_pool(*key));
+    uint64_t until = e->now_ns + SCHED_MS(ms);
+    *to = until > *to ? until : *to;
+}
+
 uint64_t sched_sess_reserve(struct sched_sess *s, struct sched_env *e, struct sched_key key)
 {
     bool room = s->used < s->permits;
-    bool shut = sched_sess_shut(s, e);
+    bool shut = sched_sess_shut_for(s, e, key);
     s->missed = s->missed || (!room && !shut);
     struct sched_sess_row *row = shut || !room ? NULL : take(s);
     if (row == NULL) {

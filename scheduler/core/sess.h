@@ -38,6 +38,12 @@ struct sched_sess_row {
     uint64_t told_ns;          /* the deadline they were told */
 };
 
+/* A pool whose sessions cannot be started here before a time. */
+struct sched_sess_shut {
+    uint32_t pool;
+    uint64_t until_ns;
+};
+
 struct sched_sess {
     struct sched_sess_row *rows;
     struct sched_map by_key;  /* STARTING and later */
@@ -47,6 +53,7 @@ struct sched_sess {
     bool missed;      /* one more was wanted */
     bool closed;      /* draining: no new reservations */
     uint64_t shut_ns; /* none before this time: the owner cannot start any */
+    struct sched_sess_shut shut[SCHED_SHUT_MAX]; /* free when that time is over */
 };
 
 void sched_sess_init(struct sched_sess *s, const struct sched_cfg *cfg, struct sched_mem *mem);
@@ -55,8 +62,16 @@ void sched_sess_clear(struct sched_sess *s, const struct sched_cfg *cfg);
 /* NULL when there is none in STARTING or later. */
 struct sched_sess_row *sched_sess_find(const struct sched_sess *s, struct sched_key key);
 
-/* No place for a new session here at this moment, however many are free. */
+/* No place for a new session here at this moment, however many are free; of any pool, or of the
+ * key's. */
 bool sched_sess_shut(const struct sched_sess *s, const struct sched_env *e);
+bool sched_sess_shut_for(
+    const struct sched_sess *s, const struct sched_env *e, struct sched_key key);
+
+/* Sessions of the key's pool (NULL: of any) cannot be started for so long. What was told before and
+ * lasts longer, lasts. */
+void sched_sess_shut_until(
+    struct sched_sess *s, const struct sched_env *e, const struct sched_key *key, uint32_t ms);
 
 /* A reservation number, or 0 when there is no place. */
 uint64_t sched_sess_reserve(struct sched_sess *s, struct sched_env *e, struct sched_key key);

@@ -286,9 +286,10 @@ void sched_host_node_undrain(struct sched_host_node *n)
     tell(n, &ev);
 }
 
-void sched_host_node_shut(struct sched_host_node *n, uint32_t ms)
+void sched_host_node_shut(struct sched_host_node *n, const struct sched_key *key, uint32_t ms)
 {
-    struct sched_event ev = {.kind = SCHED_EV_SHUT, .grace_ms = ms};
+    struct sched_event ev = {.kind = SCHED_EV_SHUT, .grace_ms = ms, .all = key == NULL};
+    ev.vm.key = key == NULL ? ev.vm.key : *key;
     tell(n, &ev);
 }
 

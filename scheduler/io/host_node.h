@@ -75,9 +75,10 @@ void sched_host_node_drain(struct sched_host_node *n, uint32_t grace_ms, bool st
 /* Nothing when the lease was given back already. */
 void sched_host_node_undrain(struct sched_host_node *n);
 
-/* The owner cannot start sessions for so long, and knows it: those that this worker would take go
- * to others meanwhile. Those that run here are not concerned. */
-void sched_host_node_shut(struct sched_host_node *n, uint32_t ms);
+/* The owner cannot start sessions of the key's pool (NULL: of any pool) for so long, and knows it:
+ * those that this worker would take go to others meanwhile. Those that run here are not concerned.
+ */
+void sched_host_node_shut(struct sched_host_node *n, const struct sched_key *key, uint32_t ms);
 
 enum sched_host_verdict {
     SCHED_HOST_HERE,         /* it runs here under this epoch, and may */

@@ -512,6 +512,12 @@ static void answer_quota(
                               .retry_ms = quota_retry_ms(p, &who, v)});
 }
 
+bool worker_pool_all_full(const struct worker_pools *p)
+{
+    return p->sessions_n >= p->cfg.vms_max || worker_list_empty(&p->free_waiters) ||
+           worker_list_empty(&p->free_sessions);
+}
+
 /* A new record for an identifier that has none; NULL when it was refused (answered). */
 static struct worker_session *admit(struct worker_pools *p, const struct worker_pool_event *ev)
 {
@@ -530,7 +536,7 @@ static struct worker_session *admit(struct worker_pools *p, const struct worker_
         answer_quota(p, ev, v);
         return NULL;
     }
-    if (worker_list_empty(&p->free_waiters) || worker_list_empty(&p->free_sessions)) {
+    if (worker_pool_all_full(p)) {
         answer(p, ev, WORKER_ANSWER_FULL, RETRY_MS_MIN, WORKER_END_NONE);
         return NULL;
     }

@@ -190,7 +190,7 @@ void worker_member_waited(
 }
 
 bool worker_member_failed(struct worker_member *m, uint32_t pool, const struct proto_identifier *id,
-    uint64_t epoch, uint32_t retry_ms)
+    uint64_t epoch, const struct worker_session_answer *why)
 {
     struct sched_key key;
     struct bound *b = key_of(m, pool, id, &key) ? find(m, key) : NULL;
@@ -198,8 +198,9 @@ bool worker_member_failed(struct worker_member *m, uint32_t pool, const struct p
     if (b == NULL || b->epoch != epoch || b->made || b->ending || b->waits > 0) {
         return false;
     }
-    retry_ms = retry_ms > SHUT_MS_MIN ? retry_ms : SHUT_MS_MIN;
-    sched_host_node_shut(m->host, retry_ms < SHUT_MS_MAX ? retry_ms : SHUT_MS_MAX);
+    uint32_t ms = why->retry_ms > SHUT_MS_MIN ? why->retry_ms : SHUT_MS_MIN;
+    bool all = why->what == WORKER_ANSWER_FULL && why->all_pools;
+    sched_host_node_shut(m->host, all ? NULL : &key, ms < SHUT_MS_MAX ? ms : SHUT_MS_MAX);
     down(b);
     return true;
 }

@@ -58,10 +58,11 @@ enum worker_member_verdict worker_member_gate(struct worker_member *m, uint32_t 
 void worker_member_waited(
     struct worker_member *m, uint32_t pool, const struct proto_identifier *id, uint64_t epoch);
 
-/* As waited(), and there is no microVM, nor will there be one for retry_ms. True: the session is
- * given up, so that another worker can have it; nothing was done and will be under this epoch. */
+/* As waited(), and the pool has no microVM: *why says for how long, and whether any pool has. True:
+ * the session is given up, so that another worker can have it; nothing was done and will be under
+ * this epoch. */
 bool worker_member_failed(struct worker_member *m, uint32_t pool, const struct proto_identifier *id,
-    uint64_t epoch, uint32_t retry_ms);
+    uint64_t epoch, const struct worker_session_answer *why);
 
 /* The session has its microVM. */
 void worker_member_made(struct worker_member *m, uint32_t pool, const struct proto_identifier *id,

@@ -155,7 +155,7 @@ bool rpc_gate_failed(struct rpc_exchange *x, const struct worker_session_answer 
         return false;
     }
     x->waits = false;
-    return worker_member_failed(x->rpc->config.member, x->pool, &x->id, x->epoch, a->retry_ms);
+    return worker_member_failed(x->rpc->config.member, x->pool, &x->id, x->epoch, a);
 }
 
 void rpc_gate_leave(struct rpc_exchange *x)

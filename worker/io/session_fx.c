@@ -150,6 +150,7 @@ static void answer(struct worker_sessions *s, const struct worker_pool_fx *fx)
         .waited_ns = fx->waited_ns,
         .retry_ms = fx->retry_ms,
         .end = fx->end,
+        .all_pools = worker_pool_all_full(s->pools),
         .text = "",
         .code = ""};
     if (fx->answer == WORKER_ANSWER_QUOTA) {

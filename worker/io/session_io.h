@@ -96,6 +96,7 @@ struct worker_session_answer {
     enum worker_end end; /* LOST */
     const char *text;    /* UNAVAILABLE, QUOTA: why */
     const char *code;    /* UNAVAILABLE: the same as a word, or "" */
+    bool all_pools;      /* FULL: another pool would not have a place either */
 };
 
 /* A request for a session; embedded in its owner. */

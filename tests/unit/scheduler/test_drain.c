@@ -78,6 +78,39 @@ TEST(a_worker_that_stays_drains_without_giving_its_lease_back)
     CHECK(gave_back(&h));
 }
 
+TEST(a_pool_that_cannot_start_sessions_refuses_its_own_only)
+{
+    struct worker w;
+    struct sched_sess sess;
+    struct sched_key one = {5, 6}, same = {7, UINT64_C(1) << SCHED_KEY_POOL_BITS | 6},
+                     other = {5, 7};
+    worker_init(&w);
+    sched_sess_init(&sess, &w.cfg, &w.mem);
+    sched_sess_shut_until(&sess, &w.env, &one, 5000);
+    sched_sess_shut_until(&sess, &w.env, &same, 1000); /* no shorter than what was said before */
+    CHECK_EQ(sched_sess_reserve(&sess, &w.env, one), 0);
+    CHECK_EQ(sched_sess_reserve(&sess, &w.env, same), 0);
+    CHECK(sched_sess_reserve(&sess, &w.env, other) != 0);
+    CHECK(!sched_sess_shut(&sess, &w.env));
+    w.env.now_ns += SCHED_MS(4999);
+    CHECK(sched_sess_shut_for(&sess, &w.env, one));
+    w.env.now_ns += SCHED_MS(1);
+    CHECK(!sched_sess_shut_for(&sess, &w.env, one));
+    sched_sess_shut_until(&sess, &w.env, NULL, 500);
+    sched_sess_shut_until(&sess, &w.env, NULL, 400);
+    w.env.now_ns += SCHED_MS(499);
+    CHECK(sched_sess_shut(&sess, &w.env) && sched_sess_shut_for(&sess, &w.env, other));
+    w.env.now_ns += SCHED_MS(1);
+    CHECK(!sched_sess_shut_for(&sess, &w.env, other));
+    for (uint64_t i = 0; i <= SCHED_SHUT_MAX; i++) { /* one too many: the first to end makes room */
+        struct sched_key k = {1, 100 + i};
+        sched_sess_shut_until(&sess, &w.env, &k, (uint32_t)(1000 + i));
+    }
+    for (uint64_t i = 0; i <= SCHED_SHUT_MAX; i++) {
+        CHECK_EQ(sched_sess_shut_for(&sess, &w.env, (struct sched_key){1, 100 + i}), i > 0);
+    }
+}
+
 TEST(who_cannot_start_sessions_has_no_place_for_a_while)
 {
     struct worker w;

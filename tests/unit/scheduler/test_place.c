@@ -697,6 +697,9 @@ TEST(the_two_halves_of_a_key_are_independent)
     CHECK(a.lo != a.hi);
     CHECK_EQ(sched_name_key(test_key, "pool", "abce", 4, &b), 0);
     CHECK(a.hi != b.hi && a.lo != b.lo);
+    CHECK_EQ(sched_key_pool(a), sched_key_pool(b));
+    CHECK_EQ(sched_name_key(test_key, "poo1", "abcd", 4, &b), 0);
+    CHECK(sched_key_pool(a) != sched_key_pool(b));
     CHECK_EQ(sched_name_key(test_key, "pool", "abcd", 4, &b), 0);
     CHECK(sched_key_eq(a, b));
 }

@@ -45,11 +45,17 @@ void rig_start(struct rig *r)
         .cpus = 1,
         .memory_mib = 256};
     CHECK_EQ(worker_session_pool_add(r->sessions, &file, NULL), 0);
+    (void)snprintf(file.spec.name, sizeof file.spec.name, "other");
+    CHECK_EQ(r->two_pools ? worker_session_pool_add(r->sessions, &file, NULL) : 0, 0);
     CHECK_EQ(worker_session_start(r->sessions, NULL), 0);
+    if (r->join != NULL) {
+        r->join(r);
+    }
     struct worker_rpc_config rc = {.loop = r->loop,
         .log = &r->log,
         .sessions = r->sessions,
         .engine = r->engine,
+        .member = r->member,
         .ctl = "tcp://127.0.0.1:*",
         .bulk = "tcp://127.0.0.1:*",
         .view = 1,
@@ -86,6 +92,8 @@ void rig_init(struct rig *r)
 void rig_stop(struct rig *r)
 {
     worker_rpc_destroy(r->rpc);
+    worker_member_destroy(r->member);
+    r->member = NULL;
     worker_session_destroy(r->sessions);
     worker_engine_destroy(r->engine);
     worker_store_abort(r->run);
@@ -140,7 +148,7 @@ void rig_envelope(struct rig *r, enum proto_net_class class, const struct proto_
 uint64_t rig_send(struct rig *r, enum proto_net_class class, const char *name, Warren__Request *q)
 {
     Warren__Key key = WARREN__KEY__INIT;
-    key.pool = (char *)(uintptr_t) "python";
+    key.pool = (char *)(uintptr_t)(r->pool != NULL ? r->pool : "python");
     if (name != NULL) {
         key.identifier.data = (uint8_t *)(uintptr_t)name;
         key.identifier.len = strlen(name);
@@ -154,7 +162,10 @@ uint64_t rig_send(struct rig *r, enum proto_net_class class, const char *name, W
     size_t n = warren__request__get_packed_size(q);
     (void)warren__request__pack(q, base_buf_room(&body, n));
     base_buf_grow(&body, n);
-    struct proto_envelope env = {.type = PROTO_ENVELOPE_REQ, .corr = ++r->corr};
+    struct proto_envelope env = {.type = PROTO_ENVELOPE_REQ,
+        .corr = ++r->corr,
+        .stream = (uint32_t)r->epoch,
+        .seq = (uint32_t)(r->epoch >> 32)};
     env.deadline_ms = r->deadline_ms;
     rig_envelope(r, class, &env, base_buf_data(&body), base_buf_size(&body));
     base_buf_deinit(&body);

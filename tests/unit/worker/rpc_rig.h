@@ -4,6 +4,7 @@
 #include "proto/session.pb-c.h"
 #include "tests/lib/check.h"
 #include "tests/lib/fake_engine.h"
+#include "worker/io/member.h"
 #include "worker/io/rpc.h"
 #include "worker/io/session_io.h"
 #include "worker/io/store.h"
@@ -38,6 +39,12 @@ struct rig {
     uint8_t tenant_id[PROTO_TENANT_BYTES];
     struct worker_quota_limits limits; /* of each tenant */
     bool crashed;
+    const char *pool; /* of requests sent from now on; NULL: "python" */
+    bool two_pools;   /* "other" is like "python" */
+    uint64_t epoch;   /* of requests sent from now on, in a cluster */
+    /* Makes the worker a member of a cluster; called by rig_start(). NULL: there is none. */
+    void (*join)(struct rig *r);
+    struct worker_member *member;
     uint32_t deadline_ms;          /* of requests sent from now on; 0: none */
     void (*on_change)(void *user); /* of the sessions; NULL: none */
     void *user;
@@ -61,7 +68,7 @@ void rig_crash_at(struct rig *r, uint32_t n);
         (void)alarm(0);                                                                            \
     } while (0)
 
-/* Sends a request for pool "python" and identifier `name` (NULL: none); returns its corr. */
+/* Sends a request for r->pool and identifier `name` (NULL: none); returns its corr. */
 uint64_t rig_send(struct rig *r, enum proto_net_class class, const char *name, Warren__Request *q);
 void rig_envelope(struct rig *r, enum proto_net_class class, const struct proto_envelope *env,
     const void *body, size_t n);

@@ -1,0 +1,278 @@
+/* A worker of a cluster: places that the cluster has bound to it, and what becomes of them. Its
+ * voter and a gateway's share of the cluster are in the same loop. */
+#include <ftw.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "proto/base/container.h"
+#include "proto/base/rand.h"
+#include "proto/net/curve.h"
+#include "scheduler/core/name.h"
+#include "scheduler/io/route_node.h"
+#include "scheduler/io/voter_node.h"
+#include "tests/unit/worker/rpc_rig.h"
+
+enum { ASKS_MAX = 16, ASK_MS = 60000 };
+static const uint8_t cluster_key[16] = {7}; /* as in rpc_rig.c */
+
+/* A question for the place of an identifier. */
+struct ask {
+    uint64_t rid;
+    struct sched_host host;
+    sched_epoch epoch; /* 0: not told yet */
+};
+
+static struct rig r;
+static struct {
+    char dir[64];
+    struct sched_settings *voter_settings, *route_settings;
+    struct sched_voter_node *voter;
+    struct sched_route_node *route;
+    struct ask asks[ASKS_MAX];
+    unsigned asks_n;
+} c;
+
+/* ---- files ---- */
+
+static const char *at(const char *name)
+{
+    static char path[4][128];
+    static unsigned turn;
+    turn = (turn + 1) % 4;
+    (void)snprintf(path[turn], sizeof path[turn], "%s/%s", c.dir, name);
+    return path[turn];
+}
+
+static void write_file(const char *name, const char *text)
+{
+    FILE *f = fopen(at(name), "we");
+    CHECK(f != NULL && fputs(text, f) >= 0 && fclose(f) == 0);
+    CHECK_EQ(chmod(at(name), 0600), 0);
+}
+
+static void list(const char *role, const char *name)
+{
+    struct proto_net_key key;
+    struct proto_net_client client = {0};
+    CHECK_EQ(proto_net_key_generate(&key, NULL), 0);
+    (void)snprintf(client.role, sizeof client.role, "%s", role);
+    (void)snprintf(client.name, sizeof client.name, "%s", name);
+    memcpy(client.public_z85, key.public_z85, sizeof client.public_z85);
+    CHECK_EQ(proto_net_clients_add(at("roster"), &client, NULL), 0);
+    CHECK_EQ(proto_net_key_write(at(name), &key, NULL), 0);
+}
+
+/* seed: endpoint of the voter, NULL for itself. Returns the path of the node's cluster.yaml. */
+static const char *settle(const char *name, const char *seed)
+{
+    char text[2048], file[32];
+    (void)snprintf(file, sizeof file, "%s.state", name);
+    CHECK_EQ(mkdir(at(file), 0700), 0);
+    (void)snprintf(file, sizeof file, "%s.yaml", name);
+    int n = snprintf(text, sizeof text,
+        "name: %s\nlisten: \"127.0.0.1:0\"\nstate_dir: %s/%s.state\nroster: %s/roster\n"
+        "curve_secret: %s/%s\ncluster_key: %s/key\ngossip_keys: %s/ring\n"
+        "voters: [v1]\npartition_bits: 8\nmembers_max: 8\nlog_level: error\n",
+        name, c.dir, name, c.dir, c.dir, name, c.dir, c.dir);
+    if (seed != NULL) {
+        (void)snprintf(
+            text + n, sizeof text - (size_t)n, "seeds: [\"v1@%s\"]\n", seed + strlen("tcp://"));
+    }
+    write_file(file, text);
+    return at(file);
+}
+
+static int drop(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st, (void)type, (void)ftw;
+    return remove(path);
+}
+
+/* ---- the cluster ---- */
+
+static void on_lease(void *user, uint64_t freeze_at_ns, uint64_t kill_at_ns, uint64_t epoch)
+{
+    (void)user, (void)freeze_at_ns, (void)kill_at_ns, (void)epoch;
+}
+
+static void on_leave(void *user, const char *why)
+{
+    (void)user;
+    (void)fprintf(stderr, "leaves: %s\n", why);
+    CHECK(false);
+}
+
+static void join(struct rig *rig)
+{
+    struct worker_member_config config = {.loop = rig->loop,
+        .log = &rig->log,
+        .settings = settle("w1", sched_voter_node_endpoint(c.voter)),
+        .run_dir = c.dir,
+        .sessions_max = 8,
+        .pools_n = rig->two_pools ? 2 : 1,
+        .sessions = rig->sessions,
+        .lease = on_lease,
+        .leave = on_leave};
+    struct base_error err = {0};
+    memcpy(config.cluster_key, cluster_key, sizeof cluster_key);
+    if (worker_member_create(&rig->member, &config, &err) != 0) {
+        (void)fprintf(stderr, "%s\n", err.text);
+        CHECK(false);
+    }
+}
+
+static void on_go(void *user, uint64_t rid, struct sched_host host, sched_epoch epoch)
+{
+    (void)user;
+    for (unsigned i = 0; i < c.asks_n; i++) {
+        if (c.asks[i].rid == rid) {
+            c.asks[i].host = host;
+            c.asks[i].epoch = epoch;
+        }
+    }
+}
+
+static void on_outcome(void *user, uint64_t rid, enum sched_outcome outcome, sched_epoch epoch)
+{
+    (void)user, (void)rid, (void)outcome, (void)epoch;
+}
+
+static void start_voter_and_route(void)
+{
+    static const struct sched_route_ops ops = {on_go, on_outcome};
+    struct base_error err = {0};
+    CHECK_EQ(sched_settings_load(settle("v1", NULL), &c.voter_settings, &err), 0);
+    struct sched_voter_node_cfg voter = {
+        .loop = r.loop, .log = &r.log, .settings = c.voter_settings, .birth = true};
+    CHECK_EQ(sched_voter_node_create(&c.voter, &voter, &err), 0);
+    const char *yaml = settle("g1", sched_voter_node_endpoint(c.voter));
+    CHECK_EQ(sched_settings_load(yaml, &c.route_settings, &err), 0);
+    struct sched_route_node_cfg route = {.loop = r.loop,
+        .log = &r.log,
+        .settings = c.route_settings,
+        .reqs_max = ASKS_MAX,
+        .cache_max = 16,
+        .hedge_ms = 100,
+        .resend_ms = 500,
+        .ops = &ops};
+    CHECK_EQ(sched_route_node_create(&c.route, &route, &err), 0);
+}
+
+/* As the worker starts: the voter has to be there first. */
+static void start_and_join(struct rig *rig)
+{
+    if (c.voter == NULL) {
+        start_voter_and_route();
+    }
+    join(rig);
+}
+
+static void setup(uint32_t sessions_max, bool two_pools)
+{
+    memset(&r, 0, sizeof r);
+    memset(&c, 0, sizeof c);
+    (void)snprintf(c.dir, sizeof c.dir, "/tmp/warren-test-member-XXXXXX");
+    CHECK(mkdtemp(c.dir) != NULL);
+    write_file("key", "07000000000000000000000000000000\n");
+    write_file("ring", "1 000102030405060708090a0b0c0d0e0f000102030405060708090a0b0c0d0e0f\n");
+    write_file("roster", "");
+    list("voter", "v1");
+    list("worker", "w1");
+    list("gateway", "g1");
+    r.sessions_max = sessions_max;
+    r.two_pools = two_pools;
+    r.join = start_and_join;
+    rig_init(&r);
+}
+
+static void teardown(void)
+{
+    sched_route_node_destroy(c.route);
+    sched_voter_node_destroy(c.voter);
+    sched_settings_destroy(c.route_settings);
+    sched_settings_destroy(c.voter_settings);
+    rig_deinit(&r);
+    CHECK_EQ(nftw(c.dir, drop, 8, FTW_DEPTH | FTW_PHYS), 0);
+}
+
+static struct ask *ask_later(const char *pool, const char *name)
+{
+    struct sched_key key;
+    struct sched_exec exec = {base_rand_u64(), base_rand_u64()};
+    struct ask *a = &c.asks[c.asks_n++];
+    CHECK(c.asks_n <= ASKS_MAX);
+    CHECK_EQ(sched_name_key(cluster_key, pool, name, strlen(name), &key), 0);
+    a->epoch = 0;
+    a->rid = sched_route_node_request(c.route, key, exec, ASK_MS);
+    CHECK(a->rid != 0);
+    return a;
+}
+
+/* From now on requests are for this place. */
+static void use(const struct ask *a, const char *pool)
+{
+    RIG_UNTIL(&r, a->epoch != 0);
+    r.pool = pool;
+    r.epoch = a->epoch;
+}
+
+static struct ask *ask(const char *pool, const char *name)
+{
+    struct ask *a = ask_later(pool, name);
+    use(a, pool);
+    return a;
+}
+
+/* What the host said, told to the cluster: the identifier goes to another place. */
+static void not_here(struct ask *a)
+{
+    sched_epoch epoch = a->epoch;
+    a->epoch = 0;
+    sched_route_node_not_here(c.route, a->rid, epoch);
+}
+
+/* How often somebody was asked for the place. */
+static uint32_t tries(const struct ask *a)
+{
+    const struct sched_route *route = sched_route_node_core(c.route);
+    uint32_t i = sched_map_get(&route->by_rid, a->rid, 0);
+    CHECK(i != SCHED_MAP_NONE);
+    return route->reqs[i].tries;
+}
+
+/* ---- tests ---- */
+
+TEST(a_full_pool_refuses_nothing_of_another_one)
+{
+    setup(1, true);
+    (void)ask("python", "alice");
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 1, "say x")), WARREN__STATUS__STATUS_OK);
+    struct ask *full = ask("python", "bobby");
+    Warren__Reply *end = rig_reply(&r, rig_exec(&r, "bobby", 2, "say x"), PROTO_ENVELOPE_END);
+    CHECK_EQ(end->status, WARREN__STATUS__STATUS_NOT_HERE);
+    CHECK_STR(end->code, "PoolFull");
+    warren__reply__free_unpacked(end, NULL);
+    not_here(full); /* waits until the worker takes sessions of the pool again */
+    const struct ask *other = ask("other", "carol");
+    CHECK(other->epoch != 0 && full->epoch == 0);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "carol", 3, "say x")), WARREN__STATUS__STATUS_OK);
+    CHECK_EQ(full->epoch, 0);
+    teardown();
+}
+
+TEST(a_worker_without_any_place_refuses_all_pools)
+{
+    setup(4, true); /* of four microVMs */
+    for (uint8_t i = 0; i < 4; i++) {
+        char name[] = "name-0";
+        name[5] = (char)('0' + i);
+        (void)ask("python", name);
+        CHECK_EQ(rig_status(&r, rig_exec(&r, name, i + 1, "say x")), WARREN__STATUS__STATUS_OK);
+    }
+    (void)ask("other", "bobby");
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "bobby", 9, "say x")), WARREN__STATUS__STATUS_NOT_HERE);
+    const struct ask *later = ask_later("python", "carol");
+    RIG_UNTIL(&r, later->epoch != 0 || tries(later) > 10);
+    CHECK_EQ(later->epoch, 0);
+    teardown();
+}
