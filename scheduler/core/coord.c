@@ -283,6 +283,7 @@ void sched_coord_end(struct sched_coord *c, struct sched_env *e, const struct sc
     struct sched_op *op = add(c, e, SCHED_OP_END, m->key);
     if (op != NULL) {
         op->fenced = m->rec.epoch;
+        op->idle = m->rec.idle ? m->rec.epoch : 0;
         op->waiters[0].who = (struct sched_asker){msg->from, m->op};
         op->n_waiters = 1;
         sched_coord_start(c, e, op);

@@ -50,6 +50,7 @@ struct sched_op {
     sched_epoch forgotten; /* a member of the group has forgotten epochs up to this one */
     sched_epoch unstarted; /* its host says that this one never ran; 0: none */
     sched_epoch fenced;    /* its host has promised that it is gone; END: the epoch to end */
+    sched_epoch idle;      /* its host says that nothing has run in this one; 0: none */
     struct sched_rec best, val;
     struct sched_host place; /* where the reservation is held; inc 0: none */
     struct sched_load place_load;

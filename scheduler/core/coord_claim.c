@@ -42,13 +42,17 @@ static void ask_host(struct sched_env *e, struct sched_op *op, uint8_t phase)
 
 /* ---- places for new sessions ---- */
 
-/* Is this the first session at its host, of several? Whatever ended them, and all that came between
- * counts, too: it is forgotten with the register only, when it is too old to matter. */
-static bool moved(const struct sched_op *op)
+/* What the new session's host may have to know of earlier ones, whatever ended them, and of all
+ * that came between: it is forgotten with the register only, when it is too old to matter. One in
+ * which nothing ran, as its host has promised, is not one of them. */
+static void inherit(const struct sched_op *op, struct sched_rec *rec)
 {
     const struct sched_rec *old = &op->best;
-    return old->state != SCHED_REC_NONE &&
-           (old->moved || (!sched_host_eq(old->host, op->place) && !MUTANT(62)));
+    bool same = sched_host_eq(old->host, op->place);
+    bool idle = old->idle || old->epoch == op->idle || MUTANT(67);
+    bool ran = old->state != SCHED_REC_NONE && ((old->ran && !MUTANT(68)) || !idle);
+    rec->moved = old->state != SCHED_REC_NONE && (old->moved || (ran && !same && !MUTANT(62)));
+    rec->ran = ran && same;
 }
 
 static void claim(struct sched_coord *c, struct sched_env *e, struct sched_op *op)
@@ -60,8 +64,8 @@ static void claim(struct sched_coord *c, struct sched_env *e, struct sched_op *o
         .inline_id = op->best.inline_id,
         .inline_epoch = op->best.inline_epoch,
         .cooldown_ms = e->cfg->cooldown_ms,
-        .state = SCHED_REC_LIVE,
-        .moved = moved(op)};
+        .state = SCHED_REC_LIVE};
+    inherit(op, &rec);
     for (uint32_t i = 0; op->best.state == SCHED_REC_NONE && i < op->n_waiters; i++) {
         if (op->waiters[i].has_exec) {
             rec.inline_id = op->waiters[i].exec;
@@ -198,6 +202,7 @@ static void decide_end(struct sched_coord *c, struct sched_env *e, struct sched_
     } else if (op->best.epoch == op->fenced || sched_rec_dead(&op->best, e->view) || MUTANT(23)) {
         op->val = op->best;
         op->val.state = SCHED_REC_ENDED;
+        op->val.idle = op->best.epoch == op->idle;
         sched_coord_accept(c, e, op);
     } else {
         ask_host(e, op, SCHED_OP_FENCE);
@@ -295,15 +300,18 @@ void sched_coord_host_says(
     struct sched_coord *c, struct sched_env *e, struct sched_op *op, const struct sched_msg *msg)
 {
     sched_epoch epoch = msg->bind.rec.epoch;
+    sched_epoch idle = msg->bind.rec.idle ? epoch : op->idle;
     if (op->phase == SCHED_OP_BIND && epoch == op->val.epoch) {
         if (msg->type == SCHED_MSG_BOUND) {
             bound(c, e, op);
         } else if (msg->type == SCHED_MSG_UNBOUND) {
             op->fenced = epoch;
+            op->idle = idle;
             sched_coord_again(c, e, op);
         }
     } else if (op->phase == SCHED_OP_FENCE && epoch == op->best.epoch) {
         if (msg->type == SCHED_MSG_GONE) {
+            op->idle = idle;
             fenced(c, e, op, msg->bind.rec.state == SCHED_REC_NONE);
         } else if (msg->type == SCHED_MSG_ALIVE) {
             alive(c, e, op);

@@ -247,7 +247,7 @@ static void on_vm(struct sched_node *n, const struct sched_event *ev)
         }
     } else if (ev->kind == SCHED_EV_VM_DOWN) {
         sched_journal_down(&n->journal, e, row, &ev->vm);
-        (void)sched_sess_down(&n->sess, e, &ev->vm);
+        (void)sched_sess_down(&n->sess, e, &ev->vm, ev->idle);
     } else if (ev->kind == SCHED_EV_VM_DONE) {
         sched_journal_done(&n->journal, e, row, &ev->vm, ev->outcome);
     } else if (row != NULL) {

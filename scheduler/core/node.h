@@ -29,6 +29,7 @@ struct sched_event {
     uint8_t outcome;             /* VM_DONE: enum sched_outcome */
     uint32_t grace_ms;           /* DRAIN; SCHED_NEVER_MS: sessions are left alone. SHUT */
     bool all;                    /* SHUT: of any pool */
+    bool idle;                   /* VM_DOWN: nothing has run in the session, ever */
     bool stay;                   /* DRAIN: a member without sessions, until UNDRAIN */
 };
 

@@ -27,8 +27,10 @@ struct sched_rec {
     sched_epoch inline_epoch;
     uint32_t cooldown_ms;
     uint8_t state; /* enum sched_rec_state */
-    bool moved;    /* an earlier session was at another host or life, as far as is remembered here:
-                    * what ran in it this host's journal does not know */
+    /* As far as is remembered here, of earlier sessions and what may have run in them: */
+    bool moved; /* at another host or life: this host's journal does not know it */
+    bool ran;   /* at this host, in this life */
+    bool idle;  /* this session is over, and its host says that nothing has run in it */
 };
 
 /* Is the host of this record certainly dead, for ever? A view that is older than the record cannot

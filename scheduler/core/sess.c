@@ -195,7 +195,9 @@ static void bind_new(struct sched_sess *s, struct sched_env *e, struct sched_ses
     }
     if (row == NULL || stale || (old != NULL && old->rec.epoch > m->rec.epoch)) {
         sched_sess_release(s, m->rec.resv, m->key);
-        sched_fx_send(e->fx, SCHED_MSG_UNBOUND, msg->from)->bind = *m;
+        struct sched_m_bind *to = &sched_fx_send(e->fx, SCHED_MSG_UNBOUND, msg->from)->bind;
+        *to = *m;
+        to->rec.idle = row != NULL; /* its reservation was not used */
         return;
     }
     if ((!sched_env_serving(e) && !MUTANT(15)) || (old != NULL && old->state != SCHED_SESS_ENDED)) {
@@ -250,6 +252,8 @@ void sched_sess_gone(struct sched_sess *s, struct sched_env *e, const struct sch
     struct sched_m_bind *to =
         &sched_fx_send(e->fx, alive ? SCHED_MSG_ALIVE : SCHED_MSG_GONE, msg->from)->bind;
     *to = *m;
+    bool over = !alive && row != NULL && row->rec.epoch == m->rec.epoch;
+    to->rec.idle = !alive && (unused || (over && row->rec.idle));
     to->rec.state = !alive && unused ? SCHED_REC_NONE : m->rec.state;
 }
 
@@ -283,12 +287,14 @@ bool sched_sess_up(struct sched_sess *s, struct sched_env *e, const struct sched
     return true;
 }
 
-bool sched_sess_down(struct sched_sess *s, struct sched_env *e, const struct sched_fx_vm *vm)
+bool sched_sess_down(
+    struct sched_sess *s, struct sched_env *e, const struct sched_fx_vm *vm, bool idle)
 {
     struct sched_sess_row *row = of_vm(s, vm);
     if (row == NULL || row->state == SCHED_SESS_ENDED) {
         return false;
     }
+    row->rec.idle = idle;
     if (row->state == SCHED_SESS_STARTING) {
         answer(e, SCHED_MSG_UNBOUND, row->binder, row);
     }

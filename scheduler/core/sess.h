@@ -87,9 +87,11 @@ void sched_sess_gone(struct sched_sess *s, struct sched_env *e, const struct sch
 /* The group has the end on record. */
 void sched_sess_acked(struct sched_sess *s, struct sched_env *e, const struct sched_m_bind *m);
 
-/* What the shell saw. up: true when the session became LIVE just now. */
+/* What the shell saw. up: true when the session became LIVE just now. idle: nothing has run in it.
+ */
 bool sched_sess_up(struct sched_sess *s, struct sched_env *e, const struct sched_fx_vm *vm);
-bool sched_sess_down(struct sched_sess *s, struct sched_env *e, const struct sched_fx_vm *vm);
+bool sched_sess_down(
+    struct sched_sess *s, struct sched_env *e, const struct sched_fx_vm *vm, bool idle);
 
 /* Starts the end of a session: delete, cooldown, drain. */
 void sched_sess_stop(struct sched_env *e, struct sched_sess_row *row);

@@ -261,6 +261,13 @@ void sched_host_node_down(struct sched_host_node *n, struct sched_key key, sched
     tell(n, &ev);
 }
 
+void sched_host_node_unused(struct sched_host_node *n, struct sched_key key, sched_epoch epoch)
+{
+    struct sched_event ev = {
+        .kind = SCHED_EV_VM_DOWN, .vm = {.key = key, .epoch = epoch}, .idle = true};
+    tell(n, &ev);
+}
+
 void sched_host_node_done(
     struct sched_host_node *n, const struct sched_fx_vm *vm, enum sched_outcome outcome)
 {

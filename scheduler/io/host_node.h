@@ -61,6 +61,10 @@ void sched_host_node_each(struct sched_host_node *n,
 
 void sched_host_node_up(struct sched_host_node *n, struct sched_key key, sched_epoch epoch);
 void sched_host_node_down(struct sched_host_node *n, struct sched_key key, sched_epoch epoch);
+
+/* As down(), and nothing has run in the session, nor has it had a microVM: where it is next, an
+ * execution that is not known there has not run here. */
+void sched_host_node_unused(struct sched_host_node *n, struct sched_key key, sched_epoch epoch);
 void sched_host_node_done(
     struct sched_host_node *n, const struct sched_fx_vm *vm, enum sched_outcome outcome);
 
@@ -105,8 +109,8 @@ enum sched_host_verdict sched_host_node_check(
 sched_epoch sched_host_node_epoch(const struct sched_host_node *n, struct sched_key key);
 
 /* An earlier session of the key was at another worker, or in an earlier life of this one, so short
- * a time ago that its executions would still be remembered there: what ran in it is not known here.
- */
+ * a time ago that its executions would still be remembered there, and something may have run in it:
+ * what, is not known here. */
 bool sched_host_node_moved(const struct sched_host_node *n, struct sched_key key);
 
 /* For looking only. */

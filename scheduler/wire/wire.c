@@ -86,7 +86,7 @@ static void host(struct walk *w, struct sched_host *h)
     u32(w, &h->inc);
 }
 
-enum { REC_MOVED = 0x80 }; /* in the byte of the state */
+enum { REC_MOVED = 0x80, REC_RAN = 0x40, REC_IDLE = 0x20 }; /* in the byte of the state */
 
 static void rec(struct walk *w, struct sched_rec *r)
 {
@@ -97,10 +97,14 @@ static void rec(struct walk *w, struct sched_rec *r)
     exec_id(w, &r->inline_id);
     u64(w, &r->inline_epoch);
     u32(w, &r->cooldown_ms);
-    uint8_t state = (uint8_t)(r->state | (r->moved ? REC_MOVED : 0));
-    u8(w, &state, REC_MOVED | SCHED_REC_ENDED);
-    r->state = state & (uint8_t)~REC_MOVED;
+    uint8_t flags =
+        (uint8_t)((r->moved ? REC_MOVED : 0) | (r->ran ? REC_RAN : 0) | (r->idle ? REC_IDLE : 0));
+    uint8_t state = r->state | flags;
+    u8(w, &state, 255);
+    r->state = state & (uint8_t) ~(REC_MOVED | REC_RAN | REC_IDLE);
     r->moved = (state & REC_MOVED) != 0;
+    r->ran = (state & REC_RAN) != 0;
+    r->idle = (state & REC_IDLE) != 0;
     w->bad = w->bad || r->state > SCHED_REC_ENDED;
 }
 

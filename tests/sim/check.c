@@ -191,10 +191,10 @@ void sim_check_live(struct sim *s, struct sim_node *n, struct sim_vm *vm, bool o
     k->ran = on && vm->id.epoch > k->ran ? vm->id.epoch : k->ran;
 }
 
-/* S17: a host whose journal does not have what ran in the last session of a key knows that. */
+/* S17: a host whose journal does not have what ran last in a session of a key knows that. */
 static void check_moved(struct sim *s, const struct sim_node *n, const struct sim_vm *vm)
 {
-    struct sim_key *k = &s->keys[vm->key];
+    const struct sim_key *k = &s->keys[vm->key];
     const struct sched_sess_row *row = sched_sess_find(&n->host->sess, vm->id.key);
     unsigned pbits = s->cfg.pbits;
     uint32_t bucket = sched_part_bucket(sched_key_part(vm->id.key, pbits), pbits);
@@ -205,7 +205,12 @@ static void check_moved(struct sim *s, const struct sim_node *n, const struct si
         sim_bad(s, "S17 key %u comes to H%u, which does not know that it was elsewhere", vm->key,
             n->index);
     }
-    k->at = here;
+}
+
+void sim_check_ran(struct sim *s, const struct sim_node *n, const struct sim_vm *vm)
+{
+    struct sim_key *k = &s->keys[vm->key];
+    k->at = (struct sched_host){n->id, vm->inc};
     k->at_ns = s->now_ns;
 }
 

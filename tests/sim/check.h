@@ -11,6 +11,7 @@ void sim_check_chosen(struct sim *s, const struct sched_view *v);
 void sim_check_quota(struct sim *s, struct sim_node *n);
 void sim_check_vote(struct sim *s, struct sim_node *n, const struct sched_msg *m);
 void sim_check_live(struct sim *s, struct sim_node *n, struct sim_vm *vm, bool on);
+void sim_check_ran(struct sim *s, const struct sim_node *n, const struct sim_vm *vm);
 void sim_check_bound(struct sim *s, const struct sim_node *n, struct sim_vm *vm);
 /* A supervisor ends it for want of a lease. */
 void sim_check_killed(struct sim *s, const struct sim_node *n, const struct sim_vm *vm);

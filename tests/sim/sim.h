@@ -112,7 +112,7 @@ struct sim_key {
     uint32_t bound_view;     /* number of the latest view when `bound` was bound */
     sched_epoch bound, seen; /* highest that started; highest confirmed to a client */
     sched_epoch ran;         /* highest that ran */
-    struct sched_host at;    /* of the last that started, at at_ns */
+    struct sched_host at;    /* of the last in which something ran, at at_ns */
     uint64_t at_ns;
 };
 

@@ -7,6 +7,8 @@
 /* A host's machine: microVMs, and the supervisors that freeze and kill them by the lease page
  * alone, whatever the worker process does. */
 
+enum { IDLE = 1 << 16 }; /* told with VM_DOWN: nothing has run in it */
+
 struct sim_vm *sim_vm_find(struct sim_node *n, const struct sched_fx_vm *id)
 {
     for (uint32_t i = 0; i < n->n_vms; i++) {
@@ -72,7 +74,7 @@ void sim_vm_start(struct sim *s, struct sim_node *n, const struct sched_fx_vm *i
         i++;
     }
     if (sim_chance(s, s->opt.vm_fail_ppm) || i == n->n_vms) {
-        sim_vm_tell(s, n, SCHED_EV_VM_DOWN, id);
+        sim_vm_tell(s, n, SCHED_EV_VM_DOWN | IDLE, id);
         return;
     }
     vm = &n->vms[i];
@@ -114,6 +116,7 @@ void sim_vm_exec(struct sim *s, struct sim_node *n, const struct sched_fx_vm *id
     vm->runs[vm->n_runs++] = (struct sim_run){.exec = id->exec};
     vm->last_ns = sim_local(n, s->now_ns);
     sim_check_started(s, id->exec, id->epoch);
+    sim_check_ran(s, n, vm);
     if (sim_chance(s, s->opt.vm_hang_ppm) && !s->calm) {
         return; /* a hung agent: no answer ever */
     }
@@ -256,8 +259,10 @@ static void on_process(struct sim *s, struct sim_node *n, const struct sim_event
         sim_event(s, ev, n->resume_ns + sim_rand(s, SIM_MS));
         return;
     }
-    struct sched_event in = {
-        .kind = (uint8_t)ev->arg, .outcome = (uint8_t)(ev->arg >> 8), .vm = ev->vm};
+    struct sched_event in = {.kind = (uint8_t)ev->arg,
+        .outcome = (uint8_t)(ev->arg >> 8),
+        .vm = ev->vm,
+        .idle = (ev->arg & IDLE) != 0};
     sim_step(s, n, &in);
 }
 
@@ -308,8 +313,9 @@ void sim_vm_event(struct sim *s, struct sim_event *ev)
     } else if (ev->kind == SIM_E_VM_DONE) {
         on_done(s, n, vm, ev);
     } else {
+        uint32_t idle = vm->n_runs == 0 ? IDLE : 0;
         sim_vm_destroy(s, n, vm);
-        sim_vm_tell(s, n, SCHED_EV_VM_DOWN, &ev->vm);
+        sim_vm_tell(s, n, SCHED_EV_VM_DOWN | idle, &ev->vm);
     }
 }
 

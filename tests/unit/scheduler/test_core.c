@@ -730,7 +730,7 @@ TEST(a_session_starts_by_its_reservation_once)
     CHECK(sched_sess_up(&sess, &h.env, &vm));
     CHECK(said(&h.fx, SCHED_MSG_BOUND) != NULL);
     CHECK(sched_sess_bind(&sess, &h.env, &m));
-    CHECK(sched_sess_down(&sess, &h.env, &vm));
+    CHECK(sched_sess_down(&sess, &h.env, &vm, false));
     sched_sess_acked(&sess, &h.env, &m.bind);
     CHECK_EQ(sess.used, 0);
     sched_fx_clear(&h.fx);

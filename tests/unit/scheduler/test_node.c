@@ -145,3 +145,110 @@ TEST(sessions_that_never_cool_down_outlive_every_number_of_milliseconds)
     step(&g, year_ms, NULL);
     CHECK(effect(&g, SCHED_FX_VM_STOP) != NULL);
 }
+
+/* The record that this worker's claim writes over `old`, as its own BIND says. */
+static struct sched_rec successor(struct rig *g, const struct sched_rec *old)
+{
+    static const struct sched_key other = {9, 9};
+    static struct sched_part parts[16];
+    rig_init(g, SCHED_SESS_LIVE, 5000, 60000);
+    for (size_t i = 0; i < 16; i++) {
+        parts[i] = (struct sched_part){.era = 1, .settled = 1};
+    }
+    struct sched_row row = {.kind = SCHED_ROW_PARTS, .n = 16, .parts = parts};
+    sched_node_restore(&g->n, &row);
+    row = (struct sched_row){.kind = SCHED_ROW_REG,
+        .key = other,
+        .promised = old->epoch,
+        .accepted = old->epoch,
+        .rec = *old};
+    sched_node_restore(&g->n, &row);
+    lease(g, 10);
+    struct sched_msg open = {
+        .type = SCHED_MSG_OPEN, .from = 11, .open = {.rid = 1, .key = other, .view = 1}};
+    step(g, 11, &open);
+    for (uint32_t i = 0; i < g->fx.n; i++) {
+        const struct sched_fx_item *it = &g->fx.items[i];
+        if (it->kind == SCHED_FX_SEND && it->msg.type == SCHED_MSG_BIND) {
+            return it->msg.bind.rec;
+        }
+    }
+    CHECK(false);
+    return *old;
+}
+
+TEST(a_session_is_in_doubt_about_those_in_which_something_may_have_run)
+{
+    static const struct sched_host here = {10, 2}; /* {10, 1} is an earlier life, {20, 1} dead */
+    static const struct {
+        struct sched_host host;
+        uint8_t state;
+        bool moved, ran, idle, then_moved, then_ran;
+    } cases[] = {
+        {{10, 2}, SCHED_REC_NONE, false, false, false, false, false},
+        {{10, 2}, SCHED_REC_ENDED, false, false, false, false, true},
+        {{10, 2}, SCHED_REC_ENDED, false, false, true, false, false},
+        {{10, 2}, SCHED_REC_ENDED, false, true, true, false, true},
+        {{10, 2}, SCHED_REC_ENDED, true, false, true, true, false},
+        {{10, 1}, SCHED_REC_LIVE, false, false, false, true, false},
+        {{20, 1}, SCHED_REC_LIVE, false, false, false, true, false},
+        {{20, 1}, SCHED_REC_ENDED, false, false, false, true, false},
+        {{20, 1}, SCHED_REC_ENDED, false, false, true, false, false}, /* it was only full */
+        {{20, 1}, SCHED_REC_ENDED, false, true, true, true, false},
+        {{20, 1}, SCHED_REC_ENDED, true, false, true, true, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct rig g;
+        struct sched_rec old = {.epoch = sched_epoch_make(1, 1, 0),
+            .host = cases[i].host,
+            .view = 1,
+            .state = cases[i].state,
+            .moved = cases[i].moved,
+            .ran = cases[i].ran,
+            .idle = cases[i].idle};
+        struct sched_rec rec = successor(&g, &old);
+        CHECK(sched_host_eq(rec.host, here) && rec.epoch > old.epoch && !rec.idle);
+        CHECK_EQ(rec.moved, cases[i].then_moved);
+        CHECK_EQ(rec.ran, cases[i].then_ran);
+    }
+}
+
+static const struct sched_m_bind *answered(const struct rig *g, uint8_t type)
+{
+    for (uint32_t i = 0; i < g->fx.n; i++) {
+        const struct sched_fx_item *it = &g->fx.items[i];
+        if (it->kind == SCHED_FX_SEND && it->msg.type == type) {
+            return &it->msg.bind;
+        }
+    }
+    return NULL;
+}
+
+TEST(a_host_says_of_a_session_that_is_over_whether_something_ran_in_it)
+{
+    for (unsigned idle = 0; idle < 2; idle++) {
+        struct rig g;
+        rig_init(&g, SCHED_SESS_LIVE, 5000, 60000);
+        lease(&g, 10);
+        struct sched_event down = {.kind = SCHED_EV_VM_DOWN,
+            .now_ns = SCHED_MS(11),
+            .vm = {.key = key, .epoch = 5},
+            .idle = idle == 1};
+        struct sched_msg gone = {.type = SCHED_MSG_GONEQ,
+            .from = 11,
+            .bind = {.key = key, .rec = {.epoch = 5, .host = {10, 2}, .state = SCHED_REC_LIVE}}};
+        step(&g, 11, &gone);
+        CHECK(answered(&g, SCHED_MSG_ALIVE) != NULL && !answered(&g, SCHED_MSG_ALIVE)->rec.idle);
+        sched_fx_clear(&g.fx);
+        sched_node_step(&g.n, &down, &g.fx);
+        step(&g, 12, &gone);
+        CHECK(answered(&g, SCHED_MSG_GONE) != NULL);
+        CHECK_EQ(answered(&g, SCHED_MSG_GONE)->rec.idle, idle == 1);
+        gone.bind.rec.epoch = 4; /* nothing is known of it any more */
+        step(&g, 12, &gone);
+        CHECK(answered(&g, SCHED_MSG_GONE) != NULL && !answered(&g, SCHED_MSG_GONE)->rec.idle);
+        step(&g, 500, NULL); /* and in what it reports */
+        CHECK(answered(&g, SCHED_MSG_END) != NULL);
+        CHECK_EQ(answered(&g, SCHED_MSG_END)->rec.idle, idle == 1);
+    }
+}
