@@ -61,6 +61,13 @@ static void down(struct bound *b)
     drop(b);
 }
 
+/* The same, where this process was bound to it and has made no microVM for it. */
+static void give_up(struct bound *b)
+{
+    sched_host_node_unused(b->member->host, b->key, b->epoch);
+    drop(b);
+}
+
 static void on_ended(struct worker_session_use *u, enum worker_end end, bool gone)
 {
     struct bound *b = CONTAINER_OF(u, struct bound, use);
@@ -106,7 +113,7 @@ static void on_start(void *user, struct sched_key key, sched_epoch epoch)
     if (!m->closed && take(m, key, epoch) != NULL) {
         sched_host_node_up(m->host, key, epoch);
     } else {
-        sched_host_node_down(m->host, key, epoch);
+        sched_host_node_unused(m->host, key, epoch);
     }
 }
 
@@ -117,7 +124,7 @@ static void on_stop(void *user, struct sched_key key, sched_epoch epoch)
     if (b == NULL || b->epoch != epoch) {
         sched_host_node_down(m->host, key, epoch);
     } else if (!b->made) {
-        down(b);
+        give_up(b);
     } else if (!b->ending) {
         worker_session_end(m->config.sessions, b->ref, WORKER_END_EXPIRED);
     }
@@ -143,7 +150,7 @@ static void on_look(struct ev_loop *loop, ev_timer *w, int events)
         struct bound *b = &m->all[i];
         if (b->epoch != 0 && !b->made && b->waits == 0 &&
             now - b->since_ns > UNUSED_MS * BASE_NS_PER_MS) {
-            down(b);
+            give_up(b);
         }
     }
 }
@@ -178,43 +185,68 @@ enum worker_member_verdict worker_member_gate(struct worker_member *m, uint32_t 
     return WORKER_MEMBER_HERE;
 }
 
-void worker_member_waited(
-    struct worker_member *m, uint32_t pool, const struct proto_identifier *id, uint64_t epoch)
+/* The place under this epoch. */
+static struct bound *find_epoch(
+    const struct worker_member *m, uint32_t pool, const struct proto_identifier *id, uint64_t epoch)
 {
     struct sched_key key;
     struct bound *b = key_of(m, pool, id, &key) ? find(m, key) : NULL;
-    if (b != NULL && b->epoch == epoch && b->waits > 0) {
+    return b != NULL && b->epoch == epoch ? b : NULL;
+}
+
+void worker_member_waited(
+    struct worker_member *m, uint32_t pool, const struct proto_identifier *id, uint64_t epoch)
+{
+    struct bound *b = find_epoch(m, pool, id, epoch);
+    if (b != NULL && b->waits > 0) {
         b->waits--;
         b->since_ns = base_clock_boot_ns();
+    }
+}
+
+/* The same; the place, when it has no microVM and nobody waits for one. */
+static struct bound *leave_unused(
+    struct worker_member *m, uint32_t pool, const struct proto_identifier *id, uint64_t epoch)
+{
+    worker_member_waited(m, pool, id, epoch);
+    struct bound *b = find_epoch(m, pool, id, epoch);
+    return b == NULL || b->made || b->ending || b->waits > 0 ? NULL : b;
+}
+
+void worker_member_unused(
+    struct worker_member *m, uint32_t pool, const struct proto_identifier *id, uint64_t epoch)
+{
+    struct bound *b = leave_unused(m, pool, id, epoch);
+    if (b != NULL) {
+        give_up(b);
     }
 }
 
 bool worker_member_failed(struct worker_member *m, uint32_t pool, const struct proto_identifier *id,
     uint64_t epoch, const struct worker_session_answer *why)
 {
-    struct sched_key key;
-    struct bound *b = key_of(m, pool, id, &key) ? find(m, key) : NULL;
-    worker_member_waited(m, pool, id, epoch);
-    if (b == NULL || b->epoch != epoch || b->made || b->ending || b->waits > 0) {
+    struct bound *b = leave_unused(m, pool, id, epoch);
+    if (b == NULL) {
         return false;
     }
     uint32_t ms = why->retry_ms > SHUT_MS_MIN ? why->retry_ms : SHUT_MS_MIN;
     bool all = why->what == WORKER_ANSWER_FULL && why->all_pools;
-    sched_host_node_shut(m->host, all ? NULL : &key, ms < SHUT_MS_MAX ? ms : SHUT_MS_MAX);
-    down(b);
+    sched_host_node_shut(m->host, all ? NULL : &b->key, ms < SHUT_MS_MAX ? ms : SHUT_MS_MAX);
+    give_up(b);
     return true;
 }
 
-void worker_member_made(struct worker_member *m, uint32_t pool, const struct proto_identifier *id,
-    struct worker_session_ref ref)
+bool worker_member_made(struct worker_member *m, uint32_t pool, const struct proto_identifier *id,
+    uint64_t epoch, struct worker_session_ref ref)
 {
     struct sched_key key;
     struct bound *b = key_of(m, pool, id, &key) ? find(m, key) : NULL;
     if (b == NULL) { /* given up while the microVM was on its way */
         worker_session_end(m->config.sessions, ref, WORKER_END_EXPIRED);
-    } else if (!b->made) {
+    } else if (b->epoch == epoch && !b->made) {
         made(b, ref);
     }
+    return b != NULL && b->epoch == epoch;
 }
 
 uint64_t worker_member_generation(
@@ -238,7 +270,7 @@ static void close_door(struct worker_member *m)
     for (uint32_t i = 0; i < m->n; i++) {
         struct bound *b = &m->all[i];
         if (b->epoch != 0 && !b->made && b->waits == 0) {
-            down(b);
+            give_up(b);
         }
     }
 }

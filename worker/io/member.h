@@ -64,9 +64,15 @@ void worker_member_waited(
 bool worker_member_failed(struct worker_member *m, uint32_t pool, const struct proto_identifier *id,
     uint64_t epoch, const struct worker_session_answer *why);
 
-/* The session has its microVM. */
-void worker_member_made(struct worker_member *m, uint32_t pool, const struct proto_identifier *id,
-    struct worker_session_ref ref);
+/* As waited(), and the request has been answered without a microVM, or will be: the place is given
+ * up at once, unless others wait for it. */
+void worker_member_unused(
+    struct worker_member *m, uint32_t pool, const struct proto_identifier *id, uint64_t epoch);
+
+/* The session under this epoch has its microVM. False: that was given up meanwhile, nothing may run
+ * under it any more; the microVM is ended, or another epoch's. */
+bool worker_member_made(struct worker_member *m, uint32_t pool, const struct proto_identifier *id,
+    uint64_t epoch, struct worker_session_ref ref);
 
 /* What clients know as the session's generation; 0: it is not bound here. */
 uint64_t worker_member_generation(

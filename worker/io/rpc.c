@@ -277,9 +277,8 @@ static void on_answer(struct worker_session_want *w, const struct worker_session
         return;
     }
     x->ref = a->ref;
-    if (x->rpc->config.member != NULL) {
-        worker_member_made(x->rpc->config.member, x->pool, &x->id, a->ref);
-        rpc_gate_leave(x);
+    if (!rpc_gate_made(x)) {
+        return;
     }
     x->fresh = a->fresh;
     x->waited_ns = a->waited_ns;

@@ -120,6 +120,12 @@ void rpc_session(struct rpc_exchange *x)
     }
 }
 
+static void not_here(struct rpc_exchange *x)
+{
+    x->id.len = 0; /* nothing of the session is told */
+    rpc_end(x, WARREN__STATUS__STATUS_NOT_HERE, "", "nothing runs here under this epoch");
+}
+
 bool rpc_gate(struct rpc_exchange *x)
 {
     struct worker_member *m = x->rpc->config.member;
@@ -128,11 +134,13 @@ bool rpc_gate(struct rpc_exchange *x)
         return true;
     }
     enum worker_member_verdict v = worker_member_gate(m, x->pool, &x->id, x->epoch, &allocate);
-    if (v != WORKER_MEMBER_HERE) {
-        bool never = v == WORKER_MEMBER_NOT_HERE;
-        x->id.len = 0; /* nothing of the session is told */
-        rpc_end(x, never ? WARREN__STATUS__STATUS_NOT_HERE : WARREN__STATUS__STATUS_RETRY, "",
-            never ? "nothing runs here under this epoch" : "not now, ask again");
+    if (v == WORKER_MEMBER_NOT_HERE) {
+        not_here(x);
+        return false;
+    }
+    if (v == WORKER_MEMBER_NOT_NOW) {
+        x->id.len = 0;
+        rpc_end(x, WARREN__STATUS__STATUS_RETRY, "", "not now, ask again");
         return false;
     }
     uint64_t want = x->req->msg->expect_generation;
@@ -156,6 +164,29 @@ bool rpc_gate_failed(struct rpc_exchange *x, const struct worker_session_answer 
     }
     x->waits = false;
     return worker_member_failed(x->rpc->config.member, x->pool, &x->id, x->epoch, a);
+}
+
+bool rpc_gate_made(struct rpc_exchange *x)
+{
+    struct worker_member *m = x->rpc->config.member;
+    if (m == NULL || worker_member_made(m, x->pool, &x->id, x->epoch, x->ref)) {
+        rpc_gate_leave(x);
+        return true;
+    }
+    x->waits = false; /* its place is gone */
+    worker_session_release(x->rpc->config.sessions, x->ref);
+    x->ref.epoch = 0;
+    not_here(x);
+    return false;
+}
+
+void rpc_gate_answered(struct rpc_exchange *x)
+{
+    if (x->waits) {
+        x->waits = false;
+        worker_session_cancel(x->rpc->config.sessions, &x->want);
+        worker_member_unused(x->rpc->config.member, x->pool, &x->id, x->epoch);
+    }
 }
 
 void rpc_gate_leave(struct rpc_exchange *x)

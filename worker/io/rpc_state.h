@@ -160,5 +160,10 @@ void rpc_session(struct rpc_exchange *x);
 bool rpc_gate(struct rpc_exchange *x);
 /* It waits for the session's microVM no longer. */
 void rpc_gate_leave(struct rpc_exchange *x);
+/* It is answered: a place that was bound for it, and has no microVM, is of no use. */
+void rpc_gate_answered(struct rpc_exchange *x);
+/* It has its session's microVM (x->ref). False: that is not the place which it was sent to, and it
+ * was answered. */
+bool rpc_gate_made(struct rpc_exchange *x);
 /* The pool has none for it. True: the cluster's session is given up here. */
 bool rpc_gate_failed(struct rpc_exchange *x, const struct worker_session_answer *a);

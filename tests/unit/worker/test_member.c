@@ -97,9 +97,7 @@ static void on_lease(void *user, uint64_t freeze_at_ns, uint64_t kill_at_ns, uin
 
 static void on_leave(void *user, const char *why)
 {
-    (void)user;
-    (void)fprintf(stderr, "leaves: %s\n", why);
-    CHECK(false);
+    (void)user, (void)why;
 }
 
 static void join(struct rig *rig)
@@ -167,7 +165,8 @@ static void start_and_join(struct rig *rig)
     join(rig);
 }
 
-static void setup(uint32_t sessions_max, bool two_pools)
+static void setup_with(
+    uint32_t sessions_max, bool two_pools, const struct worker_quota_limits *tenant)
 {
     memset(&r, 0, sizeof r);
     memset(&c, 0, sizeof c);
@@ -182,7 +181,14 @@ static void setup(uint32_t sessions_max, bool two_pools)
     r.sessions_max = sessions_max;
     r.two_pools = two_pools;
     r.join = start_and_join;
+    r.limits = *tenant;
     rig_init(&r);
+}
+
+static void setup(uint32_t sessions_max, bool two_pools)
+{
+    static const struct worker_quota_limits none = {0};
+    setup_with(sessions_max, two_pools, &none);
 }
 
 static void teardown(void)
@@ -274,5 +280,83 @@ TEST(a_worker_without_any_place_refuses_all_pools)
     const struct ask *later = ask_later("python", "carol");
     RIG_UNTIL(&r, later->epoch != 0 || tries(later) > 10);
     CHECK_EQ(later->epoch, 0);
+    teardown();
+}
+
+/* Under an epoch that was given up nothing is answered but that. */
+static void place_is_gone(const struct ask *a, const char *name)
+{
+    r.epoch = a->epoch;
+    Warren__Status status = rig_status(&r, rig_about(&r, WARREN__REQUEST__OP_SESSION_GET, name, 0));
+    CHECK_EQ(status, WARREN__STATUS__STATUS_NOT_HERE);
+}
+
+TEST(a_place_is_given_up_with_the_answer_that_there_is_no_session)
+{
+    setup(2, false);
+    const struct ask *a = ask("python", "alice");
+    Warren__Status status =
+        rig_status(&r, rig_about(&r, WARREN__REQUEST__OP_SESSION_GET, "alice", 0));
+    CHECK_EQ(status, WARREN__STATUS__STATUS_NOT_FOUND);
+    place_is_gone(a, "alice");
+    a = ask("python", "bobby");
+    status = rig_status(&r, rig_about(&r, WARREN__REQUEST__OP_SESSION_DELETE, "bobby", 0));
+    CHECK_EQ(status, WARREN__STATUS__STATUS_NOT_FOUND);
+    place_is_gone(a, "bobby");
+    teardown();
+}
+
+TEST(a_tenant_over_its_quota_keeps_no_place)
+{
+    struct worker_quota_limits one = {.max[WORKER_QUOTA_SESSIONS] = 1};
+    setup_with(4, false, &one);
+    r.tenant = 5;
+    (void)ask("python", "alice");
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 1, "say x")), WARREN__STATUS__STATUS_OK);
+    const struct ask *a = ask("python", "bobby");
+    Warren__Reply *end = rig_reply(&r, rig_exec(&r, "bobby", 2, "say x"), PROTO_ENVELOPE_END);
+    CHECK_STR(end->code, "QuotaExceeded");
+    warren__reply__free_unpacked(end, NULL);
+    place_is_gone(a, "bobby");
+    teardown();
+}
+
+TEST(who_waits_in_vain_keeps_no_place_and_takes_nobody_elses)
+{
+    setup(2, false);
+    fake_world_hold_starts(r.world, true);
+    const struct ask *a = ask("python", "alice");
+    uint64_t waits = rig_exec(&r, "alice", 1, "say x");
+    r.deadline_ms = 50;
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 2, "say y")), WARREN__STATUS__STATUS_TIMEOUT);
+    r.deadline_ms = 0;
+    CHECK_EQ(rig_count(&r, waits, PROTO_ENVELOPE_END), 0);
+    const struct ask *b = ask("python", "bobby");
+    r.deadline_ms = 50;
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "bobby", 3, "say y")), WARREN__STATUS__STATUS_TIMEOUT);
+    r.deadline_ms = 0;
+    place_is_gone(b, "bobby");
+    fake_world_hold_starts(r.world, false);
+    CHECK_EQ(rig_status(&r, waits), WARREN__STATUS__STATUS_OK);
+    r.epoch = a->epoch;
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 4, "say z")), WARREN__STATUS__STATUS_OK);
+    CHECK_EQ(fake_world_runs(r.world), 2);
+    teardown();
+}
+
+TEST(what_comes_up_after_its_place_was_given_up_runs_nothing)
+{
+    setup(2, false);
+    fake_world_hold_starts(r.world, true);
+    (void)ask("python", "alice");
+    uint64_t waits = rig_exec(&r, "alice", 1, "say x");
+    RIG_UNTIL(&r, fake_world_alive(r.world) > 0);
+    worker_member_leave(r.member); /* stops what the cluster has bound here */
+    struct proto_identifier id;
+    CHECK_EQ(proto_identifier_set(&id, (const uint8_t *)"alice", 5), PROTO_IDENTIFIER_OK);
+    RIG_UNTIL(&r, worker_member_generation(r.member, 0, &id) == 0);
+    fake_world_hold_starts(r.world, false);
+    CHECK_EQ(rig_status(&r, waits), WARREN__STATUS__STATUS_NOT_HERE);
+    CHECK_EQ(fake_world_runs(r.world), 0);
     teardown();
 }
