@@ -36,6 +36,7 @@ struct sched_cluster {
     ev_timer turn;        /* never started, only fed */
     ev_timer look;        /* at the file of the gossip's keys */
     struct stat keys;
+    bool keys_due; /* they are not those of the file: to be read again */
     uint64_t not_allowed, malformed;
     uint64_t told_other_ns;
     uint64_t tag[3]; /* of the settings: two for the gossip, one for the mesh */
@@ -412,12 +413,14 @@ static void on_look(struct ev_loop *loop, ev_timer *w, int events)
     (void)events;
     struct sched_cluster *c = w->data;
     struct base_error err;
-    if (!keys_changed(c)) {
+    bool changed = keys_changed(c);
+    if (!changed && !c->keys_due) {
         return;
     }
-    if (sched_cluster_rekey(c, &err) == 0) {
+    c->keys_due = sched_cluster_rekey(c, &err) != 0; /* it may not be the file's fault */
+    if (!c->keys_due) {
         LOG_INFO(c->cfg.log, "gossip keys read again");
-    } else {
+    } else if (changed) {
         LOG_ERROR(c->cfg.log, "the gossip keys have changed and are not taken: %s", err.text);
     }
 }

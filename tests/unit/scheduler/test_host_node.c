@@ -1,5 +1,7 @@
 /* The stores of a worker's share of the cluster, and what a worker makes of them when it starts. */
+#include <fcntl.h>
 #include <lmdb.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -486,5 +488,58 @@ TEST(what_a_sender_may_not_say_goes_no_further_than_the_door)
     go(&worker);
     go(&admin);
     sched_cluster_destroy(c);
+    teardown(&o);
+}
+
+/* ---- the gossip's keys ---- */
+
+/* Runs the loop until the log has so many lines with the text. */
+static void until_logged(const struct owner *o, const char *text, unsigned n)
+{
+    (void)alarm(60);
+    for (unsigned seen = 0; seen < n;) {
+        char log[4096] = "";
+        ev_run(o->loop, EVRUN_ONCE);
+        ssize_t got = pread(o->log.fd, log, sizeof log - 1, 0);
+        CHECK(got >= 0);
+        seen = 0;
+        for (const char *p = log; (p = strstr(p, text)) != NULL; p++) {
+            seen++;
+        }
+    }
+    (void)alarm(0);
+}
+
+TEST(new_gossip_keys_that_cannot_be_read_now_are_read_later)
+{
+    static const struct sched_cluster_ops cluster_ops = {.on_message = on_heard};
+    struct owner o;
+    struct heard heard = {0};
+    struct sched_cluster *c = NULL;
+    struct rlimit was, none;
+    setup(&o);
+    int log = open(at("log"), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    CHECK(log >= 0);
+    base_log_init(&o.log, "test", log);
+    struct sched_cluster_cfg cfg = {.loop = o.loop,
+        .log = &o.log,
+        .settings = o.settings,
+        .role = SCHED_ROSTER_WORKER,
+        .gossip_inc = 1,
+        .ops = &cluster_ops,
+        .user = &heard};
+    CHECK_EQ(sched_cluster_create(&c, &cfg, NULL), 0);
+    write_file("ring", "2 100102030405060708090a0b0c0d0e0f000102030405060708090a0b0c0d0e0f\n"
+                       "1 000102030405060708090a0b0c0d0e0f000102030405060708090a0b0c0d0e0f\n");
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &was), 0);
+    none = was;
+    none.rlim_cur = 3;
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    until_logged(&o, "are not taken", 1);
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &was), 0);
+    until_logged(&o, "gossip keys read again", 1); /* nobody has touched the file */
+    sched_cluster_destroy(c);
+    CHECK_EQ(close(log), 0);
+    CHECK_EQ(unlink(at("log")), 0);
     teardown(&o);
 }
