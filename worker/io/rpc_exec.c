@@ -273,6 +273,7 @@ static void end_elsewhere(struct rpc_exchange *x)
     reply.text = text;
     reply.exec_state = WARREN__EXEC_STATE__EXEC_UNKNOWN;
     reply.session = &session;
+    rpc_gate_leave(x); /* the place stays for a while: its generation was named */
     rpc_end_reply(x, &reply);
 }
 
@@ -385,7 +386,7 @@ void rpc_exec_cancel(struct rpc_exchange *x)
 {
     struct worker_exec *e = known(x, &x->req->msg->exec_cancel->id);
     if (e == NULL && waiting(x) == NULL) {
-        none(x);
+        (elsewhere(x) ? end_elsewhere : none)(x);
         return;
     }
     if (e != NULL) {

@@ -1,5 +1,6 @@
 /* A worker of a cluster: places that the cluster has bound to it, and what becomes of them. Its
- * voter and a gateway's share of the cluster are in the same loop. */
+ * voter, a gateway's share of the cluster and, when a test wants it, that of another worker are in
+ * the same loop. */
 #include <ftw.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -8,11 +9,12 @@
 #include "proto/base/rand.h"
 #include "proto/net/curve.h"
 #include "scheduler/core/name.h"
+#include "scheduler/io/host_node.h"
 #include "scheduler/io/route_node.h"
 #include "scheduler/io/voter_node.h"
 #include "tests/unit/worker/rpc_rig.h"
 
-enum { ASKS_MAX = 16, ASK_MS = 60000 };
+enum { ASKS_MAX = 64, ASK_MS = 60000 };
 static const uint8_t cluster_key[16] = {7}; /* as in rpc_rig.c */
 
 /* A question for the place of an identifier. */
@@ -25,8 +27,9 @@ struct ask {
 static struct rig r;
 static struct {
     char dir[64];
-    struct sched_settings *voter_settings, *route_settings;
+    struct sched_settings *voter_settings, *route_settings, *peer_settings;
     struct sched_voter_node *voter;
+    struct sched_host_node *peer; /* w2, NULL: none */
     struct sched_route_node *route;
     struct ask asks[ASKS_MAX];
     unsigned asks_n;
@@ -177,6 +180,7 @@ static void setup_with(
     write_file("roster", "");
     list("voter", "v1");
     list("worker", "w1");
+    list("worker", "w2");
     list("gateway", "g1");
     r.sessions_max = sessions_max;
     r.two_pools = two_pools;
@@ -193,6 +197,8 @@ static void setup(uint32_t sessions_max, bool two_pools)
 
 static void teardown(void)
 {
+    sched_host_node_destroy(c.peer);
+    sched_settings_destroy(c.peer_settings);
     sched_route_node_destroy(c.route);
     sched_voter_node_destroy(c.voter);
     sched_settings_destroy(c.route_settings);
@@ -235,6 +241,63 @@ static void not_here(struct ask *a)
     sched_epoch epoch = a->epoch;
     a->epoch = 0;
     sched_route_node_not_here(c.route, a->rid, epoch);
+}
+
+/* ---- the other worker: its places come up at once ---- */
+
+static void on_peer_lease(void *user, uint64_t freeze_at_ns, uint64_t kill_at_ns, uint32_t inc)
+{
+    (void)user, (void)freeze_at_ns, (void)kill_at_ns, (void)inc;
+}
+
+static void on_peer_start(void *user, struct sched_key key, sched_epoch epoch)
+{
+    (void)user;
+    sched_host_node_up(c.peer, key, epoch);
+}
+
+static void on_peer_stop(void *user, struct sched_key key, sched_epoch epoch)
+{
+    (void)user;
+    sched_host_node_down(c.peer, key, epoch);
+}
+
+static void start_peer(void)
+{
+    static const struct sched_host_ops ops = {.lease = on_peer_lease,
+        .vm_start = on_peer_start,
+        .vm_stop = on_peer_stop,
+        .leave = on_leave};
+    struct base_error err = {0};
+    const char *yaml = settle("w2", sched_voter_node_endpoint(c.voter));
+    CHECK_EQ(sched_settings_load(yaml, &c.peer_settings, &err), 0);
+    struct sched_host_cfg cfg = {.loop = r.loop,
+        .log = &r.log,
+        .settings = c.peer_settings,
+        .run_dir = at("w2.state"),
+        .sess_max = 64,
+        .ops = &ops};
+    CHECK_EQ(sched_host_node_create(&c.peer, &cfg, &err), 0);
+}
+
+/* An identifier that the cluster has bound to the other worker first. What ended it there: whether
+ * something may have run. From now on it is at this one. */
+static struct ask *ask_after_peer(char name[8], bool ran)
+{
+    static unsigned turn;
+    struct ask *a;
+    struct sched_key key;
+    do {
+        (void)snprintf(name, 8, "name%02u", turn++ % 100);
+        a = ask("python", name);
+    } while (a->host.node != c.peer_settings->id);
+    CHECK_EQ(sched_name_key(cluster_key, "python", name, strlen(name), &key), 0);
+    sched_host_node_shut(c.peer, NULL, ASK_MS);
+    (ran ? sched_host_node_down : sched_host_node_unused)(c.peer, key, a->epoch);
+    not_here(a);
+    use(a, "python");
+    CHECK(a->host.node != c.peer_settings->id);
+    return a;
 }
 
 /* How often somebody was asked for the place. */
@@ -358,5 +421,61 @@ TEST(what_comes_up_after_its_place_was_given_up_runs_nothing)
     fake_world_hold_starts(r.world, false);
     CHECK_EQ(rig_status(&r, waits), WARREN__STATUS__STATUS_NOT_HERE);
     CHECK_EQ(fake_world_runs(r.world), 0);
+    teardown();
+}
+
+/* Code under the client's own id. */
+static Warren__Status run_given(const char *name, uint8_t id, uint64_t generation)
+{
+    Warren__Request q = WARREN__REQUEST__INIT;
+    Warren__Exec e = WARREN__EXEC__INIT;
+    uint8_t raw[PROTO_EXEC_ID_BYTES] = {id};
+    e.id = (ProtobufCBinaryData){.data = raw, .len = sizeof raw};
+    e.kernel = WARREN__KERNEL__KERNEL_PYTHON;
+    e.code = (ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t) "say x", .len = 5};
+    e.given = true;
+    q.op_case = WARREN__REQUEST__OP_EXEC;
+    q.exec = &e;
+    q.expect_generation = generation;
+    return rig_status(&r, rig_send(&r, PROTO_NET_CTL, name, &q));
+}
+
+static Warren__Status cancel(const char *name, uint8_t id)
+{
+    Warren__Request q = WARREN__REQUEST__INIT;
+    Warren__ExecCancel e = WARREN__EXEC_CANCEL__INIT;
+    uint8_t raw[PROTO_EXEC_ID_BYTES] = {id};
+    e.id = (ProtobufCBinaryData){.data = raw, .len = sizeof raw};
+    q.op_case = WARREN__REQUEST__OP_EXEC_CANCEL;
+    q.exec_cancel = &e;
+    return rig_status(&r, rig_send(&r, PROTO_NET_CTL, name, &q));
+}
+
+TEST(operations_after_a_worker_in_which_something_may_have_run_are_of_unknown_outcome)
+{
+    setup(4, false);
+    char name[8];
+    start_peer();
+    (void)ask_after_peer(name, true);
+    CHECK_EQ(run_given(name, 1, 0), WARREN__STATUS__STATUS_OUTCOME_UNKNOWN);
+    CHECK_EQ(cancel(name, 1), WARREN__STATUS__STATUS_OUTCOME_UNKNOWN);
+    CHECK_EQ(fake_world_runs(r.world), 0);
+    /* The client knows, and says so: the generation that was named with the answer is still there.
+     */
+    CHECK_EQ(run_given(name, 1, r.epoch), WARREN__STATUS__STATUS_OK);
+    teardown();
+}
+
+TEST(operations_after_a_worker_that_was_only_full_run)
+{
+    setup(4, false);
+    char name[8];
+    start_peer();
+    struct ask *a = ask_after_peer(name, false);
+    CHECK_EQ(cancel(name, 1), WARREN__STATUS__STATUS_NOT_FOUND);
+    not_here(a); /* with that answer the place was given up */
+    use(a, "python");
+    CHECK_EQ(run_given(name, 1, 0), WARREN__STATUS__STATUS_OK);
+    CHECK_EQ(fake_world_runs(r.world), 1);
     teardown();
 }
