@@ -383,14 +383,6 @@ static uint32_t sessions_max(const struct worker *w)
     return n < slots(w) ? n : slots(w);
 }
 
-/* The last part of an endpoint; 0: any port, which only ZeroMQ knows. */
-static uint16_t port_of(const char *endpoint)
-{
-    const char *colon = endpoint == NULL ? NULL : strrchr(endpoint, ':');
-    unsigned long port = colon == NULL ? 0 : strtoul(colon + 1, NULL, 10);
-    return port <= UINT16_MAX ? (uint16_t)port : 0;
-}
-
 static int start_member(struct worker *w, struct base_error *err)
 {
     struct worker_member_config c = {
@@ -398,8 +390,8 @@ static int start_member(struct worker *w, struct base_error *err)
         .log = &w->log,
         .settings = w->config->cluster,
         .run_dir = w->run_dir,
-        .ctl_port = port_of(w->config->ctl),
-        .bulk_port = port_of(w->config->bulk),
+        .ctl = w->config->ctl,
+        .bulk = w->config->bulk,
         .sessions_max = sessions_max(w),
         .pools_n = w->pools_n,
         .sessions = w->sessions,

@@ -48,10 +48,31 @@ static const cyaml_schema_value_t top = {
 
 /* ---- addresses ---- */
 
+/* IPv4 addresses as ::ffff:a.b.c.d. */
+static bool parse_ip(const char *text, struct in6_addr *ret)
+{
+    *ret = (struct in6_addr){.s6_addr = {[10] = 0xff, [11] = 0xff}};
+    return inet_pton(AF_INET, text, &ret->s6_addr[12]) == 1 || inet_pton(AF_INET6, text, ret) == 1;
+}
+
 static bool is_ip(const char *text)
 {
     struct in6_addr a;
-    return inet_pton(AF_INET, text, &a) == 1 || inet_pton(AF_INET6, text, &a) == 1;
+    return parse_ip(text, &a);
+}
+
+/* All addresses of the machine. */
+static bool is_any(const char *text)
+{
+    static const struct in6_addr four = {.s6_addr = {[10] = 0xff, [11] = 0xff}};
+    struct in6_addr a;
+    return parse_ip(text, &a) && (IN6_IS_ADDR_UNSPECIFIED(&a) || memcmp(&a, &four, sizeof a) == 0);
+}
+
+static bool same_ip(const char *one, const char *other)
+{
+    struct in6_addr a, b;
+    return parse_ip(one, &a) && parse_ip(other, &b) && memcmp(&a, &b, sizeof a) == 0;
 }
 
 /* "10.0.0.1:7400" or "[::1]:7400"; port 0 is any. */
@@ -142,10 +163,7 @@ static int check_addresses(struct sched_settings *s, struct base_error *err)
         return base_fail(err, BASE_EINVAL, "listen: must be like 10.0.0.1:7400 or [::1]:7400");
     }
     const char *told = s->advertise == NULL ? s->ip : s->advertise;
-    struct in6_addr a;
-    bool any = strcmp(told, "0.0.0.0") == 0 ||
-               (inet_pton(AF_INET6, told, &a) == 1 && IN6_IS_ADDR_UNSPECIFIED(&a));
-    if (!is_ip(told) || any || !base_text_copy(s->public_ip, sizeof s->public_ip, told)) {
+    if (!is_ip(told) || is_any(told) || !base_text_copy(s->public_ip, sizeof s->public_ip, told)) {
         return base_fail(
             err, BASE_EINVAL, "advertise: must be the address that the others reach this node at");
     }
@@ -233,6 +251,28 @@ int sched_settings_load(const char *path, struct sched_settings **ret, struct ba
 void sched_settings_destroy(struct sched_settings *s)
 {
     proto_yaml_free(&kind, s);
+}
+
+int sched_settings_port(const struct sched_settings *s, const char *key, const char *endpoint,
+    uint16_t *ret, struct base_error *err)
+{
+    char text[80], ip[64];
+    bool all = strncmp(endpoint, "tcp://*:", 8) == 0;
+    int n = snprintf(text, sizeof text, "%s%s", all ? "0.0.0.0" : "",
+        strncmp(endpoint, "tcp://", 6) != 0 ? "" : endpoint + (all ? 7 : 6));
+    uint16_t port = 0;
+    if (n >= (int)sizeof text || !split(text, ip, &port) || port == 0) {
+        return base_fail(err, BASE_EINVAL,
+            "%s: '%.60s' must be like tcp://%s:7101, gateways of the cluster are told the port",
+            key, endpoint, s->public_ip);
+    }
+    if (!is_any(ip) && !same_ip(ip, s->public_ip) && !same_ip(ip, s->ip)) {
+        return base_fail(err, BASE_EINVAL,
+            "%s: '%.60s' is not reached at %s, which gateways of the cluster are told", key,
+            endpoint, s->public_ip);
+    }
+    *ret = port;
+    return 0;
 }
 
 uint64_t sched_settings_tag(const struct sched_settings *s, const uint8_t key[16], unsigned which)

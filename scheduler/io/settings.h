@@ -57,6 +57,12 @@ int sched_settings_parse(
     const char *yaml, size_t n, struct sched_settings **ret, struct base_error *err);
 void sched_settings_destroy(struct sched_settings *s); /* NULL is fine */
 
+/* The port of an endpoint that others are told to be at this node's address. BASE_EINVAL, with
+ * `key` in the text: it is at another address, so they would not reach it (at that of `listen` they
+ * may, where `advertise` is translated to it), or its port is not a number. */
+int sched_settings_port(const struct sched_settings *s, const char *key, const char *endpoint,
+    uint16_t *ret, struct base_error *err);
+
 /* Stands for what all nodes of a cluster must have set alike: voters, partition_bits, members_max,
  * lease_ms, and the cluster's key. `which`: different numbers for different uses. */
 uint64_t sched_settings_tag(const struct sched_settings *s, const uint8_t key[16], unsigned which);

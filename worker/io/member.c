@@ -381,11 +381,14 @@ static int start(struct worker_member *m, struct base_error *err)
         .settings = m->settings,
         .run_dir = m->config.run_dir,
         .sess_max = m->config.sessions_max,
-        .ctl_port = m->config.ctl_port,
-        .bulk_port = m->config.bulk_port,
         .ops = &host_ops,
         .user = m};
-    rc = sched_host_node_create(&m->host, &c, err);
+    if (m->config.ctl != NULL) {
+        rc = sched_settings_port(m->settings, "ctl", m->config.ctl, &c.ctl_port, err);
+        rc = rc != 0 ? rc
+                     : sched_settings_port(m->settings, "bulk", m->config.bulk, &c.bulk_port, err);
+    }
+    rc = rc != 0 ? rc : sched_host_node_create(&m->host, &c, err);
     return rc != 0 ? rc : make_table(m, err);
 }
 

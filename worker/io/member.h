@@ -22,10 +22,10 @@ struct worker_member_config {
     const struct base_log *log;
     const char *settings; /* path of cluster.yaml */
     const char *run_dir;
-    uint8_t cluster_key[16];      /* that of worker.yaml: must be the cluster's */
-    uint16_t ctl_port, bulk_port; /* where gateways reach this worker; 0: not told */
-    uint32_t sessions_max;        /* of all pools together */
-    uint32_t pools_n;             /* pools 0 .. pools_n - 1 are those of the sessions */
+    uint8_t cluster_key[16]; /* that of worker.yaml: must be the cluster's */
+    const char *ctl, *bulk;  /* endpoints where gateways reach this worker; NULL: not told */
+    uint32_t sessions_max;   /* of all pools together */
+    uint32_t pools_n;        /* pools 0 .. pools_n - 1 are those of the sessions */
     struct worker_sessions *sessions;
     /* worker_lease_publish() of an engine that was made with leased = true. */
     void (*lease)(void *user, uint64_t freeze_at_ns, uint64_t kill_at_ns, uint64_t epoch);

@@ -333,6 +333,72 @@ TEST(the_tag_stands_for_what_must_be_set_alike)
     end();
 }
 
+/* ---- addresses that others are told ---- */
+
+static int parse_at(const char *listen, const char *advertise, struct sched_settings **ret)
+{
+    char text[1024];
+    struct base_error err = {0};
+    (void)snprintf(text, sizeof text,
+        "name: w1\nlisten: \"%s\"\nstate_dir: /s\nroster: /r\ncurve_secret: /c\n"
+        "cluster_key: /k\ngossip_keys: /g\nvoters: [v1]\n%s%s%s\n",
+        listen, advertise == NULL ? "" : "advertise: \"", advertise == NULL ? "" : advertise,
+        advertise == NULL ? "" : "\"");
+    int rc = sched_settings_parse(text, strlen(text), ret, &err);
+    CHECK(rc == 0 || strstr(err.text, "advertise") != NULL);
+    return rc;
+}
+
+TEST(no_address_is_told_that_stands_for_all)
+{
+    static const char *const any[] = {"0.0.0.0", "::", "::0", "0::0.0.0.0", "::ffff:0.0.0.0"};
+    struct sched_settings *s = NULL;
+    CHECK_EQ(parse_at("0.0.0.0:7400", NULL, &s), BASE_EINVAL);
+    CHECK_EQ(parse_at("[::]:7400", NULL, &s), BASE_EINVAL);
+    for (size_t i = 0; i < ARRAY_LEN(any); i++) {
+        CHECK_EQ(parse_at("10.0.0.1:7400", any[i], &s), BASE_EINVAL);
+    }
+    CHECK_EQ(parse_at("[::]:7400", "fd00::1", &s), 0);
+    CHECK_STR(s->public_ip, "fd00::1");
+    sched_settings_destroy(s);
+}
+
+TEST(a_port_is_told_only_where_it_is_reached_at_the_address_that_is_told)
+{
+    static const struct {
+        const char *endpoint;
+        int port; /* 0: refused */
+    } cases[] = {
+        {"tcp://203.0.113.5:7101", 7101},
+        {"tcp://10.0.0.1:7101", 7101}, /* translated, like that of listen */
+        {"tcp://0.0.0.0:7101", 7101},
+        {"tcp://*:7101", 7101},
+        {"tcp://[::]:7101", 7101},
+        {"tcp://[::ffff:10.0.0.1]:65535", 65535},
+        {"tcp://127.0.0.1:7101", 0},
+        {"tcp://10.0.0.2:7101", 0},
+        {"tcp://[::1]:7101", 0},
+        {"tcp://10.0.0.1:*", 0},
+        {"tcp://10.0.0.1:0", 0},
+        {"tcp://10.0.0.1:65536", 0},
+        {"tcp://*", 0},
+        {"tcp://eth0:7101", 0},
+        {"ipc:///tmp/x:7101", 0},
+        {"", 0},
+    };
+    struct sched_settings *s = NULL;
+    CHECK_EQ(parse_at("10.0.0.1:7400", "203.0.113.5", &s), 0);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        uint16_t port = 0;
+        struct base_error err = {0};
+        int rc = sched_settings_port(s, "bulk", cases[i].endpoint, &port, &err);
+        CHECK_EQ(rc, cases[i].port == 0 ? BASE_EINVAL : 0);
+        CHECK_EQ(port, cases[i].port);
+        CHECK(rc == 0 || strncmp(err.text, "bulk: ", 6) == 0);
+    }
+    sched_settings_destroy(s);
+}
+
 /* ---- who may say what, at the door of a node ---- */
 
 struct guest {

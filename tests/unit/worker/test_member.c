@@ -1,6 +1,7 @@
 /* A worker of a cluster: places that the cluster has bound to it, and what becomes of them. Its
  * voter, a gateway's share of the cluster and, when a test wants it, that of another worker are in
  * the same loop. */
+#include <errno.h>
 #include <ftw.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -25,12 +26,14 @@ struct ask {
 };
 
 static struct rig r;
+static const char *refused_ctl; /* tried first, in vain; NULL: none */
 static struct {
     char dir[64];
     struct sched_settings *voter_settings, *route_settings, *peer_settings;
     struct sched_voter_node *voter;
     struct sched_host_node *peer; /* w2, NULL: none */
     struct sched_route_node *route;
+    const char *ctl;
     struct ask asks[ASKS_MAX];
     unsigned asks_n;
 } c;
@@ -70,7 +73,7 @@ static const char *settle(const char *name, const char *seed)
 {
     char text[2048], file[32];
     (void)snprintf(file, sizeof file, "%s.state", name);
-    CHECK_EQ(mkdir(at(file), 0700), 0);
+    CHECK(mkdir(at(file), 0700) == 0 || errno == EEXIST);
     (void)snprintf(file, sizeof file, "%s.yaml", name);
     int n = snprintf(text, sizeof text,
         "name: %s\nlisten: \"127.0.0.1:0\"\nstate_dir: %s/%s.state\nroster: %s/roster\n"
@@ -103,7 +106,7 @@ static void on_leave(void *user, const char *why)
     (void)user, (void)why;
 }
 
-static void join(struct rig *rig)
+static int try_join(struct rig *rig, struct base_error *err)
 {
     struct worker_member_config config = {.loop = rig->loop,
         .log = &rig->log,
@@ -112,11 +115,24 @@ static void join(struct rig *rig)
         .sessions_max = 8,
         .pools_n = rig->two_pools ? 2 : 1,
         .sessions = rig->sessions,
+        .ctl = c.ctl,
+        .bulk = "tcp://127.0.0.1:7102",
         .lease = on_lease,
         .leave = on_leave};
-    struct base_error err = {0};
     memcpy(config.cluster_key, cluster_key, sizeof cluster_key);
-    if (worker_member_create(&rig->member, &config, &err) != 0) {
+    return worker_member_create(&rig->member, &config, err);
+}
+
+static void join(struct rig *rig)
+{
+    struct base_error err = {0};
+    if (refused_ctl != NULL) {
+        c.ctl = refused_ctl;
+        CHECK_EQ(try_join(rig, &err), BASE_EINVAL);
+        CHECK(strstr(err.text, "ctl: ") != NULL && strstr(err.text, "127.0.0.1") != NULL);
+    }
+    c.ctl = "tcp://127.0.0.1:7101";
+    if (try_join(rig, &err) != 0) {
         (void)fprintf(stderr, "%s\n", err.text);
         CHECK(false);
     }
@@ -477,5 +493,18 @@ TEST(operations_after_a_worker_that_was_only_full_run)
     use(a, "python");
     CHECK_EQ(run_given(name, 1, 0), WARREN__STATUS__STATUS_OK);
     CHECK_EQ(fake_world_runs(r.world), 1);
+    teardown();
+}
+
+TEST(a_worker_does_not_start_where_gateways_would_not_reach_it)
+{
+    refused_ctl = "tcp://10.1.2.3:7101";
+    setup(1, false);
+    teardown();
+    refused_ctl = "tcp://127.0.0.1:*";
+    setup(1, false);
+    (void)ask("python", "alice");
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 1, "say x")), WARREN__STATUS__STATUS_OK);
+    refused_ctl = NULL;
     teardown();
 }
