@@ -37,8 +37,8 @@ struct sched_cluster {
     ev_timer look;        /* at the file of the gossip's keys */
     struct stat keys;
     bool keys_due; /* they are not those of the file: to be read again */
-    uint64_t not_allowed, malformed;
-    uint64_t told_other_ns;
+    uint64_t not_allowed, malformed, other_version;
+    uint64_t told_other_ns, told_version_ns;
     uint64_t tag[3]; /* of the settings: two for the gossip, one for the mesh */
     char name[24];
     uint8_t bytes[SCHED_WIRE_BYTES_MAX];
@@ -62,11 +62,36 @@ static uint8_t part_of(enum sched_role role)
     return 0;
 }
 
+/* Once in a while: the node goes on sending. */
+static bool time_to_tell(uint64_t *told_ns)
+{
+    uint64_t now = base_clock_mono_ns();
+    bool due = *told_ns == 0 || now - *told_ns > OTHER_EVERY_MS * BASE_NS_PER_MS;
+    *told_ns = due ? now : *told_ns;
+    return due;
+}
+
+static void other_version(struct sched_cluster *c, uint64_t from, uint8_t version)
+{
+    c->other_version++;
+    if (time_to_tell(&c->told_version_ns)) {
+        LOG_ERROR(c->cfg.log,
+            "node=%s speaks version %u of the cluster's messages, this one version %u: neither "
+            "understands the other",
+            sched_cluster_name(c, from), version, SCHED_WIRE_VERSION);
+    }
+}
+
 static void take_message(
     struct sched_cluster *c, uint64_t from, enum sched_role role, const uint8_t *bytes, size_t n)
 {
     struct sched_msg m;
-    if (sched_wire_decode(bytes, n, &c->room, &m) != 0) {
+    int rc = sched_wire_decode(bytes, n, &c->room, &m);
+    if (rc == BASE_EVERSION) {
+        other_version(c, from, bytes[0]);
+        return;
+    }
+    if (rc != 0) {
         c->malformed++;
         return;
     }
@@ -122,13 +147,10 @@ static void on_bytes(void *user, uint64_t from, enum sched_role role,
     }
 }
 
-/* Once in a while: the node goes on sending. */
 static void on_other(void *user, uint64_t from)
 {
     struct sched_cluster *c = user;
-    uint64_t now = base_clock_mono_ns();
-    if (c->told_other_ns == 0 || now - c->told_other_ns > OTHER_EVERY_MS * BASE_NS_PER_MS) {
-        c->told_other_ns = now;
+    if (time_to_tell(&c->told_other_ns)) {
         LOG_ERROR(c->cfg.log,
             "node=%s has other settings than this one: cluster_key, voters, partition_bits, "
             "members_max and lease_ms must be the same everywhere",
@@ -591,9 +613,10 @@ static int describe_mesh(const struct sched_cluster *c, struct base_buf *to)
         "\"mesh\":{\"sent\":%" PRIu64 ",\"received\":%" PRIu64 ",\"full\":%" PRIu64
         ",\"stale\":%" PRIu64 ",\"noAddress\":%" PRIu64 ",\"denied\":%" PRIu64
         ",\"malformed\":%" PRIu64 ",\"otherSettings\":%" PRIu64 ",\"refused\":%" PRIu64
-        ",\"late\":%" PRIu64 ",\"connections\":%u,\"notAllowed\":%" PRIu64 "}",
+        ",\"otherVersion\":%" PRIu64 ",\"late\":%" PRIu64
+        ",\"connections\":%u,\"notAllowed\":%" PRIu64 "}",
         s.sent, s.received, s.full, s.stale, s.no_address, s.denied, s.malformed + c->malformed,
-        s.other, s.refused, s.late, s.connections, c->not_allowed);
+        s.other, s.refused, c->other_version, s.late, s.connections, c->not_allowed);
 }
 
 int sched_cluster_describe(const struct sched_cluster *c, struct base_buf *to)

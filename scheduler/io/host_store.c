@@ -194,8 +194,11 @@ static int read_row(struct sched_host_store *s, const MDB_val *k, const MDB_val 
         part = (struct sched_part){
             read_small(p), read_small(p + 4), read_small(p + 8), read_small(p + 12)};
         row = (struct sched_row){.kind = SCHED_ROW_PARTS, .first = at, .n = 1, .parts = &part};
-    } else if (sched_wire_row_decode(v->mv_data, v->mv_size, &s->room, &row) != 0) {
-        return BASE_ECORRUPT;
+    } else {
+        int rc = sched_wire_row_decode(v->mv_data, v->mv_size, &s->room, &row);
+        if (rc != 0) {
+            return rc == BASE_EVERSION ? rc : BASE_ECORRUPT;
+        }
     }
     fn(ctx, &row);
     return 0;

@@ -270,7 +270,7 @@ static int load(struct sched_voter_node *v, const char *key, uint8_t type, struc
     sched_wire_room_init(&ret->room, v->core_cfg.members_max, &mem);
     rc = sched_wire_decode(p, n, &ret->room, &ret->msg);
     ret->there = rc == 0 && ret->msg.type == type;
-    return ret->there ? 0 : BASE_ECORRUPT;
+    return ret->there ? 0 : rc == BASE_EVERSION ? rc : BASE_ECORRUPT;
 }
 
 /* A view without members, before which there was nothing, and no promise yet. */

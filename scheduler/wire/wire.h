@@ -7,7 +7,11 @@
  * whole; deltas are an optimisation of the shells. Who sent a message is not in it: that is what
  * the transport has authenticated. */
 
-enum { SCHED_WIRE_VERSION = 1, SCHED_WIRE_BYTES_MAX = 1 << 20 };
+enum {
+    SCHED_WIRE_VERSION =
+        2, /* 1: keys without a number of their pool, records without their flags */
+    SCHED_WIRE_BYTES_MAX = 1 << 20,
+};
 
 /* Where the arrays and the view of a decoded message are put; reused by the next decode. */
 struct sched_wire_room {

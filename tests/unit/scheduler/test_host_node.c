@@ -559,42 +559,86 @@ TEST(what_a_sender_may_not_say_goes_no_further_than_the_door)
 
 /* ---- the gossip's keys ---- */
 
-/* Runs the loop until the log has so many lines with the text. */
+/* How many lines of the log have the text. */
+static unsigned logged(const struct owner *o, const char *text)
+{
+    char log[4096] = "";
+    unsigned seen = 0;
+    CHECK(pread(o->log.fd, log, sizeof log - 1, 0) >= 0);
+    for (const char *p = log; (p = strstr(p, text)) != NULL; p++) {
+        seen++;
+    }
+    return seen;
+}
+
 static void until_logged(const struct owner *o, const char *text, unsigned n)
 {
     (void)alarm(60);
-    for (unsigned seen = 0; seen < n;) {
-        char log[4096] = "";
+    while (logged(o, text) < n) {
         ev_run(o->loop, EVRUN_ONCE);
-        ssize_t got = pread(o->log.fd, log, sizeof log - 1, 0);
-        CHECK(got >= 0);
-        seen = 0;
-        for (const char *p = log; (p = strstr(p, text)) != NULL; p++) {
-            seen++;
-        }
     }
     (void)alarm(0);
 }
 
-TEST(new_gossip_keys_that_cannot_be_read_now_are_read_later)
+/* Rows of the store get the version before. */
+static void rewrite_versions(void)
+{
+    MDB_env *env;
+    MDB_txn *txn;
+    MDB_dbi dbi;
+    MDB_cursor *cursor;
+    MDB_val k, v;
+    CHECK_EQ(mdb_env_create(&env), 0);
+    CHECK_EQ(mdb_env_open(env, at("sched.mdb"), 0, 0600), 0);
+    CHECK_EQ(mdb_txn_begin(env, NULL, 0, &txn), 0);
+    CHECK_EQ(mdb_dbi_open(txn, NULL, 0, &dbi), 0);
+    CHECK_EQ(mdb_cursor_open(txn, dbi, &cursor), 0);
+    while (mdb_cursor_get(cursor, &k, &v, MDB_NEXT) == 0) {
+        uint8_t copy[512];
+        CHECK(v.mv_size <= sizeof copy);
+        memcpy(copy, v.mv_data, v.mv_size);
+        copy[0] = (uint8_t)(copy[0] - (*(const char *)k.mv_data == 'S'));
+        v.mv_data = copy;
+        CHECK_EQ(mdb_cursor_put(cursor, &k, &v, MDB_CURRENT), 0);
+    }
+    mdb_cursor_close(cursor);
+    CHECK_EQ(mdb_txn_commit(txn), 0);
+    mdb_env_close(env);
+}
+
+/* After setup(): the log is a file from now on. */
+static struct sched_cluster *start_logged(struct owner *o, struct heard *heard)
 {
     static const struct sched_cluster_ops cluster_ops = {.on_message = on_heard};
-    struct owner o;
-    struct heard heard = {0};
     struct sched_cluster *c = NULL;
-    struct rlimit was, none;
-    setup(&o);
     int log = open(at("log"), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     CHECK(log >= 0);
-    base_log_init(&o.log, "test", log);
-    struct sched_cluster_cfg cfg = {.loop = o.loop,
-        .log = &o.log,
-        .settings = o.settings,
+    base_log_init(&o->log, "test", log);
+    struct sched_cluster_cfg cfg = {.loop = o->loop,
+        .log = &o->log,
+        .settings = o->settings,
         .role = SCHED_ROSTER_WORKER,
         .gossip_inc = 1,
         .ops = &cluster_ops,
-        .user = &heard};
+        .user = heard};
     CHECK_EQ(sched_cluster_create(&c, &cfg, NULL), 0);
+    return c;
+}
+
+static void teardown_logged(struct owner *o)
+{
+    CHECK_EQ(close(o->log.fd), 0);
+    CHECK_EQ(unlink(at("log")), 0);
+    teardown(o);
+}
+
+TEST(new_gossip_keys_that_cannot_be_read_now_are_read_later)
+{
+    struct owner o;
+    struct heard heard = {0};
+    struct rlimit was, none;
+    setup(&o);
+    struct sched_cluster *c = start_logged(&o, &heard);
     write_file("ring", "2 100102030405060708090a0b0c0d0e0f000102030405060708090a0b0c0d0e0f\n"
                        "1 000102030405060708090a0b0c0d0e0f000102030405060708090a0b0c0d0e0f\n");
     CHECK_EQ(getrlimit(RLIMIT_NOFILE, &was), 0);
@@ -605,7 +649,51 @@ TEST(new_gossip_keys_that_cannot_be_read_now_are_read_later)
     CHECK_EQ(setrlimit(RLIMIT_NOFILE, &was), 0);
     until_logged(&o, "gossip keys read again", 1); /* nobody has touched the file */
     sched_cluster_destroy(c);
-    CHECK_EQ(close(log), 0);
-    CHECK_EQ(unlink(at("log")), 0);
+    teardown_logged(&o);
+}
+
+TEST(a_node_that_speaks_another_version_is_named_once)
+{
+    struct owner o;
+    struct guest worker;
+    struct heard heard = {0};
+    uint8_t bytes[256];
+    struct sched_msg m = {.type = SCHED_MSG_BIND};
+    setup(&o);
+    list(&worker, "worker", "w2");
+    struct sched_cluster *c = start_logged(&o, &heard);
+    enter(&worker, &o, "w2", sched_cluster_endpoint(c));
+    int n = sched_wire_encode(&m, bytes, sizeof bytes);
+    CHECK(n > 0);
+    for (unsigned i = 0; i < 3; i++) { /* what it says of itself comes behind */
+        bytes[0] = SCHED_WIRE_VERSION - (i < 2);
+        CHECK_EQ(sched_mesh_send(worker.mesh, o.settings->id, SCHED_MESH_MSG, bytes, (size_t)n), 0);
+    }
+    until_logged(&o, "node=w2 speaks version 1", 1);
+    while (heard.n == 0) {
+        ev_run(o.loop, EVRUN_ONCE);
+    }
+    CHECK_EQ(heard.n, 1);
+    CHECK_EQ(logged(&o, "speaks version"), 1);
+    CHECK_EQ(not_allowed(c), 0); /* nor malformed */
+    go(&worker);
+    sched_cluster_destroy(c);
+    teardown_logged(&o);
+}
+
+TEST(a_store_of_another_version_is_called_that)
+{
+    struct owner o;
+    struct sched_host_store *s;
+    struct sched_host_rows rows;
+    setup(&o);
+    CHECK_EQ(open_store(&s, PBITS, NULL, NULL), 0);
+    CHECK_EQ(sched_host_store_begin(s, 3), 0);
+    fill(s, 3, 1);
+    sched_host_store_close(s);
+    rewrite_versions();
+    CHECK_EQ(open_store(&s, PBITS, NULL, NULL), 0);
+    CHECK_EQ(sched_host_store_count(s, &rows), BASE_EVERSION);
+    sched_host_store_close(s);
     teardown(&o);
 }
