@@ -26,7 +26,7 @@ target_link_options(test_worker_rpc PRIVATE -Wl,--wrap=proto_net_send)
 warren_unit(worker_rpc_exec SOURCES unit/worker/test_rpc_exec.c unit/worker/rpc_rig.c
   lib/fake_engine.c lib/fake_world.c DEPS worker_rpc)
 warren_unit(worker_member SOURCES unit/worker/test_member.c unit/worker/rpc_rig.c lib/fake_engine.c
-  lib/fake_world.c DEPS worker_rpc)
+  lib/fake_world.c lib/cluster_dir.c DEPS worker_rpc)
 warren_fuzz(worker_request SOURCES fuzz/fuzz_worker_request.c DEPS worker_wire)
 warren_fuzz(worker_order SOURCES fuzz/fuzz_worker_order.c DEPS worker_wire)
 warren_fuzz(worker_rows SOURCES fuzz/fuzz_worker_rows.c DEPS worker_wire)

@@ -704,28 +704,30 @@ void gw_calls_disconnect(struct worker *w)
     }
 }
 
-struct worker *gw_calls_add(struct gw_calls *c, uint64_t id, const char *name)
+int gw_calls_settle(struct gw_calls *c, struct worker *w, uint64_t id, const char *name)
 {
-    struct worker *w = &c->workers[c->workers_n];
-    if (c->workers_n == c->workers_max || (w->name = strdup(name)) == NULL) {
-        return NULL;
+    char *copy = strdup(name);
+    if (copy == NULL) {
+        return BASE_ENOMEM;
     }
-    w->id = id;
+    free(w->name);
+    *w = (struct worker){.name = copy, .id = id};
     for (int class = PROTO_NET_CTL; class <= PROTO_NET_BULK; class ++) {
         w->links[class].calls = c;
         w->links[class].worker = w;
         w->links[class].down_ns = base_clock_mono_ns();
     }
-    c->workers_n++;
-    return w;
+    c->workers_n += w == &c->workers[c->workers_n];
+    return 0;
 }
 
 static int add_worker(
     struct gw_calls *c, const struct gw_worker_config *config, struct base_error *err)
 {
-    struct worker *w = gw_calls_add(c, config->id, config->name);
-    return w == NULL ? base_fail(err, BASE_ENOMEM, "connect '%s'", config->name)
-                     : gw_calls_connect(c, w, config, err);
+    struct worker *w = &c->workers[c->workers_n];
+    int rc = gw_calls_settle(c, w, config->id, config->name);
+    return rc != 0 ? base_fail(err, rc, "connect '%s'", config->name)
+                   : gw_calls_connect(c, w, config, err);
 }
 
 int gw_calls_create(

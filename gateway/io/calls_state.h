@@ -91,6 +91,7 @@ struct gw_calls {
     struct link nowhere;            /* calls that have no worker yet; never ready */
     struct gw_call *rids[GW_CALLS_BUCKETS];
     ev_timer look; /* for workers; active when they are not those of gateway.yaml */
+    bool told_full;
 };
 
 /* ---- calls.c ---- */
@@ -104,8 +105,9 @@ void gw_calls_wait(struct gw_call *call, uint32_t ms);
 void gw_calls_transmit(struct gw_call *call);
 void gw_calls_fail(struct gw_call *call, enum gw_call_failure why);
 
-/* One more worker, without connections. NULL: there is no room. */
-struct worker *gw_calls_add(struct gw_calls *c, uint64_t id, const char *name);
+/* A worker without connections in the place w: one more behind the last, or another one's, which is
+ * neither connected nor has calls. BASE_ENOMEM. */
+int gw_calls_settle(struct gw_calls *c, struct worker *w, uint64_t id, const char *name);
 
 /* Opens both links; strings are needed during the call only. After an error some may be open. */
 int gw_calls_connect(struct gw_calls *c, struct worker *w, const struct gw_worker_config *to,

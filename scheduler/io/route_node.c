@@ -260,6 +260,13 @@ void sched_route_node_workers(const struct sched_route_node *n,
     }
 }
 
+bool sched_route_node_lists(const struct sched_route_node *n, uint64_t id, const char *key)
+{
+    const struct sched_roster *roster = sched_cluster_roster(n->cluster);
+    return sched_roster_role(roster, id) == SCHED_ROSTER_WORKER &&
+           (key == NULL || sched_roster_lists(roster, id, key));
+}
+
 const char *sched_route_node_missing(
     const struct sched_route_node *n, bool (*known)(void *ctx, uint64_t id), void *ctx)
 {

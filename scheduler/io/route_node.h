@@ -67,6 +67,9 @@ struct sched_route_worker {
 void sched_route_node_workers(const struct sched_route_node *n,
     void (*fn)(void *ctx, const struct sched_route_worker *w), void *ctx);
 
+/* The roster has the worker with this key (NULL: with any). */
+bool sched_route_node_lists(const struct sched_route_node *n, uint64_t id, const char *key);
+
 /* A member that known() denies: its name, else NULL. */
 const char *sched_route_node_missing(
     const struct sched_route_node *n, bool (*known)(void *ctx, uint64_t id), void *ctx);

@@ -1,22 +1,17 @@
 /* A worker of a cluster: places that the cluster has bound to it, and what becomes of them. Its
  * voter, a gateway's share of the cluster and, when a test wants it, that of another worker are in
  * the same loop. */
-#include <errno.h>
-#include <ftw.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include "proto/base/container.h"
 #include "proto/base/rand.h"
-#include "proto/net/curve.h"
 #include "scheduler/core/name.h"
 #include "scheduler/io/host_node.h"
 #include "scheduler/io/route_node.h"
 #include "scheduler/io/voter_node.h"
+#include "tests/lib/cluster_dir.h"
 #include "tests/unit/worker/rpc_rig.h"
 
 enum { ASKS_MAX = 64, ASK_MS = 60000 };
-static const uint8_t cluster_key[16] = {7}; /* as in rpc_rig.c */
+static const uint8_t cluster_key[16] = {7}; /* as in rpc_rig.c and cluster_dir.c */
 
 /* A question for the place of an identifier. */
 struct ask {
@@ -28,7 +23,6 @@ struct ask {
 static struct rig r;
 static const char *refused_ctl; /* tried first, in vain; NULL: none */
 static struct {
-    char dir[64];
     struct sched_settings *voter_settings, *route_settings, *peer_settings;
     struct sched_voter_node *voter;
     struct sched_host_node *peer; /* w2, NULL: none */
@@ -37,62 +31,6 @@ static struct {
     struct ask asks[ASKS_MAX];
     unsigned asks_n;
 } c;
-
-/* ---- files ---- */
-
-static const char *at(const char *name)
-{
-    static char path[4][128];
-    static unsigned turn;
-    turn = (turn + 1) % 4;
-    (void)snprintf(path[turn], sizeof path[turn], "%s/%s", c.dir, name);
-    return path[turn];
-}
-
-static void write_file(const char *name, const char *text)
-{
-    FILE *f = fopen(at(name), "we");
-    CHECK(f != NULL && fputs(text, f) >= 0 && fclose(f) == 0);
-    CHECK_EQ(chmod(at(name), 0600), 0);
-}
-
-static void list(const char *role, const char *name)
-{
-    struct proto_net_key key;
-    struct proto_net_client client = {0};
-    CHECK_EQ(proto_net_key_generate(&key, NULL), 0);
-    (void)snprintf(client.role, sizeof client.role, "%s", role);
-    (void)snprintf(client.name, sizeof client.name, "%s", name);
-    memcpy(client.public_z85, key.public_z85, sizeof client.public_z85);
-    CHECK_EQ(proto_net_clients_add(at("roster"), &client, NULL), 0);
-    CHECK_EQ(proto_net_key_write(at(name), &key, NULL), 0);
-}
-
-/* seed: endpoint of the voter, NULL for itself. Returns the path of the node's cluster.yaml. */
-static const char *settle(const char *name, const char *seed)
-{
-    char text[2048], file[32];
-    (void)snprintf(file, sizeof file, "%s.state", name);
-    CHECK(mkdir(at(file), 0700) == 0 || errno == EEXIST);
-    (void)snprintf(file, sizeof file, "%s.yaml", name);
-    int n = snprintf(text, sizeof text,
-        "name: %s\nlisten: \"127.0.0.1:0\"\nstate_dir: %s/%s.state\nroster: %s/roster\n"
-        "curve_secret: %s/%s\ncluster_key: %s/key\ngossip_keys: %s/ring\n"
-        "voters: [v1]\npartition_bits: 8\nmembers_max: 8\nlog_level: error\n",
-        name, c.dir, name, c.dir, c.dir, name, c.dir, c.dir);
-    if (seed != NULL) {
-        (void)snprintf(
-            text + n, sizeof text - (size_t)n, "seeds: [\"v1@%s\"]\n", seed + strlen("tcp://"));
-    }
-    write_file(file, text);
-    return at(file);
-}
-
-static int drop(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st, (void)type, (void)ftw;
-    return remove(path);
-}
 
 /* ---- the cluster ---- */
 
@@ -110,8 +48,8 @@ static int try_join(struct rig *rig, struct base_error *err)
 {
     struct worker_member_config config = {.loop = rig->loop,
         .log = &rig->log,
-        .settings = settle("w1", sched_voter_node_endpoint(c.voter)),
-        .run_dir = c.dir,
+        .settings = cluster_dir_settle("w1", sched_voter_node_endpoint(c.voter)),
+        .run_dir = cluster_dir_at("w1.state"),
         .sessions_max = 8,
         .pools_n = rig->two_pools ? 2 : 1,
         .sessions = rig->sessions,
@@ -158,11 +96,11 @@ static void start_voter_and_route(void)
 {
     static const struct sched_route_ops ops = {on_go, on_outcome};
     struct base_error err = {0};
-    CHECK_EQ(sched_settings_load(settle("v1", NULL), &c.voter_settings, &err), 0);
+    CHECK_EQ(sched_settings_load(cluster_dir_settle("v1", NULL), &c.voter_settings, &err), 0);
     struct sched_voter_node_cfg voter = {
         .loop = r.loop, .log = &r.log, .settings = c.voter_settings, .birth = true};
     CHECK_EQ(sched_voter_node_create(&c.voter, &voter, &err), 0);
-    const char *yaml = settle("g1", sched_voter_node_endpoint(c.voter));
+    const char *yaml = cluster_dir_settle("g1", sched_voter_node_endpoint(c.voter));
     CHECK_EQ(sched_settings_load(yaml, &c.route_settings, &err), 0);
     struct sched_route_node_cfg route = {.loop = r.loop,
         .log = &r.log,
@@ -189,15 +127,10 @@ static void setup_with(
 {
     memset(&r, 0, sizeof r);
     memset(&c, 0, sizeof c);
-    (void)snprintf(c.dir, sizeof c.dir, "/tmp/warren-test-member-XXXXXX");
-    CHECK(mkdtemp(c.dir) != NULL);
-    write_file("key", "07000000000000000000000000000000\n");
-    write_file("ring", "1 000102030405060708090a0b0c0d0e0f000102030405060708090a0b0c0d0e0f\n");
-    write_file("roster", "");
-    list("voter", "v1");
-    list("worker", "w1");
-    list("worker", "w2");
-    list("gateway", "g1");
+    cluster_dir_make();
+    cluster_dir_list("worker", "w1");
+    cluster_dir_list("worker", "w2");
+    cluster_dir_list("gateway", "g1");
     r.sessions_max = sessions_max;
     r.two_pools = two_pools;
     r.join = start_and_join;
@@ -220,7 +153,7 @@ static void teardown(void)
     sched_settings_destroy(c.route_settings);
     sched_settings_destroy(c.voter_settings);
     rig_deinit(&r);
-    CHECK_EQ(nftw(c.dir, drop, 8, FTW_DEPTH | FTW_PHYS), 0);
+    cluster_dir_remove();
 }
 
 static struct ask *ask_later(const char *pool, const char *name)
@@ -285,12 +218,12 @@ static void start_peer(void)
         .vm_stop = on_peer_stop,
         .leave = on_leave};
     struct base_error err = {0};
-    const char *yaml = settle("w2", sched_voter_node_endpoint(c.voter));
+    const char *yaml = cluster_dir_settle("w2", sched_voter_node_endpoint(c.voter));
     CHECK_EQ(sched_settings_load(yaml, &c.peer_settings, &err), 0);
     struct sched_host_cfg cfg = {.loop = r.loop,
         .log = &r.log,
         .settings = c.peer_settings,
-        .run_dir = at("w2.state"),
+        .run_dir = cluster_dir_at("w2.state"),
         .sess_max = 64,
         .ops = &ops};
     CHECK_EQ(sched_host_node_create(&c.peer, &cfg, &err), 0);

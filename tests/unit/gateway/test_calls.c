@@ -1,0 +1,217 @@
+/* A gateway's workers when the cluster tells them. The shares of the cluster that a voter and
+ * workers have are in the same loop; behind the workers' ports there is at most an echo of pings.
+ */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "gateway/io/calls_state.h"
+#include "proto/net/curve.h"
+#include "scheduler/io/host_node.h"
+#include "scheduler/io/voter_node.h"
+#include "tests/lib/check.h"
+#include "tests/lib/cluster_dir.h"
+
+enum { WORKERS_MAX = 2 };
+
+struct host {
+    struct sched_settings *settings;
+    struct sched_host_node *node;
+};
+
+static struct {
+    struct ev_loop *loop;
+    struct base_log log;
+    struct sched_settings *voter_settings;
+    struct sched_voter_node *voter;
+    struct host hosts[WORKERS_MAX];
+    struct gw_calls *calls;
+    struct proto_net *net; /* of the pings */
+    struct proto_net_socket *pings;
+} g;
+
+/* Runs the loop until the condition holds; the test is ended when that takes a minute. */
+#define UNTIL(cond)                                                                                \
+    do {                                                                                           \
+        (void)alarm(60);                                                                           \
+        while (!(cond)) {                                                                          \
+            ev_run(g.loop, EVRUN_ONCE);                                                            \
+        }                                                                                          \
+        (void)alarm(0);                                                                            \
+    } while (0)
+
+static void on_lease(void *user, uint64_t freeze_at_ns, uint64_t kill_at_ns, uint32_t inc)
+{
+    (void)user, (void)freeze_at_ns, (void)kill_at_ns, (void)inc;
+}
+
+static void on_vm(void *user, struct sched_key key, sched_epoch epoch)
+{
+    (void)user, (void)key, (void)epoch;
+}
+
+static void on_leave(void *user, const char *why)
+{
+    (void)user, (void)why;
+}
+
+/* The worker `name`, in the roster, tells these ports. */
+static void start_host(unsigned i, const char *name, uint16_t ctl, uint16_t bulk)
+{
+    static const struct sched_host_ops ops = {
+        .lease = on_lease, .vm_start = on_vm, .vm_stop = on_vm, .leave = on_leave};
+    struct host *h = &g.hosts[i];
+    char run[32];
+    const char *yaml = cluster_dir_settle(name, sched_voter_node_endpoint(g.voter));
+    CHECK_EQ(sched_settings_load(yaml, &h->settings, NULL), 0);
+    (void)snprintf(run, sizeof run, "%s.state", name);
+    struct sched_host_cfg cfg = {.loop = g.loop,
+        .log = &g.log,
+        .settings = h->settings,
+        .run_dir = cluster_dir_at(run),
+        .sess_max = 4,
+        .ctl_port = ctl,
+        .bulk_port = bulk,
+        .ops = &ops};
+    CHECK_EQ(sched_host_node_create(&h->node, &cfg, NULL), 0);
+}
+
+static void stop_host(unsigned i)
+{
+    sched_host_node_destroy(g.hosts[i].node);
+    sched_settings_destroy(g.hosts[i].settings);
+    g.hosts[i] = (struct host){0};
+}
+
+static void on_ping(void *owner, const struct proto_net_message *m)
+{
+    (void)owner;
+    struct proto_envelope pong = {.type = PROTO_ENVELOPE_PONG, .corr = m->env.corr, .view = 1};
+    if (m->env.type == PROTO_ENVELOPE_PING) {
+        CHECK_EQ(proto_net_send(g.pings, &m->peer, &pong, NULL, 0), 0);
+    }
+}
+
+/* Answers pings as the worker `name`; the port. */
+static uint16_t answer_pings(const char *name)
+{
+    static const struct proto_net_ops ops = {.on_message = on_ping};
+    static struct proto_net_key key;
+    CHECK_EQ(proto_net_key_read(cluster_dir_at(name), &key, NULL), 0);
+    CHECK_EQ(proto_net_create(&g.net, g.loop, cluster_dir_at("roster"), NULL), 0);
+    struct proto_net_options opt = {
+        .class = PROTO_NET_CTL, .endpoint = "tcp://127.0.0.1:*", .self = &key, .ops = &ops};
+    CHECK_EQ(proto_net_bind(g.net, &opt, &g.pings, NULL), 0);
+    const char *port = strrchr(proto_net_endpoint(g.pings), ':') + 1;
+    return (uint16_t)strtoul(port, NULL, 10);
+}
+
+static void setup(void)
+{
+    memset(&g, 0, sizeof g);
+    g.loop = ev_loop_new(0);
+    base_log_init(&g.log, "test", STDERR_FILENO);
+    g.log.level = BASE_LOG_ERROR;
+    cluster_dir_make();
+    cluster_dir_list("gateway", "g1");
+    cluster_dir_list("worker", "w1");
+    CHECK_EQ(sched_settings_load(cluster_dir_settle("v1", NULL), &g.voter_settings, NULL), 0);
+    struct sched_voter_node_cfg voter = {
+        .loop = g.loop, .log = &g.log, .settings = g.voter_settings, .birth = true};
+    CHECK_EQ(sched_voter_node_create(&g.voter, &voter, NULL), 0);
+    static struct proto_net_key self;
+    CHECK_EQ(proto_net_key_read(cluster_dir_at("g1"), &self, NULL), 0);
+    struct gw_calls_options opt = {.loop = g.loop,
+        .log = &g.log,
+        .self = &self,
+        .cluster_key = {7},
+        .cluster = cluster_dir_settle("g1", sched_voter_node_endpoint(g.voter))};
+    CHECK_EQ(gw_calls_create(&g.calls, &opt, NULL), 0);
+}
+
+static void teardown(void)
+{
+    gw_calls_destroy(g.calls);
+    for (unsigned i = 0; i < WORKERS_MAX; i++) {
+        stop_host(i);
+    }
+    if (g.net != NULL) {
+        proto_net_destroy(g.net);
+    }
+    sched_voter_node_destroy(g.voter);
+    sched_settings_destroy(g.voter_settings);
+    ev_loop_destroy(g.loop);
+    cluster_dir_remove();
+}
+
+static bool open_to(const char *name)
+{
+    const struct worker *w = g.calls->workers;
+    return g.calls->workers_n == 1 && strcmp(w->name, name) == 0 &&
+           w->links[PROTO_NET_CTL].socket != NULL && w->links[PROTO_NET_BULK].socket != NULL;
+}
+
+/* The gateway looks at its workers now. */
+static void look(void)
+{
+    ev_invoke(g.loop, &g.calls->look, EV_TIMER);
+}
+
+TEST(a_worker_that_is_taken_out_is_cut_off_and_leaves_its_place)
+{
+    setup();
+    g.calls->workers_max = 1;
+    start_host(0, "w1", 1, 2);
+    UNTIL(open_to("w1"));
+    const struct worker *w = g.calls->workers;
+    cluster_dir_unlist("w1"); /* it lives on, and says so */
+    UNTIL(w->links[PROTO_NET_CTL].socket == NULL && w->links[PROTO_NET_BULK].socket == NULL);
+    stop_host(0);
+    cluster_dir_list("worker", "w2");
+    start_host(1, "w2", 3, 4);
+    UNTIL(open_to("w2"));
+    teardown();
+}
+
+TEST(a_worker_without_a_place_is_named)
+{
+    setup();
+    g.calls->workers_max = 1;
+    start_host(0, "w1", 1, 2);
+    UNTIL(open_to("w1"));
+    cluster_dir_list("worker", "w2");
+    start_host(1, "w2", 3, 4);
+    UNTIL(g.calls->told_full);
+    CHECK(open_to("w1"));
+    teardown();
+}
+
+TEST(the_next_key_is_tried_when_there_is_no_connection_and_not_while_there_is_one)
+{
+    setup();
+    uint16_t port = answer_pings("w1"); /* nobody answers at the bulk port */
+    start_host(0, "w1", port, 2);
+    UNTIL(open_to("w1"));
+    struct worker *w = g.calls->workers;
+    UNTIL(w->links[PROTO_NET_CTL].ready);
+    char first[PROTO_NET_Z85_MAX];
+    memcpy(first, w->key, sizeof first);
+    cluster_dir_list("worker", "w1"); /* a second line for it */
+    char second[PROTO_NET_Z85_MAX];
+    struct proto_net_key key;
+    CHECK_EQ(proto_net_key_read(cluster_dir_at("w1"), &key, NULL), 0);
+    memcpy(second, key.public_z85, sizeof second);
+    UNTIL(sched_route_node_lists(g.calls->route, w->id, second));
+    w->tried_ns = 0; /* long ago */
+    look();
+    CHECK_STR(w->key, first);
+    CHECK(w->links[PROTO_NET_CTL].ready);
+    proto_net_close(g.pings);
+    UNTIL(!w->links[PROTO_NET_CTL].ready);
+    w->tried_ns = 0;
+    look();
+    CHECK_STR(w->key, second);
+    w->tried_ns = 0;
+    look();
+    CHECK_STR(w->key, first); /* in turn */
+    teardown();
+}
