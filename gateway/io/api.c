@@ -16,8 +16,8 @@
 enum {
     POOLS_CACHED = 64,
     POOL_FRESH_S = 5,
-    POOL_DEADLINE_MS = 5000,
-    POOL_TRY_MS = 1000,           /* while there is another worker to ask */
+    POOL_DEADLINE_MS = 5000,      /* for all workers that are asked about a pool together */
+    POOL_TRY_MS = 1000,           /* while there is another one to ask */
     HELD_BYTES_MAX = 32 << 20,    /* of all requests that wait for their issuer's keys */
     MEMORY_BYTES_MAX = 512 << 20, /* see memory_max */
 };
@@ -287,11 +287,17 @@ static void pool_end(void *owner, const Warren__Reply *r)
 
 static void pool_ask(struct gw_task *t);
 
+static uint32_t pool_left_ms(const struct gw_task *t)
+{
+    uint64_t gone_ms = (base_clock_mono_ns() - t->pool_since_ns) / BASE_NS_PER_MS;
+    return gone_ms < POOL_DEADLINE_MS ? (uint32_t)(POOL_DEADLINE_MS - gone_ms) : 0;
+}
+
 static bool pool_another(const struct gw_task *t)
 {
     struct gw_calls *c = t->api->opt.calls;
     int home = gw_calls_home(c, t->route.pool, &t->route.id);
-    return gw_calls_any(c, home, t->pool_tries + 1) >= 0;
+    return pool_left_ms(t) > 0 && gw_calls_any(c, home, t->pool_tries + 1) >= 0;
 }
 
 /* Nothing of the operation itself was asked yet. Any worker of a cluster can tell, or what one has
@@ -322,8 +328,9 @@ static void pool_ask(struct gw_task *t)
     r.expect_generation = 0;
     r.op_case = WARREN__REQUEST__OP_POOL_GET;
     r.pool_get = &get;
+    uint32_t left = pool_left_ms(t);
     struct gw_call_options opt = {.kind = GW_CALL_READ,
-        .deadline_ms = pool_another(t) ? POOL_TRY_MS : POOL_DEADLINE_MS,
+        .deadline_ms = left > POOL_TRY_MS && pool_another(t) ? POOL_TRY_MS : left,
         .ops = &ops};
     (void)gw_task_call(t, &r, &opt);
 }
@@ -338,6 +345,7 @@ void gw_task_pool(struct gw_task *t, void (*done)(struct gw_task *t, enum gw_poo
         return;
     }
     t->pool_tries = 0;
+    t->pool_since_ns = base_clock_mono_ns();
     pool_ask(t);
 }
 

@@ -133,6 +133,14 @@ void gw_calls_fail(struct gw_call *call, enum gw_call_failure why)
     ops->failed(owner, why);
 }
 
+void gw_calls_end(struct gw_call *call, const Warren__Reply *r)
+{
+    const struct gw_call_ops *ops = call->ops;
+    void *owner = call->owner;
+    release(call);
+    ops->end(owner, r);
+}
+
 /* ---- time ---- */
 
 uint32_t gw_calls_left_ms(const struct gw_call *call)
@@ -154,6 +162,9 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
     (void)loop;
     (void)revents;
     struct gw_call *call = w->data;
+    if (call->state == WAITING && gw_calls_route_refused(call)) {
+        return;
+    }
     enum gw_call_failure why = call->state != WAITING ? GW_CALL_TIMEOUT
                                : call->sent_before    ? GW_CALL_LOST
                                                       : GW_CALL_UNREACHABLE;
@@ -379,8 +390,7 @@ static void on_reply(struct gw_call *call, const struct proto_net_message *m)
         }
     } else if (r->status != WARREN__STATUS__STATUS_MOVED || call->headed_before ||
                !follow(call, r)) {
-        release(call);
-        ops->end(owner, r);
+        gw_calls_end(call, r);
     }
     warren__reply__free_unpacked(r, NULL);
 }

@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,8 +18,7 @@ enum {
     RESEND_MS = 500,
     TIMEOUT_MS_MAX = 590000, /* less than workers remember */
     SLACK_MS = 1000,         /* the call's own timer comes first */
-    REFUSALS_MAX = 3,
-    VIEW_OF_LIST = 1, /* the workers of gateway.yaml are the one view there is */
+    VIEW_OF_LIST = 1,        /* the workers of gateway.yaml are the one view there is */
 };
 
 static struct gw_call **bucket(struct gw_calls *c, uint64_t rid)
@@ -113,6 +113,41 @@ static void on_go(void *user, uint64_t rid, struct sched_host host, sched_epoch 
     }
 }
 
+static void note_refusal(struct gw_call_refusal *f, uint64_t by, const Warren__Reply *r)
+{
+    bool known = false;
+    for (unsigned i = 0; i < f->n; i++) {
+        known = known || f->by[i] == by;
+    }
+    if (!known && f->n < GW_CALLS_REFUSALS_MAX) {
+        f->by[f->n++] = by;
+    }
+    f->retry_ms = r->retry_after_ms;
+    (void)snprintf(f->code, sizeof f->code, "%s", r->code == NULL ? "" : r->code);
+    (void)snprintf(f->text, sizeof f->text, "%s", r->text);
+}
+
+static Warren__Status refusal_status(const struct gw_call_refusal *f)
+{
+    bool full = strcmp(f->code, "PoolFull") == 0;
+    return full ? WARREN__STATUS__STATUS_FULL : WARREN__STATUS__STATUS_UNAVAILABLE;
+}
+
+bool gw_calls_route_refused(struct gw_call *call)
+{
+    struct gw_call_refusal f = call->refusal;
+    if (f.n == 0 || call->sent_before) {
+        return false;
+    }
+    Warren__Reply r = WARREN__REPLY__INIT;
+    r.status = refusal_status(&f);
+    r.code = f.code;
+    r.text = f.text;
+    r.retry_after_ms = f.retry_ms;
+    gw_calls_end(call, &r);
+    return true;
+}
+
 static void on_outcome(void *user, uint64_t rid, enum sched_outcome outcome, sched_epoch epoch)
 {
     struct gw_call *call = find(user, rid);
@@ -132,8 +167,10 @@ static void on_outcome(void *user, uint64_t rid, enum sched_outcome outcome, sch
             return;
         }
     }
-    gw_calls_fail(call,
-        call->sent_before && outcome == SCHED_OUTCOME_UNKNOWN ? GW_CALL_LOST : GW_CALL_UNREACHABLE);
+    if (!gw_calls_route_refused(call)) {
+        bool lost = call->sent_before && outcome == SCHED_OUTCOME_UNKNOWN;
+        gw_calls_fail(call, lost ? GW_CALL_LOST : GW_CALL_UNREACHABLE);
+    }
 }
 
 static const struct sched_route_ops ops = {on_go, on_outcome};
@@ -141,11 +178,15 @@ static const struct sched_route_ops ops = {on_go, on_outcome};
 /* The host has no microVM for it, and says why; so did others. Then that is the answer. */
 static bool refused_by_all(struct gw_call *call, Warren__Reply *r)
 {
-    bool full = r->code != NULL && strcmp(r->code, "PoolFull") == 0;
-    if (r->text == NULL || r->retry_after_ms == 0 || ++call->refusals < REFUSALS_MAX) {
+    if (r->text == NULL || r->retry_after_ms == 0) {
         return false;
     }
-    r->status = full ? WARREN__STATUS__STATUS_FULL : WARREN__STATUS__STATUS_UNAVAILABLE;
+    note_refusal(&call->refusal, call->link->worker->id, r);
+    uint32_t members = sched_route_node_members(call->calls->route);
+    if (call->refusal.n < GW_CALLS_REFUSALS_MAX && call->refusal.n < members) {
+        return false;
+    }
+    r->status = refusal_status(&call->refusal);
     gw_calls_route_forget(call);
     return true;
 }

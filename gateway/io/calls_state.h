@@ -38,6 +38,16 @@ struct worker {
     uint64_t tried_ns;
 };
 
+enum { GW_CALLS_REFUSALS_MAX = 3, GW_CALLS_REASON_MAX = 160 };
+
+/* Workers that had no microVM for a call, and what the last one said. */
+struct gw_call_refusal {
+    uint64_t by[GW_CALLS_REFUSALS_MAX];
+    unsigned n;
+    uint32_t retry_ms;
+    char code[32], text[GW_CALLS_REASON_MAX];
+};
+
 struct gw_call {
     struct gw_calls *calls;
     struct link *link;
@@ -59,8 +69,8 @@ struct gw_call {
     ev_timer timer;
     /* in a cluster */
     struct sched_key key_hash;
-    unsigned refusals; /* workers that had no microVM for it */
-    uint64_t rid;      /* of the question for its worker; 0: not asked, or told for good */
+    struct gw_call_refusal refusal;
+    uint64_t rid; /* of the question for its worker; 0: not asked, or told for good */
     struct gw_call *rid_chain;
     sched_epoch epoch; /* under which its worker was asked; 0: without a cluster */
     bool bulk;
@@ -104,6 +114,7 @@ uint32_t gw_calls_left_ms(const struct gw_call *call);
 void gw_calls_wait(struct gw_call *call, uint32_t ms);
 void gw_calls_transmit(struct gw_call *call);
 void gw_calls_fail(struct gw_call *call, enum gw_call_failure why);
+void gw_calls_end(struct gw_call *call, const Warren__Reply *r);
 
 /* A worker without connections in the place w: one more behind the last, or another one's, which is
  * neither connected nor has calls. BASE_ENOMEM. */
@@ -136,3 +147,7 @@ int gw_calls_route_start(struct gw_call *call, const Warren__Key *key);
  * answer; its status may be another one then. */
 bool gw_calls_route_reply(struct gw_call *call, Warren__Reply *r);
 void gw_calls_route_forget(struct gw_call *call);
+
+/* Nobody has a place for it, and some have said why: then that is its end, which is more than that
+ * no worker was found. False: it goes on. */
+bool gw_calls_route_refused(struct gw_call *call);

@@ -58,6 +58,7 @@ struct gw_task {
     void *state;          /* of the operation */
     void (*pool_done)(struct gw_task *t, enum gw_pool_kind kind);
     unsigned pool_tries;              /* workers that have not told about the pool */
+    uint64_t pool_since_ns;           /* when the first was asked */
     bool pool_mcp, pool_mcp_extended; /* at pool_done: it has an MCP endpoint, with all tools */
     /* NULL, or how this operation tells its errors; called once, by gw_task_fail(). */
     void (*failed)(struct gw_task *t, const struct gw_fault *fault);

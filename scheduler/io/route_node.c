@@ -223,9 +223,14 @@ void sched_route_node_forget(struct sched_route_node *n, uint64_t rid)
     }
 }
 
+uint32_t sched_route_node_members(const struct sched_route_node *n)
+{
+    return n->kept == NULL ? 0 : sched_view_members(n->kept);
+}
+
 bool sched_route_node_ready(const struct sched_route_node *n)
 {
-    return n->kept != NULL && sched_view_members(n->kept) > 0;
+    return sched_route_node_members(n) > 0;
 }
 
 uint32_t sched_route_node_view(const struct sched_route_node *n)

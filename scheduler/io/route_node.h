@@ -53,6 +53,7 @@ void sched_route_node_forget(struct sched_route_node *n, uint64_t rid);
 /* A view is installed: hosts can be found. */
 bool sched_route_node_ready(const struct sched_route_node *n);
 uint32_t sched_route_node_view(const struct sched_route_node *n); /* its number; 0: not ready */
+uint32_t sched_route_node_members(const struct sched_route_node *n);
 
 /* A worker as gossip and the roster know it now. */
 struct sched_route_worker {

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
@@ -20,9 +21,10 @@ NAMES = [f"name-{i:04}" for i in range(24)]  # either worker is the home of some
 
 class Rig(unittest.TestCase):
     """A gateway, and as much of its cluster as a test starts."""
+    options = ()
 
     def setUp(self):
-        self.nodes = Nodes(("v1",), WORKERS, ("g1",))
+        self.nodes = Nodes(("v1",), WORKERS, ("g1",), self.options)
         self.addCleanup(self.nodes.close)
         self.addCleanup(self.close)
         self.echo, self.gateway, self.connection = {}, None, None
@@ -155,6 +157,24 @@ class Alone(Rig):
             self.assertTrue(got[0] == 503 or got[1]["workersConnected"] > 0, got)
 
 
+class ShortLease(Rig):
+    options = ("--lease-ms=2000",)
+
+    def test_a_list_that_was_begun_before_a_worker_was_removed_is_of_those_that_are_left(self):
+        """The worker is out of the cluster long before the question to it is given up."""
+        self.start_cluster()
+        self.start_gateway()
+        self.connect_when_ready()
+        for n in NAMES:
+            self.assertEqual(self.execute(n)[0], 200)
+        self.echo["w2"].send_signal(signal.SIGSTOP)
+        self.nodes.kill("w2")
+        status, body = self.list()
+        self.assertEqual(status, 200, body)
+        names = [s["identifier"] for s in body["sessions"]]
+        self.assertTrue(0 < len(names) < len(NAMES) and set(names) <= set(NAMES), names)
+
+
 class Gateway(Rig):
     def setUp(self):
         super().setUp()
@@ -189,11 +209,14 @@ class Gateway(Rig):
             self.assertLessEqual({a[0] for a in answers.values()}, {200, 502, 503}, answers)
             left = {n for n, a in answers.items() if a[0] != 200}
 
-    def test_a_worker_that_joins_is_found(self):
+    def join(self, name):
         port = free_ports(1)[0]
-        self.assertEqual(self.nodes.warren("join", f"--worker=w3=127.0.0.1:{port}").returncode, 0)
-        self.start_echo("w3")
-        self.start_host("w3")
+        self.assertEqual(self.nodes.warren("join", f"--worker={name}=127.0.0.1:{port}").returncode, 0)
+        self.start_echo(name)
+        self.start_host(name)
+
+    def test_a_worker_that_joins_is_found(self):
+        self.join("w3")
         self.until_members((*WORKERS, "w3"))
         self.all_served()
         for w in WORKERS:  # all that is left is the new one
@@ -231,6 +254,20 @@ class Gateway(Rig):
         beside.write_text(text)
         beside.chmod(path.stat().st_mode)
         beside.rename(path)
+
+    def test_what_no_worker_tells_is_not_waited_for_at_each(self):
+        """About five seconds for all, and two in which the last one may say that it is late."""
+        more = ("w3", "w4", "w5")
+        for name in more:
+            self.join(name)
+        self.until_members((*WORKERS, *more))
+        while self.health()[1]["workersConnected"] < len(self.echo):
+            pass
+        for p in self.echo.values():
+            p.send_signal(signal.SIGSTOP)
+        begun = time.monotonic()
+        self.assertIn(self.execute(NAMES[0])[0], (503, 504))
+        self.assertLess(time.monotonic() - begun, 8)
 
     def test_identifiers_do_not_wait_for_a_worker_that_stands_still(self):
         """What the gateway asks about the pool any worker can answer, not only the one that the identifier had before."""

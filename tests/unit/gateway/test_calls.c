@@ -16,6 +16,7 @@ enum { WORKERS_MAX = 2 };
 struct host {
     struct sched_settings *settings;
     struct sched_host_node *node;
+    unsigned starts; /* sessions that the cluster has bound to it */
 };
 
 static struct {
@@ -44,9 +45,16 @@ static void on_lease(void *user, uint64_t freeze_at_ns, uint64_t kill_at_ns, uin
     (void)user, (void)freeze_at_ns, (void)kill_at_ns, (void)inc;
 }
 
-static void on_vm(void *user, struct sched_key key, sched_epoch epoch)
+static void on_start(void *user, struct sched_key key, sched_epoch epoch)
 {
-    (void)user, (void)key, (void)epoch;
+    struct host *h = user;
+    h->starts++;
+    sched_host_node_up(h->node, key, epoch);
+}
+
+static void on_stop(void *user, struct sched_key key, sched_epoch epoch)
+{
+    sched_host_node_down(((struct host *)user)->node, key, epoch);
 }
 
 static void on_leave(void *user, const char *why)
@@ -58,7 +66,7 @@ static void on_leave(void *user, const char *why)
 static void start_host(unsigned i, const char *name, uint16_t ctl, uint16_t bulk)
 {
     static const struct sched_host_ops ops = {
-        .lease = on_lease, .vm_start = on_vm, .vm_stop = on_vm, .leave = on_leave};
+        .lease = on_lease, .vm_start = on_start, .vm_stop = on_stop, .leave = on_leave};
     struct host *h = &g.hosts[i];
     char run[32];
     const char *yaml = cluster_dir_settle(name, sched_voter_node_endpoint(g.voter));
@@ -71,7 +79,8 @@ static void start_host(unsigned i, const char *name, uint16_t ctl, uint16_t bulk
         .sess_max = 4,
         .ctl_port = ctl,
         .bulk_port = bulk,
-        .ops = &ops};
+        .ops = &ops,
+        .user = h};
     CHECK_EQ(sched_host_node_create(&h->node, &cfg, NULL), 0);
 }
 
@@ -213,5 +222,126 @@ TEST(the_next_key_is_tried_when_there_is_no_connection_and_not_while_there_is_on
     w->tried_ns = 0;
     look();
     CHECK_STR(w->key, first); /* in turn */
+    teardown();
+}
+
+/* ---- workers that have no place ---- */
+
+struct asked {
+    bool over, failed;
+    Warren__Status status; /* of the end */
+    char code[32];
+};
+
+static void on_end(void *owner, const Warren__Reply *r)
+{
+    struct asked *a = owner;
+    a->over = true;
+    a->status = r->status;
+    (void)snprintf(a->code, sizeof a->code, "%s", r->code);
+}
+
+static void on_failed(void *owner, enum gw_call_failure why)
+{
+    (void)why;
+    struct asked *a = owner;
+    a->over = a->failed = true;
+}
+
+static struct gw_call *start_get(struct asked *a, uint32_t deadline_ms)
+{
+    static const struct gw_call_ops ops = {.end = on_end, .failed = on_failed};
+    Warren__Request r = WARREN__REQUEST__INIT;
+    Warren__Key key = WARREN__KEY__INIT;
+    Warren__SessionGet get = WARREN__SESSION_GET__INIT;
+    struct gw_call *call = NULL;
+    key.pool = (char *)(uintptr_t) "python";
+    key.identifier = (ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t) "alice", .len = 5};
+    r.key = &key;
+    r.op_case = WARREN__REQUEST__OP_SESSION_GET;
+    r.session_get = &get;
+    *a = (struct asked){0};
+    struct gw_call_options opt = {
+        .kind = GW_CALL_READ, .deadline_ms = deadline_ms, .request = &r, .ops = &ops, .owner = a};
+    CHECK_EQ(gw_call_start(g.calls, &opt, &call), 0);
+    return call;
+}
+
+/* Which host the call is for. */
+static struct host *told(const struct gw_call *call)
+{
+    UNTIL(call->epoch != 0);
+    for (unsigned i = 0; i < WORKERS_MAX; i++) {
+        if (g.hosts[i].node != NULL && g.hosts[i].settings->id == call->link->worker->id) {
+            return &g.hosts[i];
+        }
+    }
+    CHECK(false);
+    return NULL;
+}
+
+/* The host says that its pool is full, and is not asked for it for a while. True: the call goes on.
+ */
+static bool refuse(struct gw_call *call, uint32_t shut_ms)
+{
+    struct host *h = told(call);
+    Warren__Reply r = WARREN__REPLY__INIT;
+    r.status = WARREN__STATUS__STATUS_NOT_HERE;
+    r.code = (char *)(uintptr_t) "PoolFull";
+    r.text = (char *)(uintptr_t) "full";
+    r.retry_after_ms = 1000;
+    sched_host_node_shut(h->node, NULL, shut_ms);
+    sched_host_node_unused(h->node, call->key_hash, call->epoch);
+    if (gw_calls_route_reply(call, &r)) {
+        return true;
+    }
+    CHECK_EQ(r.status, WARREN__STATUS__STATUS_FULL);
+    gw_calls_end(call, &r);
+    return false;
+}
+
+TEST(a_worker_that_refuses_again_is_not_another_one)
+{
+    struct asked a;
+    setup();
+    cluster_dir_list("worker", "w2");
+    start_host(0, "w1", 1, 2);
+    start_host(1, "w2", 3, 4);
+    UNTIL(g.calls->workers_n == 2 && sched_route_node_members(g.calls->route) == 2);
+    struct gw_call *call = start_get(&a, 60000);
+    const struct host *first = told(call);
+    struct host *other = &g.hosts[first == &g.hosts[0]];
+    sched_host_node_shut(other->node, NULL, 2000);
+    for (unsigned i = 0; i < 3; i++) {
+        CHECK(told(call) == first);
+        CHECK(refuse(call, 0));
+    }
+    while (told(call) == first) { /* until the other takes sessions again */
+        CHECK(refuse(call, 20));
+    }
+    CHECK(!refuse(call, 0));
+    CHECK(a.over && !a.failed && a.status == WARREN__STATUS__STATUS_FULL);
+    teardown();
+}
+
+TEST(when_nobody_else_has_a_place_the_end_is_what_the_last_one_said)
+{
+    struct asked a;
+    setup();
+    cluster_dir_list("worker", "w2");
+    start_host(0, "w1", 1, 2);
+    start_host(1, "w2", 3, 4);
+    UNTIL(g.calls->workers_n == 2 && sched_route_node_members(g.calls->route) == 2);
+    struct gw_call *call = start_get(&a, 60000);
+    struct host *other = &g.hosts[told(call) == &g.hosts[0]];
+    sched_host_node_shut(other->node, NULL, 60000);
+    CHECK(refuse(call, 60000));
+    UNTIL(a.over);
+    CHECK(!a.failed);
+    CHECK_EQ(a.status, WARREN__STATUS__STATUS_FULL);
+    CHECK_STR(a.code, "PoolFull");
+    (void)start_get(&a, 100); /* another one, that nobody has told anything */
+    UNTIL(a.over);
+    CHECK(a.failed);
     teardown();
 }
