@@ -8,6 +8,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -1147,6 +1148,23 @@ class Starting(unittest.TestCase):
         p = subprocess.run([PROGRAM], capture_output=True, text=True)
         self.assertEqual(p.returncode, 2)
         self.assertIn("usage:", p.stderr)
+
+    def test_an_interpreter_runs_where_it_may_not_choose_how_it_is_scheduled(self):
+        with tempfile.TemporaryDirectory(prefix="warren-kernels-") as kernels:
+            shutil.copytree(ROOT / "worker/guest/kernels", kernels, dirs_exist_ok=True)
+            os.chmod(kernels, 0o755)
+            kernel = pathlib.Path(kernels, "python_kernel.py")
+            refuse = "def refuse(*_):\n    raise PermissionError(1, 'sched_setscheduler')\n"
+            kernel.write_text(kernel.read_text().replace(
+                "import os\n", f"import os\n{refuse}os.sched_setscheduler = refuse\n", 1))
+            agent = HostAgent(PROGRAM, boot="python", kernels=kernels, user=USER)
+            try:
+                g = agent.guest()
+                self.addCleanup(g.close)
+                for fresh in (False, True):
+                    self.assertEqual(g.run("6 * 7", fresh_kernel=fresh).text, "42")
+            finally:
+                self.assertTrue(agent.close())
 
     def test_kernels_that_do_not_start_are_not_waited_for(self):
         agent = HostAgent(PROGRAM, boot="python,bogus,shell", kernels="/nonexistent")

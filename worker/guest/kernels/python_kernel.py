@@ -746,8 +746,10 @@ def become_interpreter(group, uid, gid, fds):
         os.setgroups([])
         os.setresgid(int(gid), int(gid), int(gid))
         os.setresuid(int(uid), int(uid), int(uid))
-    # As agent_spawn_batch(), spawn.h.
-    os.sched_setscheduler(0, os.SCHED_BATCH | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+    try:  # as agent_spawn_batch(), spawn.h
+        os.sched_setscheduler(0, os.SCHED_BATCH | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+    except OSError:
+        pass  # it runs all the same
     prctl = ctypes.CDLL(None).prctl
     prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
     prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: /proc/self is its own again
