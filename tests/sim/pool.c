@@ -207,7 +207,7 @@ static void on_answer(struct sim *s, struct sim_node *n, const struct worker_poo
     w->request = 0;
     if (fx->answer != WORKER_ANSWER_USE) {
         if (!was.given_up) {
-            sim_vm_tell(s, n, SCHED_EV_VM_DOWN, &was.id);
+            sim_vm_tell(s, n, SCHED_EV_VM_DOWN | SIM_VM_IDLE, &was.id);
         }
     } else if (!was.given_up) {
         attach_vm(s, n, fx->session, &was);

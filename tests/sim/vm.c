@@ -7,8 +7,6 @@
 /* A host's machine: microVMs, and the supervisors that freeze and kill them by the lease page
  * alone, whatever the worker process does. */
 
-enum { IDLE = 1 << 16 }; /* told with VM_DOWN: nothing has run in it */
-
 struct sim_vm *sim_vm_find(struct sim_node *n, const struct sched_fx_vm *id)
 {
     for (uint32_t i = 0; i < n->n_vms; i++) {
@@ -74,7 +72,7 @@ void sim_vm_start(struct sim *s, struct sim_node *n, const struct sched_fx_vm *i
         i++;
     }
     if (sim_chance(s, s->opt.vm_fail_ppm) || i == n->n_vms) {
-        sim_vm_tell(s, n, SCHED_EV_VM_DOWN | IDLE, id);
+        sim_vm_tell(s, n, SCHED_EV_VM_DOWN | SIM_VM_IDLE, id);
         return;
     }
     vm = &n->vms[i];
@@ -262,7 +260,7 @@ static void on_process(struct sim *s, struct sim_node *n, const struct sim_event
     struct sched_event in = {.kind = (uint8_t)ev->arg,
         .outcome = (uint8_t)(ev->arg >> 8),
         .vm = ev->vm,
-        .idle = (ev->arg & IDLE) != 0};
+        .idle = (ev->arg & SIM_VM_IDLE) != 0};
     sim_step(s, n, &in);
 }
 
@@ -313,7 +311,7 @@ void sim_vm_event(struct sim *s, struct sim_event *ev)
     } else if (ev->kind == SIM_E_VM_DONE) {
         on_done(s, n, vm, ev);
     } else {
-        uint32_t idle = vm->n_runs == 0 ? IDLE : 0;
+        uint32_t idle = vm->n_runs == 0 ? SIM_VM_IDLE : 0;
         sim_vm_destroy(s, n, vm);
         sim_vm_tell(s, n, SCHED_EV_VM_DOWN | idle, &ev->vm);
     }

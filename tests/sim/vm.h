@@ -21,7 +21,9 @@ void sim_vm_sleep(struct sim *s, struct sim_node *n, bool on); /* the machine of
 
 /* The microVM of a session, or NULL. */
 struct sim_vm *sim_vm_find(struct sim_node *n, const struct sched_fx_vm *id);
-/* The process hears `what` (SCHED_EV_VM_*) of a session. */
+/* The process hears `what` (SCHED_EV_VM_*) of a session; with VM_DOWN: that nothing has run in it.
+ */
+enum { SIM_VM_IDLE = 1 << 16 };
 void sim_vm_tell(struct sim *s, struct sim_node *n, uint32_t what, const struct sched_fx_vm *id);
 /* Its vCPUs run, or not any more: for the checks. */
 void sim_vm_recount(struct sim *s, struct sim_node *n, struct sim_vm *vm);
