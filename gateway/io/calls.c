@@ -16,6 +16,11 @@ enum {
     HOPS_MAX = 2,
 };
 
+static enum proto_net_class class_of(const struct link *link)
+{
+    return link == &link->worker->links[PROTO_NET_CTL] ? PROTO_NET_CTL : PROTO_NET_BULK;
+}
+
 /* ---- the books ---- */
 
 static struct gw_call **bucket_of(struct gw_calls *c, uint64_t corr)
@@ -338,7 +343,7 @@ static void on_pong(struct link *link, uint32_t view)
 {
     if (!link->ready) {
         LOG_INFO(link->calls->log, "worker connected worker=%s class=%s view=%u",
-            link->worker->name, link == &link->worker->links[0] ? "ctl" : "bulk", view);
+            link->worker->name, class_of(link) == PROTO_NET_CTL ? "ctl" : "bulk", view);
     }
     link->ready = true;
     transmit_waiting(link);
@@ -351,7 +356,7 @@ static bool follow(struct gw_call *call, const Warren__Reply *r)
     const char *to = r->moved_to == NULL ? "" : r->moved_to;
     for (unsigned i = 0; i < c->workers_n && call->hops < HOPS_MAX; i++) {
         if (strcmp(c->workers[i].name, to) == 0) {
-            unsigned class = call->link == &call->link->worker->links[0] ? 0 : 1;
+            enum proto_net_class class = class_of(call->link);
             call->hops++;
             gw_calls_move(call, &c->workers[i].links[class]);
             gw_calls_wait(call, connect_ms(call->link));
@@ -681,36 +686,27 @@ static int make_place(
 }
 
 int gw_calls_connect(
-    struct gw_calls *c, struct worker *w, const struct gw_worker_config *to, struct base_error *err)
+    struct link *link, const char *endpoint, const char *public_key, struct base_error *err)
 {
     static const struct proto_net_ops ops = {
         .on_message = on_message, .on_state = on_state, .on_writable = on_writable};
-    for (int class = PROTO_NET_CTL; class <= PROTO_NET_BULK; class ++) {
-        struct link *link = &w->links[class];
-        link->down_ns = base_clock_mono_ns();
-        struct proto_net_options opt = {.class = (enum proto_net_class) class,
-            .endpoint = class == PROTO_NET_CTL ? to->ctl : to->bulk,
-            .self = c->secure ? &c->self : NULL,
-            .server_key = to->public_key,
-            .ops = &ops,
-            .owner = link};
-        int rc = proto_net_connect(c->net, &opt, &link->socket, err);
-        if (rc < 0) {
-            return rc;
-        }
-    }
-    return 0;
+    struct gw_calls *c = link->calls;
+    struct proto_net_options opt = {.class = class_of(link),
+        .endpoint = endpoint,
+        .self = c->secure ? &c->self : NULL,
+        .server_key = public_key,
+        .ops = &ops,
+        .owner = link};
+    link->down_ns = base_clock_mono_ns();
+    return proto_net_connect(c->net, &opt, &link->socket, err);
 }
 
-void gw_calls_disconnect(struct worker *w)
+void gw_calls_disconnect(struct link *link)
 {
-    for (int class = PROTO_NET_CTL; class <= PROTO_NET_BULK; class ++) {
-        struct link *link = &w->links[class];
-        if (link->socket != NULL) {
-            on_state(link, PROTO_NET_DOWN);
-            proto_net_close(link->socket);
-            link->socket = NULL;
-        }
+    if (link->socket != NULL) {
+        on_state(link, PROTO_NET_DOWN);
+        proto_net_close(link->socket);
+        link->socket = NULL;
     }
 }
 
@@ -736,8 +732,13 @@ static int add_worker(
 {
     struct worker *w = &c->workers[c->workers_n];
     int rc = gw_calls_settle(c, w, config->id, config->name);
-    return rc != 0 ? base_fail(err, rc, "connect '%s'", config->name)
-                   : gw_calls_connect(c, w, config, err);
+    if (rc != 0) {
+        return base_fail(err, rc, "connect '%s'", config->name);
+    }
+    rc = gw_calls_connect(&w->links[PROTO_NET_CTL], config->ctl, config->public_key, err);
+    return rc != 0
+               ? rc
+               : gw_calls_connect(&w->links[PROTO_NET_BULK], config->bulk, config->public_key, err);
 }
 
 int gw_calls_create(

@@ -26,16 +26,16 @@ struct link {
     struct gw_call *list;
     bool ready, ping_due;
     uint64_t down_ns; /* since when it is not connected */
+    /* of a worker that the cluster has told */
+    char at[GW_CALLS_ENDPOINT_MAX];
+    char key[PROTO_NET_Z85_MAX]; /* that it was opened for */
+    uint64_t tried_ns;
 };
 
 struct worker {
     char *name;
     uint64_t id;
     struct link links[2]; /* by enum proto_net_class */
-    /* of one that the cluster has told */
-    char at[2][GW_CALLS_ENDPOINT_MAX]; /* endpoints of the links */
-    char key[PROTO_NET_Z85_MAX];       /* that they were opened for */
-    uint64_t tried_ns;
 };
 
 enum { GW_CALLS_REFUSALS_MAX = 3, GW_CALLS_REASON_MAX = 160 };
@@ -120,12 +120,12 @@ void gw_calls_end(struct gw_call *call, const Warren__Reply *r);
  * neither connected nor has calls. BASE_ENOMEM. */
 int gw_calls_settle(struct gw_calls *c, struct worker *w, uint64_t id, const char *name);
 
-/* Opens both links; strings are needed during the call only. After an error some may be open. */
-int gw_calls_connect(struct gw_calls *c, struct worker *w, const struct gw_worker_config *to,
-    struct base_error *err);
+/* Opens a link; strings are needed during the call only. */
+int gw_calls_connect(
+    struct link *link, const char *endpoint, const char *public_key, struct base_error *err);
 
-/* As if the connections were lost, and they do not come back. */
-void gw_calls_disconnect(struct worker *w);
+/* As if the connection were lost, and it does not come back. */
+void gw_calls_disconnect(struct link *link);
 
 /* ---- calls_workers.c ---- */
 

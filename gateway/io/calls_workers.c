@@ -49,24 +49,31 @@ static struct worker *add(struct gw_calls *c, const struct sched_route_worker *t
     return NULL;
 }
 
-static void open_at(
-    struct gw_calls *c, struct worker *w, const struct sched_route_worker *to, const char *key)
+static void open_at(struct link *link, const char *endpoint, const char *key)
 {
-    const struct gw_worker_config config = {.name = w->name,
-        .ctl = w->at[PROTO_NET_CTL],
-        .bulk = w->at[PROTO_NET_BULK],
-        .public_key = w->key};
     struct base_error err;
-    /* Before calls are lost: who hears of it may do what makes the roster be read again, and then
-     * the key is not there any more. */
-    (void)base_text_copy(w->at[PROTO_NET_CTL], GW_CALLS_ENDPOINT_MAX, to->ctl);
-    (void)base_text_copy(w->at[PROTO_NET_BULK], GW_CALLS_ENDPOINT_MAX, to->bulk);
-    (void)base_text_copy(w->key, sizeof w->key, key);
-    gw_calls_disconnect(w);
-    w->tried_ns = base_clock_mono_ns();
-    if (gw_calls_connect(c, w, &config, &err) != 0) {
-        LOG_WARN(c->log, "worker=%s cannot be connected to: %s", w->name, err.text);
-        gw_calls_disconnect(w); /* the next look tries again */
+    gw_calls_disconnect(link);
+    (void)base_text_copy(link->at, sizeof link->at, endpoint);
+    (void)base_text_copy(link->key, sizeof link->key, key);
+    link->tried_ns = base_clock_mono_ns();
+    if (gw_calls_connect(link, endpoint, key, &err) != 0) {
+        LOG_WARN(
+            link->calls->log, "worker=%s cannot be connected to: %s", link->worker->name, err.text);
+        gw_calls_disconnect(link); /* the next look tries again */
+    }
+}
+
+/* Each link for itself: one that stands is not torn down because the other one does not, and one
+ * that does not stand need not wait for the other one. second: "" when there is none. */
+static void look_at(struct link *link, const char *endpoint, const char *key, const char *second)
+{
+    bool first = strcmp(link->key, key) == 0;
+    bool listed = first || (second[0] != '\0' && strcmp(link->key, second) == 0);
+    bool late = base_clock_mono_ns() - link->tried_ns > KEY_TRY_MS * BASE_NS_PER_MS;
+    if (!listed || strcmp(link->at, endpoint) != 0 || link->socket == NULL) {
+        open_at(link, endpoint, key);
+    } else if (second[0] != '\0' && !link->ready && late) {
+        open_at(link, endpoint, first ? second : key);
     }
 }
 
@@ -78,31 +85,25 @@ static void on_worker(void *ctx, const struct sched_route_worker *to)
     if (w == NULL) {
         return;
     }
-    bool first = strcmp(w->key, to->key) == 0;
-    bool listed = first || (to->second != NULL && strcmp(w->key, to->second) == 0);
-    bool there =
-        strcmp(w->at[PROTO_NET_CTL], to->ctl) == 0 && strcmp(w->at[PROTO_NET_BULK], to->bulk) == 0;
-    bool open = w->links[0].socket != NULL && w->links[1].socket != NULL;
-    bool up = w->links[0].ready || w->links[1].ready; /* then it is the right key */
-    bool late = base_clock_mono_ns() - w->tried_ns > KEY_TRY_MS * BASE_NS_PER_MS;
-    if (!listed || !there || !open) {
-        open_at(c, w, to, to->key);
-    } else if (to->second != NULL && !up && late) {
-        open_at(c, w, to, first ? to->second : to->key);
-    }
+    /* Who hears that a call is lost may do what makes the roster be read again, and then its keys
+     * are not there any more. */
+    char key[PROTO_NET_Z85_MAX], second[PROTO_NET_Z85_MAX];
+    (void)base_text_copy(key, sizeof key, to->key);
+    (void)base_text_copy(second, sizeof second, to->second == NULL ? "" : to->second);
+    look_at(&w->links[PROTO_NET_CTL], to->ctl, key, second);
+    look_at(&w->links[PROTO_NET_BULK], to->bulk, key, second);
 }
 
 /* A key that was taken out of the roster proves nothing any more, whatever gossip says of who has
  * it. */
 static void cut_unlisted(struct gw_calls *c)
 {
-    for (unsigned i = 0; i < c->workers_n; i++) {
-        struct worker *w = &c->workers[i];
-        bool open = w->links[0].socket != NULL || w->links[1].socket != NULL;
-        if (open && !sched_route_node_lists(c->route, w->id, w->key)) {
+    for (unsigned i = 0; i < 2 * c->workers_n; i++) {
+        struct worker *w = &c->workers[i / 2];
+        struct link *link = &w->links[i % 2];
+        if (link->socket != NULL && !sched_route_node_lists(c->route, w->id, link->key)) {
             LOG_INFO(c->log, "the roster does not have the key of worker=%s any more", w->name);
-            w->key[0] = '\0';
-            gw_calls_disconnect(w);
+            gw_calls_disconnect(link);
         }
     }
 }
