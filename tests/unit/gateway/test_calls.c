@@ -7,6 +7,7 @@
 #include "gateway/io/calls_state.h"
 #include "proto/net/curve.h"
 #include "scheduler/io/host_node.h"
+#include "scheduler/io/roster.h"
 #include "scheduler/io/voter_node.h"
 #include "tests/lib/check.h"
 #include "tests/lib/cluster_dir.h"
@@ -166,6 +167,50 @@ static void look_late(struct worker *w)
     ev_invoke(g.loop, &g.calls->look, EV_TIMER);
 }
 
+struct asked {
+    bool over, failed;
+    Warren__Status status; /* of the end */
+    char code[32];
+    void (*then)(void); /* when it fails; NULL: nothing */
+};
+
+static void on_end(void *owner, const Warren__Reply *r)
+{
+    struct asked *a = owner;
+    a->over = true;
+    a->status = r->status;
+    (void)snprintf(a->code, sizeof a->code, "%s", r->code);
+}
+
+static void on_failed(void *owner, enum gw_call_failure why)
+{
+    (void)why;
+    struct asked *a = owner;
+    a->over = a->failed = true;
+    if (a->then != NULL) {
+        a->then();
+    }
+}
+
+static struct gw_call *start_call(struct asked *a, enum gw_call_kind kind, uint32_t deadline_ms)
+{
+    static const struct gw_call_ops ops = {.end = on_end, .failed = on_failed};
+    Warren__Request r = WARREN__REQUEST__INIT;
+    Warren__Key key = WARREN__KEY__INIT;
+    Warren__SessionGet get = WARREN__SESSION_GET__INIT;
+    struct gw_call *call = NULL;
+    key.pool = (char *)(uintptr_t) "python";
+    key.identifier = (ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t) "alice", .len = 5};
+    r.key = &key;
+    r.op_case = WARREN__REQUEST__OP_SESSION_GET;
+    r.session_get = &get;
+    a->over = a->failed = false;
+    struct gw_call_options opt = {
+        .kind = kind, .deadline_ms = deadline_ms, .request = &r, .ops = &ops, .owner = a};
+    CHECK_EQ(gw_call_start(g.calls, &opt, &call), 0);
+    return call;
+}
+
 TEST(a_worker_that_is_taken_out_is_cut_off_and_leaves_its_place)
 {
     setup();
@@ -222,47 +267,35 @@ TEST(a_link_without_a_connection_tries_the_next_key_and_one_with_a_connection_do
     teardown();
 }
 
+static void read_roster_again(void)
+{
+    cluster_dir_list("worker", "w2");
+    UNTIL(sched_route_node_lists(g.calls->route, sched_node_id("w2"), NULL));
+}
+
+/* With the address sanitizer this finds a key that lies in the roster of before. */
+TEST(what_a_lost_call_sets_off_may_read_the_roster_again)
+{
+    struct asked a = {.then = read_roster_again};
+    setup();
+    start_host(0, "w1", answer_pings("w1"), 2);
+    UNTIL(open_to("w1"));
+    struct worker *w = g.calls->workers;
+    struct link *ctl = &w->links[PROTO_NET_CTL];
+    char key[PROTO_NET_Z85_MAX];
+    memcpy(key, ctl->key, sizeof key);
+    UNTIL(ctl->ready);
+    const struct gw_call *call = start_call(&a, GW_CALL_WRITE, 60000);
+    UNTIL(call->state == SENT);
+    ctl->at[0] = '\0'; /* as if it had been elsewhere */
+    look_late(w);
+    CHECK(a.failed);
+    CHECK_STR(ctl->key, key);
+    UNTIL(ctl->ready);
+    teardown();
+}
+
 /* ---- workers that have no place ---- */
-
-struct asked {
-    bool over, failed;
-    Warren__Status status; /* of the end */
-    char code[32];
-};
-
-static void on_end(void *owner, const Warren__Reply *r)
-{
-    struct asked *a = owner;
-    a->over = true;
-    a->status = r->status;
-    (void)snprintf(a->code, sizeof a->code, "%s", r->code);
-}
-
-static void on_failed(void *owner, enum gw_call_failure why)
-{
-    (void)why;
-    struct asked *a = owner;
-    a->over = a->failed = true;
-}
-
-static struct gw_call *start_get(struct asked *a, uint32_t deadline_ms)
-{
-    static const struct gw_call_ops ops = {.end = on_end, .failed = on_failed};
-    Warren__Request r = WARREN__REQUEST__INIT;
-    Warren__Key key = WARREN__KEY__INIT;
-    Warren__SessionGet get = WARREN__SESSION_GET__INIT;
-    struct gw_call *call = NULL;
-    key.pool = (char *)(uintptr_t) "python";
-    key.identifier = (ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t) "alice", .len = 5};
-    r.key = &key;
-    r.op_case = WARREN__REQUEST__OP_SESSION_GET;
-    r.session_get = &get;
-    *a = (struct asked){0};
-    struct gw_call_options opt = {
-        .kind = GW_CALL_READ, .deadline_ms = deadline_ms, .request = &r, .ops = &ops, .owner = a};
-    CHECK_EQ(gw_call_start(g.calls, &opt, &call), 0);
-    return call;
-}
 
 /* Which host the call is for. */
 static struct host *told(const struct gw_call *call)
@@ -299,13 +332,13 @@ static bool refuse(struct gw_call *call, uint32_t shut_ms)
 
 TEST(a_worker_that_refuses_again_is_not_another_one)
 {
-    struct asked a;
+    struct asked a = {0};
     setup();
     cluster_dir_list("worker", "w2");
     start_host(0, "w1", 1, 2);
     start_host(1, "w2", 3, 4);
     UNTIL(g.calls->workers_n == 2 && sched_route_node_members(g.calls->route) == 2);
-    struct gw_call *call = start_get(&a, 60000);
+    struct gw_call *call = start_call(&a, GW_CALL_READ, 60000);
     const struct host *first = told(call);
     struct host *other = &g.hosts[first == &g.hosts[0]];
     sched_host_node_shut(other->node, NULL, 2000);
@@ -323,13 +356,13 @@ TEST(a_worker_that_refuses_again_is_not_another_one)
 
 TEST(when_nobody_else_has_a_place_the_end_is_what_the_last_one_said)
 {
-    struct asked a;
+    struct asked a = {0};
     setup();
     cluster_dir_list("worker", "w2");
     start_host(0, "w1", 1, 2);
     start_host(1, "w2", 3, 4);
     UNTIL(g.calls->workers_n == 2 && sched_route_node_members(g.calls->route) == 2);
-    struct gw_call *call = start_get(&a, 60000);
+    struct gw_call *call = start_call(&a, GW_CALL_READ, 60000);
     struct host *other = &g.hosts[told(call) == &g.hosts[0]];
     sched_host_node_shut(other->node, NULL, 60000);
     CHECK(refuse(call, 60000));
@@ -337,7 +370,7 @@ TEST(when_nobody_else_has_a_place_the_end_is_what_the_last_one_said)
     CHECK(!a.failed);
     CHECK_EQ(a.status, WARREN__STATUS__STATUS_FULL);
     CHECK_STR(a.code, "PoolFull");
-    (void)start_get(&a, 100); /* another one, that nobody has told anything */
+    (void)start_call(&a, GW_CALL_READ, 100); /* another one, that nobody has told anything */
     UNTIL(a.over);
     CHECK(a.failed);
     teardown();
