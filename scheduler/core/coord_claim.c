@@ -49,7 +49,8 @@ static void inherit(const struct sched_op *op, struct sched_rec *rec)
 {
     const struct sched_rec *old = &op->best;
     bool same = sched_host_eq(old->host, op->place);
-    bool idle = old->idle || old->epoch == op->idle || MUTANT(67);
+    bool idle =
+        (old->state == SCHED_REC_ENDED && old->idle) || old->epoch == op->idle || MUTANT(67);
     bool ran = old->state != SCHED_REC_NONE && ((old->ran && !MUTANT(68)) || !idle);
     rec->moved = old->state != SCHED_REC_NONE && (old->moved || (ran && !same && !MUTANT(62)));
     rec->ran = ran && same;
@@ -193,7 +194,9 @@ static void tell_ended(struct sched_coord *c, struct sched_env *e, struct sched_
 
 static void decide_end(struct sched_coord *c, struct sched_env *e, struct sched_op *op)
 {
-    bool other = op->kind == SCHED_OP_END && op->best.epoch != op->fenced && !MUTANT(23);
+    /* Only a session's own host may say that it is over, and whether anything ran. */
+    bool its = op->best.epoch == op->fenced && op->best.host.node == op->waiters[0].who.gw;
+    bool other = op->kind == SCHED_OP_END && !its && !MUTANT(23);
     if (op->kind == SCHED_OP_REAP && op->best.state == SCHED_REC_ENDED) {
         op->val = op->best; /* our own copy missed the end: bring it up */
         sched_coord_accept(c, e, op);
@@ -299,7 +302,11 @@ static void alive(struct sched_coord *c, struct sched_env *e, struct sched_op *o
 void sched_coord_host_says(
     struct sched_coord *c, struct sched_env *e, struct sched_op *op, const struct sched_msg *msg)
 {
+    const struct sched_rec *asked = op->phase == SCHED_OP_BIND ? &op->val : &op->best;
     sched_epoch epoch = msg->bind.rec.epoch;
+    if (msg->from != asked->host.node) {
+        return;
+    }
     sched_epoch idle = msg->bind.rec.idle ? epoch : op->idle;
     if (op->phase == SCHED_OP_BIND && epoch == op->val.epoch) {
         if (msg->type == SCHED_MSG_BOUND) {

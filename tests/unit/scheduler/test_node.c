@@ -146,10 +146,11 @@ TEST(sessions_that_never_cool_down_outlive_every_number_of_milliseconds)
     CHECK(effect(&g, SCHED_FX_VM_STOP) != NULL);
 }
 
-/* The record that this worker's claim writes over `old`, as its own BIND says. */
-static struct sched_rec successor(struct rig *g, const struct sched_rec *old)
+static const struct sched_key other = {9, 9};
+
+/* It has voted for `old` as the record of `other`. */
+static void with_register(struct rig *g, const struct sched_rec *old)
 {
-    static const struct sched_key other = {9, 9};
     static struct sched_part parts[16];
     rig_init(g, SCHED_SESS_LIVE, 5000, 60000);
     for (size_t i = 0; i < 16; i++) {
@@ -164,6 +165,12 @@ static struct sched_rec successor(struct rig *g, const struct sched_rec *old)
         .rec = *old};
     sched_node_restore(&g->n, &row);
     lease(g, 10);
+}
+
+/* The record that this worker's claim writes over `old`, as its own BIND says. */
+static struct sched_rec successor(struct rig *g, const struct sched_rec *old)
+{
+    with_register(g, old);
     struct sched_msg open = {
         .type = SCHED_MSG_OPEN, .from = 11, .open = {.rid = 1, .key = other, .view = 1}};
     step(g, 11, &open);
@@ -196,6 +203,7 @@ TEST(a_session_is_in_doubt_about_those_in_which_something_may_have_run)
         {{20, 1}, SCHED_REC_ENDED, false, false, true, false, false}, /* it was only full */
         {{20, 1}, SCHED_REC_ENDED, false, true, true, true, false},
         {{20, 1}, SCHED_REC_ENDED, true, false, true, true, false},
+        {{20, 1}, SCHED_REC_LIVE, false, false, true, true, false}, /* who says so is dead */
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct rig g;
@@ -251,4 +259,37 @@ TEST(a_host_says_of_a_session_that_is_over_whether_something_ran_in_it)
         CHECK(answered(&g, SCHED_MSG_END) != NULL);
         CHECK_EQ(answered(&g, SCHED_MSG_END)->rec.idle, idle == 1);
     }
+}
+
+static bool ended(const struct rig *g)
+{
+    for (uint32_t i = 0; i < g->fx.n; i++) {
+        const struct sched_row *row = &g->fx.items[i].row;
+        if (g->fx.items[i].kind == SCHED_FX_STORE && row->kind == SCHED_ROW_REG &&
+            row->rec.state == SCHED_REC_ENDED) {
+            return true;
+        }
+    }
+    return false;
+}
+
+TEST(only_its_own_host_ends_a_session)
+{
+    struct rig g;
+    struct sched_rec live = {.epoch = sched_epoch_make(1, 1, 0),
+        .host = {10, 2},
+        .view = 1,
+        .cooldown_ms = 5000,
+        .state = SCHED_REC_LIVE};
+    struct sched_msg end = {
+        .type = SCHED_MSG_END, .from = 11, .bind = {.op = 1, .key = other, .rec = live}};
+    end.bind.rec.host = (struct sched_host){11, 1};
+    end.bind.rec.idle = true;
+    with_register(&g, &live);
+    step(&g, 11, &end);
+    CHECK(!ended(&g));
+    end.from = 10;
+    end.bind.rec.host = live.host;
+    step(&g, 12, &end);
+    CHECK(ended(&g));
 }
