@@ -67,7 +67,10 @@ static void claim(struct sched_coord *c, struct sched_env *e, struct sched_op *o
         .cooldown_ms = e->cfg->cooldown_ms,
         .state = SCHED_REC_LIVE};
     inherit(op, &rec);
-    for (uint32_t i = 0; op->best.state == SCHED_REC_NONE && i < op->n_waiters; i++) {
+    /* What travelled with the first session may travel with this one when that has run nothing. */
+    bool first =
+        op->best.state == SCHED_REC_NONE || (op->idle != 0 && op->best.inline_epoch == op->idle);
+    for (uint32_t i = 0; first && i < op->n_waiters; i++) {
         if (op->waiters[i].has_exec) {
             rec.inline_id = op->waiters[i].exec;
             rec.inline_epoch = op->ballot;

@@ -8,7 +8,6 @@ enum {
     TICK_MS = 500,
     OP_MS = 1000,    /* a proposal that takes longer is given up; amnesia relies on the bound */
     QUIET_MS = 1500, /* more than that by any clock */
-    REPEATS_MAX = 5, /* patience with a rebuilding is doubled this often at most */
     JOIN_MS = 3000,  /* a join that is not repeated within this time is forgotten */
 };
 
@@ -77,6 +76,7 @@ static void restore_register(struct sched_voter *v, const struct sched_voter_boo
         return;
     }
     REQUIRE(sched_view_copy(&v->known, boot->known->view) == 0);
+    v->repeats = sched_bucket_any(v->known.rec) ? SCHED_VOTER_REPEATS_MAX : 0; /* not stored */
     grant_members(v, &v->known);
     if (boot->vote != NULL) {
         v->promised = boot->vote->promised;
@@ -118,13 +118,31 @@ static void store_vote(struct sched_voter *v)
 
 /* ---- learning ---- */
 
+/* How often in a row a rebuilding has been begun anew, with nobody lost, when `view` is the last.
+ * Where views were missed as many as there may be: the least patient voter decides for all. */
+static uint32_t repeats_after(const struct sched_voter *v, const struct sched_view *view)
+{
+    bool lost = false;
+    for (uint32_t i = 0; i < view->n; i++) {
+        uint8_t was = SCHED_MEMBER_IN | SCHED_MEMBER_PREV;
+        lost = lost || (view->m[i].flags & was) == SCHED_MEMBER_PREV;
+    }
+    if (view->num > v->known.num + 1) {
+        return sched_bucket_any(view->rec) ? SCHED_VOTER_REPEATS_MAX : 0;
+    }
+    if (lost || sched_bucket_apart(v->known.rec, view->rec)) {
+        return 0;
+    }
+    return v->repeats + (v->repeats < SCHED_VOTER_REPEATS_MAX);
+}
+
 void sched_voter_learn(struct sched_voter *v, const struct sched_view *view)
 {
-    bool repeats = !sched_bucket_apart(v->known.rec, view->rec);
+    uint32_t repeats = repeats_after(v, view);
     if (view->num <= v->known.num || sched_view_copy(&v->known, view) != 0) {
         return;
     }
-    v->repeats = repeats ? v->repeats + (v->repeats < REPEATS_MAX) : 0;
+    v->repeats = repeats;
     v->learned_ns = v->now_ns;
     v->unsettled_ns = v->ahead_ns = 0;
     for (uint32_t i = 0; i < v->n_peers; i++) {

@@ -3,6 +3,8 @@
 
 /* Between voter.c (the register) and voter_lease.c (leases, and what the next view should be). */
 
+enum { SCHED_VOTER_REPEATS_MAX = 5 }; /* patience with a rebuilding is doubled this often at most */
+
 /* The entry of a node, made when there is room; NULL when not. */
 struct sched_voter_peer *sched_voter_peer_add(struct sched_voter *v, uint64_t node);
 

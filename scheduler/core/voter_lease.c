@@ -5,7 +5,8 @@
 enum {
     MEAN_MS = 100,
     PULL_MS = 200,
-    AHEAD_MS = 2000, /* the others know no more: look at what they have accepted */
+    CHANGE_REPEATS_MAX = 2, /* doublings of the patience while a change waits */
+    AHEAD_MS = 2000,        /* the others know no more: look at what they have accepted */
 };
 
 static struct sched_voter_peer *find(const struct sched_voter *v, uint64_t node)
@@ -208,12 +209,14 @@ static void look_at_member(
 
 /* Is it time for the next view although this one has not settled? One that loses nobody and lists
  * no bucket more would only start the rebuilding anew, and where that takes long, because there are
- * many members or they are slow, it would never end: such a view gets twice the time of the last.
- */
+ * many members or they are slow, it would never end: such a view gets twice the time of the last,
+ * within bounds while somebody waits to be let in. */
 static bool stuck(const struct sched_voter *v, const struct review *r)
 {
     bool again = !r->lapsed && sched_bucket_within(r->unsettled, v->known.rec);
-    uint64_t patience_ns = SCHED_MS(v->cfg->stuck_ms) << (again && !MUTANT(63) ? v->repeats : 0);
+    uint32_t most = r->change ? CHANGE_REPEATS_MAX : SCHED_VOTER_REPEATS_MAX;
+    uint32_t doublings = again && !MUTANT(63) ? v->repeats : 0;
+    uint64_t patience_ns = SCHED_MS(v->cfg->stuck_ms) << (doublings < most ? doublings : most);
     return v->unsettled_ns != 0 && v->now_ns - v->unsettled_ns > patience_ns;
 }
 

@@ -190,7 +190,8 @@ static void attach_vm(struct sim *s, struct sim_node *n, uint32_t session, const
     vm->inc = n->host->env.me.inc;
     vm->key = sim_key_index(s, w->id.key);
     vm->deleted = w->deleted;
-    vm->born_ns = vm->last_ns = w->born_ns;
+    vm->born_ns = w->born_ns;
+    vm->last_ns = sim_local(n, s->now_ns);
     sim_vm_recount(s, n, vm);
     sim_vm_tell(s, n, SCHED_EV_VM_UP, &w->id);
 }

@@ -306,6 +306,7 @@ void sim_vm_event(struct sim *s, struct sim_event *ev)
     }
     if (ev->kind == SIM_E_VM_UP) {
         vm->state = SIM_VM_UP;
+        vm->last_ns = sim_local(n, s->now_ns); /* it may have been long on its way: asleep */
         sim_vm_recount(s, n, vm);
         sim_vm_tell(s, n, SCHED_EV_VM_UP, &ev->vm);
     } else if (ev->kind == SIM_E_VM_DONE) {

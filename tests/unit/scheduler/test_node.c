@@ -293,3 +293,36 @@ TEST(only_its_own_host_ends_a_session)
     step(&g, 12, &end);
     CHECK(ended(&g));
 }
+
+static struct sched_rec bound_to(const struct rig *g)
+{
+    const struct sched_m_bind *b = answered(g, SCHED_MSG_BIND);
+    CHECK(b != NULL);
+    return b != NULL ? b->rec : (struct sched_rec){0};
+}
+
+TEST(an_execution_travels_again_when_the_session_it_came_with_has_run_nothing)
+{
+    for (unsigned idle = 0; idle < 2; idle++) {
+        struct rig g;
+        struct sched_rec none = {0};
+        with_register(&g, &none);
+        struct sched_msg open = {.type = SCHED_MSG_OPEN,
+            .from = 11,
+            .open = {.rid = 1, .key = other, .view = 1, .exec = {3, 4}, .has_exec = true, .exec_view = 1}};
+        step(&g, 11, &open);
+        struct sched_rec first = bound_to(&g);
+        CHECK(first.inline_epoch == first.epoch && first.inline_id.lo == 4);
+        struct sched_msg unbound = {.type = SCHED_MSG_UNBOUND,
+            .from = 10,
+            .bind = {.op = answered(&g, SCHED_MSG_BIND)->op, .key = other, .rec = first}};
+        unbound.bind.rec.idle = idle == 1;
+        step(&g, 12, &unbound);
+        for (uint64_t ms = 13; ms < 600 && answered(&g, SCHED_MSG_BIND) == NULL; ms++) {
+            step(&g, ms, NULL);
+        }
+        struct sched_rec second = bound_to(&g);
+        CHECK(second.epoch > first.epoch);
+        CHECK_EQ(second.inline_epoch, idle == 1 ? second.epoch : first.epoch);
+    }
+}

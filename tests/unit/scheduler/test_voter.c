@@ -120,8 +120,9 @@ TEST(a_single_voter_makes_the_next_view_when_all_have_settled)
     CHECK(sched_view_has(&p.v.known, (struct sched_host){13, 1}));
 }
 
-/* All of them renew for so long, and have a partition that does not settle. */
-static uint64_t rebuild(struct poll *p, uint64_t from_ms, uint64_t to_ms, uint32_t members)
+/* The first `members` renew for so long, and these buckets do not settle. */
+static uint64_t rebuild(
+    struct poll *p, uint64_t from_ms, uint64_t to_ms, uint32_t members, uint64_t unsettled)
 {
     for (uint64_t now = from_ms; now < to_ms; now += 100) {
         for (uint64_t node = 10; node < 10 + members; node++) {
@@ -131,7 +132,7 @@ static uint64_t rebuild(struct poll *p, uint64_t from_ms, uint64_t to_ms, uint32
                     .seq = 9,
                     .installed = p->v.known.num,
                     .weight = 100,
-                    .unsettled = {32}}};
+                    .unsettled = {unsettled}}};
             tell(p, now, &m);
         }
         tell(p, now, NULL);
@@ -139,19 +140,75 @@ static uint64_t rebuild(struct poll *p, uint64_t from_ms, uint64_t to_ms, uint32
     return to_ms;
 }
 
+/* A single voter that has begun to rebuild bucket 5 four times; it would do so again after 66 s. */
+static uint64_t patient(struct poll *p, struct sched_mem *mem)
+{
+    poll_init(p, mem, 1);
+    uint64_t now = rebuild(p, 100, 6000, 3, 32);
+    CHECK_EQ(p->v.known.num, 2);
+    CHECK(sched_bucket_has(p->v.known.rec, 5));
+    now = rebuild(p, now, 36000, 3, 32); /* after 4, 8 and 16 s */
+    CHECK_EQ(p->v.known.num, 5);
+    return now;
+}
+
 TEST(a_voter_waits_twice_as_long_each_time_for_a_rebuilding_that_goes_on)
 {
     struct sched_mem mem = fresh_memory();
     static struct poll p;
-    poll_init(&p, &mem, 1);
-    uint64_t now = rebuild(&p, 100, 6000, 3);
-    CHECK_EQ(p.v.known.num, 2);
-    CHECK(sched_bucket_has(p.v.known.rec, 5));
-    now = rebuild(&p, now, 60000, 3); /* after 4, 8 and 16 s */
+    uint64_t now = patient(&p, &mem);
+    now = rebuild(&p, now, 60000, 3, 32);
     CHECK_EQ(p.v.known.num, 5);
-    now = rebuild(&p, now, 60000 + 16000, 2); /* who is lost is not waited for */
-    CHECK(p.v.known.num > 5);
+    (void)rebuild(&p, now, 70000, 3, 32);
+    CHECK_EQ(p.v.known.num, 6);
+}
+
+TEST(who_is_lost_is_not_waited_for_however_patient_a_voter_is)
+{
+    struct sched_mem mem = fresh_memory();
+    static struct poll p;
+    uint64_t now = patient(&p, &mem);
+    now = rebuild(&p, now, 46000, 2, 32);
+    CHECK_EQ(p.v.known.num, 6);
     CHECK(!sched_view_has(&p.v.known, (struct sched_host){12, 1}));
+    (void)rebuild(&p, now, 54000, 2, 32); /* and what follows begins with the first patience */
+    CHECK(p.v.known.num >= 7);
+}
+
+TEST(a_bucket_that_must_be_rebuilt_too_is_not_kept_waiting)
+{
+    struct sched_mem mem = fresh_memory();
+    static struct poll p;
+    uint64_t now = patient(&p, &mem);
+    (void)rebuild(&p, now, 42000, 3, 32 | 64);
+    CHECK_EQ(p.v.known.num, 6);
+    CHECK(sched_bucket_has(p.v.known.rec, 6));
+}
+
+TEST(who_wants_to_join_waits_four_times_as_long_at_most)
+{
+    struct sched_mem mem = fresh_memory();
+    static struct poll p;
+    uint64_t now = patient(&p, &mem);
+    (void)rebuild(&p, now, 54000, 4, 32);
+    CHECK(sched_view_has(&p.v.known, (struct sched_host){13, 1}));
+}
+
+TEST(a_voter_that_was_away_is_no_less_patient_than_the_others)
+{
+    struct sched_mem mem = fresh_memory();
+    static struct poll p;
+    poll_init(&p, &mem, 1);
+    (void)rebuild(&p, 100, 6000, 3, 32);
+    struct sched_view known = view_of(&mem, 8);
+    CHECK_EQ(sched_view_copy(&known, &p.v.known), 0);
+    struct sched_row vote = {.kind = SCHED_ROW_VOTE};
+    struct sched_row row = {.kind = SCHED_ROW_KNOWN, .view = &known};
+    struct sched_voter_boot b = {
+        .id = 1, .seed = 1, .now_ns = SCHED_MS(6000), .vote = &vote, .known = &row};
+    sched_voter_init(&p.v, &p.cfg, &mem, &b);
+    (void)rebuild(&p, 6000, 60000, 3, 32);
+    CHECK_EQ(p.v.known.num, 2);
 }
 
 TEST(a_voter_without_its_store_is_silent_until_a_majority_of_others_spoke)
