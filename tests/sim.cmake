@@ -23,6 +23,8 @@ warren_sim(empty_birth --seeds 1..60 --empty-birth 1)
 warren_sim(twice --seeds 1001..1030 --twice)
 # With the worker's pool manager between the session table and the microVMs.
 warren_sim(pool --seeds 1..100 --pool 1)
+# More identifiers than places: workers refuse, and others take over.
+warren_sim(pool_full --seeds 1..2 --pool 1 --places 300 --keys 600 --request-ms 20)
 warren_sim(pool_twice --seeds 1001..1010 --pool 1 --twice)
 
 # Membership alone, at sizes and with faults of its own.

@@ -15,7 +15,9 @@ enum {
     READY_TARGET = 2,
     COOLDOWN_MS = 5000, /* of what nobody owns; the cluster's sessions are held */
     START_MS = 1000,    /* less than the slowest takes */
-    EVENTS_MAX = 64,    /* that effects of one step ask for */
+    SHUT_MS_MIN = 500,  /* as in member.c */
+    SHUT_MS_MAX = 5000,
+    EVENTS_MAX = 64, /* that effects of one step ask for */
 };
 
 /* What happens to a microVM, or is told to the process. */
@@ -196,6 +198,17 @@ static void attach_vm(struct sim *s, struct sim_node *n, uint32_t session, const
     sim_vm_tell(s, n, SCHED_EV_VM_UP, &w->id);
 }
 
+/* New sessions are better off elsewhere for a while. */
+static void refused(
+    struct sim *s, struct sim_node *n, const struct sched_fx_vm *id, uint32_t retry_ms)
+{
+    struct sched_fx_vm shut = *id;
+    retry_ms = retry_ms > SHUT_MS_MIN ? retry_ms : SHUT_MS_MIN;
+    shut.exec.lo = retry_ms < SHUT_MS_MAX ? retry_ms : SHUT_MS_MAX;
+    sim_vm_tell(s, n, SCHED_EV_SHUT, &shut);
+    sim_vm_tell(s, n, SCHED_EV_VM_DOWN | SIM_VM_IDLE, id);
+}
+
 static void on_answer(struct sim *s, struct sim_node *n, const struct worker_pool_fx *fx)
 {
     struct sim_pool *p = n->pool;
@@ -208,7 +221,7 @@ static void on_answer(struct sim *s, struct sim_node *n, const struct worker_poo
     w->request = 0;
     if (fx->answer != WORKER_ANSWER_USE) {
         if (!was.given_up) {
-            sim_vm_tell(s, n, SCHED_EV_VM_DOWN | SIM_VM_IDLE, &was.id);
+            refused(s, n, &was.id, fx->retry_ms);
         }
     } else if (!was.given_up) {
         attach_vm(s, n, fx->session, &was);

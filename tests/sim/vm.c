@@ -261,6 +261,10 @@ static void on_process(struct sim *s, struct sim_node *n, const struct sim_event
         .outcome = (uint8_t)(ev->arg >> 8),
         .vm = ev->vm,
         .idle = (ev->arg & SIM_VM_IDLE) != 0};
+    if (in.kind == SCHED_EV_SHUT) { /* hosts have one pool here */
+        in.grace_ms = (uint32_t)ev->vm.exec.lo;
+        in.all = true;
+    }
     sim_step(s, n, &in);
 }
 
