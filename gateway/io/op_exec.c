@@ -7,6 +7,7 @@
 #include "gateway/io/stream.h"
 #include "gateway/io/task.h"
 #include "proto/base/clock.h"
+#include "proto/base/hash.h"
 #include "proto/base/rand.h"
 #include "proto/base/text.h"
 
@@ -16,6 +17,7 @@
 enum {
     ALLOCATE_MS = 30000, /* what a run may wait for a microVM, on top of its own time */
     OTHER_MS = 30000,
+    KEY_MAX = 1024, /* of Idempotency-Key */
     OUTPUT_DEFAULT = 1 << 20,
     OUTPUT_DEFAULT_2025_10 = 4096,
 };
@@ -92,6 +94,29 @@ static bool copy_id(struct exec *s, const char *text, size_t n)
     return true;
 }
 
+static uint64_t mark(const struct gw_task *t, const void *data, size_t n)
+{
+    return base_hash_sip24(gw_api_opt(t->api)->cluster_key, data, n);
+}
+
+/* Any text may be a key; what could not be in a URL becomes a number. */
+static bool copy_key(struct gw_task *t, struct exec *s, const char *key, size_t n)
+{
+    char text[KEY_MAX + 1];
+    if (copy_id(s, key, n)) {
+        return true;
+    }
+    if (n == 0 || n > KEY_MAX) {
+        return false;
+    }
+    memcpy(text, key, n);
+    text[n] = '\0';
+    uint64_t one = mark(t, text, n), two = mark(t, text, n + 1);
+    (void)snprintf(s->id_text, sizeof s->id_text, "key-%016llx%016llx", (unsigned long long)one,
+        (unsigned long long)two);
+    return true;
+}
+
 /* Chosen by the client, or by us. Idempotency-Key (draft-ietf-httpapi-idempotency-key-header) is
  * another name of the same; its value is a string in quotes, which many clients leave out. */
 static bool choose_id(struct gw_task *t, struct exec *s)
@@ -115,7 +140,8 @@ static bool choose_id(struct gw_task *t, struct exec *s)
         key++;
         n -= 2;
     }
-    return given == NULL ? copy_id(s, key, n) : strlen(given) == n && memcmp(given, key, n) == 0;
+    return given == NULL ? copy_key(t, s, key, n)
+                         : strlen(given) == n && memcmp(given, key, n) == 0;
 }
 
 /* False: the task has failed. */
@@ -125,9 +151,9 @@ static bool take_id(struct gw_task *t, struct exec *s)
     bool good = choose_id(t, s);
     if (!good) {
         GW_FAULT(&f, 400, "SessionRequestValidationFailed",
-            "operation-id or Idempotency-Key has 1 to %zu letters, digits and '-._:~', the same in "
-            "both.",
-            sizeof s->id_text - 1);
+            "operation-id has 1 to %zu letters, digits and '-._:~', Idempotency-Key 1 to %d "
+            "characters; where both are given they are the same.",
+            sizeof s->id_text - 1, KEY_MAX);
         gw_task_fail(t, &f);
     }
     return good;
@@ -401,6 +427,13 @@ void gw_exec_begin(struct gw_task *t, const void *json, size_t n, const struct g
     s->watch = watch;
     if (!take_id(t, s)) {
         return;
+    }
+    if (s->given) { /* MCP clients set headers per connection: other code is another call */
+        char key[sizeof s->id_text];
+        memcpy(key, s->id_text, sizeof key);
+        uint64_t code = mark(t, json, n), whose = mark(t, key, strlen(key));
+        (void)snprintf(s->id_text, sizeof s->id_text, "mcp-%016llx%016llx",
+            (unsigned long long)code, (unsigned long long)whose);
     }
     if (gw_exec_body_parse(json, n, &s->body, &f) < 0) {
         gw_task_fail(t, &f);

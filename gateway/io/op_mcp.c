@@ -68,8 +68,8 @@ void gw_mcp_preflight(struct gw_task *t)
         gw_fields_text(&t->fields, "access-control-allow-origin", origin);
         gw_fields_text(&t->fields, "access-control-allow-methods", "POST");
         gw_fields_add(&t->fields, "access-control-allow-headers",
-            "accept, content-type, last-event-id, mcp-method, mcp-name, mcp-protocol-version, "
-            "mcp-session-id, x-ms-apikey");
+            "accept, content-type, idempotency-key, last-event-id, mcp-method, mcp-name, "
+            "mcp-protocol-version, mcp-session-id, operation-id, x-ms-apikey");
         gw_fields_text(&t->fields, "access-control-max-age", "600");
         gw_fields_text(&t->fields, "vary", "origin");
     }

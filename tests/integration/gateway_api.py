@@ -130,8 +130,11 @@ def test_an_idempotency_key_is_an_operation_id(s):
     for headers in {"Idempotency-Key": key}, {"operation-id": key}, {"operation-id": key, "idempotency-key": f'"{key}"'}:
         again = execute(s, i, "runs", headers=headers)
         eq((again.json, again.headers["x-warren-replayed"]), (first.json, "true"))
-    for headers in ({"Idempotency-Key": ""}, {"Idempotency-Key": '""'}, {"Idempotency-Key": '"a" b'},
-                    {"Idempotency-Key": "x" * 300}, {"Idempotency-Key": key, "operation-id": "other"}):
+    key64 = execute(s, i, "runs", headers={"Idempotency-Key": "a+b/c=="})
+    again = execute(s, i, "runs", headers={"Idempotency-Key": '"a+b/c=="'})
+    eq((again.json, again.headers["x-warren-replayed"]), (key64.json, "true"))
+    assert key64.json["id"] != first.json["id"]
+    for headers in ({"Idempotency-Key": ""}, {"Idempotency-Key": '""'}, {"Idempotency-Key": "x" * 1025}, {"Idempotency-Key": key, "operation-id": "other"}):
         a = execute(s, i, "runs", headers=headers)
         eq((a.status, a.json["error"]["code"]), (400, "SessionRequestValidationFailed"))
 

@@ -46,6 +46,8 @@ def test_a_call_that_is_sent_twice_runs_once(s):
     once = call(s, PY, code, headers={"Idempotency-Key": "call-1"})
     eq(call(s, PY, code, headers={"Idempotency-Key": '"call-1"'}), once)
     assert call(s, PY, code, headers={"Idempotency-Key": "call-2"}) != once
+    other = {**code, "pythonCode": "print('x')\nruns"}  # a client may send one key with every call
+    assert call(s, PY, other, headers={"Idempotency-Key": "call-1"}) != once
     assert call(s, PY, code) != once
 
 
@@ -519,6 +521,7 @@ def test_pages_and_names_that_are_allowed(bin_dir):
             eq((a.status, a.code, "access-control-allow-origin" in a.headers), (403, "Forbidden", False))
         a = s.request("OPTIONS", "/pools/python/mcp", headers={"Origin": page, "Access-Control-Request-Method": "POST"})
         eq((a.status, a.headers["access-control-allow-origin"]), (204, page))
+        assert "idempotency-key" in a.headers["access-control-allow-headers"], a.headers
         assert "x-ms-apikey" in a.headers["access-control-allow-headers"], a.headers
         a = s.request("OPTIONS", "/pools/python/mcp", headers={"Origin": "https://evil.example.com"})
         eq((a.status, "access-control-allow-origin" in a.headers), (204, False))

@@ -309,7 +309,12 @@ TEST(an_execution_travels_again_when_the_session_it_came_with_has_run_nothing)
         with_register(&g, &none);
         struct sched_msg open = {.type = SCHED_MSG_OPEN,
             .from = 11,
-            .open = {.rid = 1, .key = other, .view = 1, .exec = {3, 4}, .has_exec = true, .exec_view = 1}};
+            .open = {.rid = 1,
+                .key = other,
+                .view = 1,
+                .exec = {3, 4},
+                .has_exec = true,
+                .exec_view = 1}};
         step(&g, 11, &open);
         struct sched_rec first = bound_to(&g);
         CHECK(first.inline_epoch == first.epoch && first.inline_id.lo == 4);
