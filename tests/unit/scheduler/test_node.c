@@ -331,3 +331,36 @@ TEST(an_execution_travels_again_when_the_session_it_came_with_has_run_nothing)
         CHECK_EQ(second.inline_epoch, idle == 1 ? second.epoch : first.epoch);
     }
 }
+
+static void say(struct rig *g, uint64_t at_ms, enum sched_event_kind kind, bool stay)
+{
+    struct sched_event ev = {
+        .kind = kind, .now_ns = SCHED_MS(at_ms), .grace_ms = SCHED_NEVER_MS, .stay = stay};
+    sched_fx_clear(&g->fx);
+    sched_node_step(&g->n, &ev, &g->fx);
+}
+
+TEST(a_worker_takes_sessions_again_after_its_drain_but_not_when_it_has_left)
+{
+    struct rig g;
+    rig_init(&g, SCHED_SESS_ENDED, 5000, 60000);
+    lease(&g, 10);
+    say(&g, 11, SCHED_EV_UNDRAIN, false); /* nothing to undo */
+    CHECK(!g.n.sess.closed);
+    say(&g, 12, SCHED_EV_DRAIN, true);
+    CHECK(g.n.sess.closed);
+    say(&g, 13, SCHED_EV_UNDRAIN, false);
+    CHECK(!g.n.sess.closed);
+    CHECK_EQ(g.n.lease.renew_at_ns, SCHED_MS(13)); /* the voters hear of it at once */
+    CHECK_EQ(sched_view_weigh(&g.view, 10, 0), 0); /* no seats any more */
+    say(&g, 14, SCHED_EV_DRAIN, false);
+    struct sched_msg known = {
+        .type = SCHED_MSG_ENDED, .from = 10, .bind = {.key = key, .rec = {.epoch = 5}}};
+    step(&g, 14, &known); /* its last session */
+    for (uint64_t ms = 15; ms < 2000 && !sched_drain_left(&g.n.drain); ms += 100) {
+        step(&g, ms, NULL);
+    }
+    CHECK(sched_drain_left(&g.n.drain));
+    say(&g, 2000, SCHED_EV_UNDRAIN, false);
+    CHECK(g.n.sess.closed && sched_drain_left(&g.n.drain));
+}
