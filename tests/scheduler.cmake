@@ -39,7 +39,9 @@ add_test(NAME integration.cluster_rig COMMAND ${CMAKE_SOURCE_DIR}/tests/cluster/
 set_tests_properties(integration.cluster_rig PROPERTIES LABELS integration TIMEOUT 300
   ENVIRONMENT "WARREN_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONDONTWRITEBYTECODE=1;WARREN_CLUSTER_RIG=$<TARGET_FILE:cluster_rig>")
 add_test(NAME unit.cluster_check COMMAND ${CMAKE_SOURCE_DIR}/tests/cluster/test_check.py)
-set_tests_properties(unit.cluster_check PROPERTIES LABELS unit ENVIRONMENT "PYTHONDONTWRITEBYTECODE=1")
+add_test(NAME unit.cluster_world COMMAND ${CMAKE_SOURCE_DIR}/tests/cluster/test_world.py)
+set_tests_properties(unit.cluster_check unit.cluster_world PROPERTIES
+  LABELS unit ENVIRONMENT "PYTHONDONTWRITEBYTECODE=1")
 # A short one; tests/README.md has the long one.
 add_test(NAME cluster.faults COMMAND ${CMAKE_SOURCE_DIR}/tests/cluster/run --schedules 2 --seed 1)
 set_tests_properties(cluster.faults PROPERTIES LABELS cluster RUN_SERIAL ON TIMEOUT 600

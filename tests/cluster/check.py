@@ -4,11 +4,12 @@ The rules are S1, S2, S3, S4 and S8 of tests/sim/check.c as far as they can be s
 those look into the state of simulated nodes, and here there are only events.
 
 Events are dicts; "t" is in ns of one clock for all. A request (id, op) may be asked several times ("try"):
-  ask     id op try by t              a client sends it
+  ask     id op try by t              a client sends it; "if" is the generation in which it may run and in no other: who
+                                      names one has been told that earlier sessions are gone, and takes a second run
   answer  id op try by t outcome      "ok", "failed" (it has not run), "unknown"; ok has gen, and with microVMs
                                       instance (made once by each machine) and ops (all that ran there, in order)
   start   id gen op by t              a worker runs it (only of workers without microVMs)
-  bind    id gen by                   a worker begins a session (the same)
+  bind    id gen by t                 a worker begins a session (the same)
 Who is killed leaves questions without an answer: their outcome is unknown."""
 import collections
 
@@ -17,7 +18,7 @@ def judge(events, starts_known):
     """List of violations, as text; empty when all is well."""
     history = History(events)
     out = history.answers_are_for_questions() + history.generations_go_up() + history.told_truthfully()
-    out += history.seen_inside() + history.outcomes_inside()
+    out += history.seen_inside() + history.outcomes_inside() + history.ran_where_they_may()
     return out + (history.seen_at_workers() if starts_known else [])
 
 
@@ -27,13 +28,23 @@ class History:
         for e in events:
             self.by_kind[e["ev"]].append(e)
         self.asks = {(e["op"], e["try"]): e for e in self.by_kind["ask"]}
+        self.first, self.named = {}, collections.defaultdict(set)
+        for e in self.by_kind["ask"]:
+            self.first[e["op"]] = min(e["t"], self.first.get(e["op"], e["t"]))
+            if "if" in e:
+                self.named[e["op"]].add(e["if"])
         self.oks = [e for e in self.by_kind["answer"] if e["outcome"] == "ok"]
         self.per_id = collections.defaultdict(list)
         for e in self.oks:
             self.per_id[e["id"]].append(e)
 
     def asked(self, answer):
-        return self.asks[(answer["op"], answer["try"])]["t"]
+        """When the operation was asked for the first time: what it is told has run later, by whichever question."""
+        return self.first[answer["op"]]
+
+    def again(self, op, generations):
+        """Of the generations in which an operation ran those after the first in which it should not have."""
+        return [g for g in sorted(generations)[1:] if g not in self.named[op]]
 
     def answers_are_for_questions(self):
         out, seen = [], set()
@@ -52,12 +63,11 @@ class History:
         return out
 
     def generations_go_up(self):
-        """What is asked after an answer has come is answered by that session or a later one. But what is asked again may
-        be told of an earlier run."""
+        """What is asked after an answer has come is answered by that session or a later one."""
         out = []
         for name, oks in self.per_id.items():
             done, i, best = sorted(oks, key=lambda e: e["t"]), 0, None
-            for e in sorted((e for e in oks if e["try"] == 0), key=self.asked):
+            for e in sorted(oks, key=self.asked):
                 while i < len(done) and done[i]["t"] < self.asked(e):
                     best = max(best or 0, done[i]["gen"])
                     i += 1
@@ -66,13 +76,20 @@ class History:
         return out
 
     def told_truthfully(self):
-        """A request has one result, however often it is asked for."""
-        out, told = [], {}
+        """A run has one result, however often it is asked for; and there is one run of an operation, or one more in each
+        generation that was named."""
+        out, told, where = [], {}, collections.defaultdict(set)
         for e in self.oks:
             what = (e["gen"], e.get("instance"), tuple(e.get("ops", ())))
-            if told.setdefault(e["op"], what) != what:
-                out.append(f"{e['id']}: {e['op']} was told two ways: {told[e['op']]}, {what}")
-        return out
+            where[e["op"]].add(e["gen"])
+            if told.setdefault((e["op"], e["gen"]), what) != what:
+                out.append(f"{e['id']}: {e['op']} was told two ways: {told[(e['op'], e['gen'])]}, {what}")
+        return out + [f"{op} was told two ways: of {sorted(at)}" for op, at in where.items() if self.again(op, at)]
+
+    def ran_where_they_may(self):
+        """Who names a generation gets an answer of it or of an earlier one, in which it had run."""
+        return [f"{e['id']}: {e['op']} was to run in {ask['if']} and ran in {e['gen']}" for e in self.oks
+                for ask in [self.asks[(e["op"], e["try"])]] if e["gen"] > ask.get("if", e["gen"])]
 
     def seen_inside(self):
         """What the microVMs say: one machine per generation, whose list only grows."""
@@ -99,23 +116,25 @@ class History:
         """An answered request is in the list of every later one of the machine."""
         out = []
         for instance, answers in lists.items():
-            for b in (e for e in answers if e["try"] == 0):
+            for b in answers:
                 lost = [a["op"] for a in answers if a["t"] < self.asked(b) and a["op"] not in b["ops"]]
                 out += [f"{instance}: {b['op']} does not find what {op} did" for op in lost]
         return out
 
     def outcomes_inside(self):
         """Nothing runs twice, in one machine or in two; what was said not to have run has not."""
-        out, where, longest = [], collections.defaultdict(set), {}
+        out, where, longest, generation = [], collections.defaultdict(set), {}, {}
         for e in self.oks:
             if "instance" in e:
+                generation[e["instance"]] = e["gen"]
                 at = longest.get(e["instance"], [])
                 longest[e["instance"]] = max(at, e["ops"], key=len)
         for instance, ops in longest.items():
             out += [f"{op} ran {n} times in {instance}" for op, n in collections.Counter(ops).items() if n > 1]
             for op in ops:
                 where[op].add(instance)
-        out += [f"{op} ran in {len(at)} machines" for op, at in where.items() if len(at) > 1]
+        out += [f"{op} ran in {len(at)} machines" for op, at in where.items()
+                if self.again(op, [generation[i] for i in at])]
         known = {op for op, _ in self.asks}
         out += [f"{op} ran and nobody asked for it" for op in where if op not in known]
         return out + [f"{op} was said not to have run, and has" for op in self.failed() if op in where]
@@ -139,8 +158,12 @@ class History:
             if [(r["id"], r["gen"]) for r in runs[e["op"]][:1]] != [(e["id"], e["gen"])]:
                 out.append(f"{e['id']}: {e['op']} is said to have run in {e['gen']}, and ran: {runs[e['op']]}")
         out += [f"{op} was said not to have run, and has" for op in self.failed() if runs.get(op)]
-        for e in self.by_kind["bind"]:
+        begun = {}
+        for e in sorted(self.by_kind["bind"], key=lambda e: e["t"]):
             binds[(e["id"], e["gen"])] += 1
+            if e["gen"] < begun.get(e["id"], 0):
+                out.append(f"{e['id']}: {e['gen']} begins after {begun[e['id']]}")
+            begun[e["id"]] = max(e["gen"], begun.get(e["id"], 0))
         out += [f"{key}: begun {n} times" for key, n in binds.items() if n > 1]
         last = {}
         for e in sorted(self.by_kind["start"], key=lambda e: e["t"]):

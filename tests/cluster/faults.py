@@ -26,10 +26,12 @@ def text(schedule):
 
 
 class Hands:
-    """Carries a schedule out. Overlapping faults of one node are fine: links are set anew from all that hold."""
+    """Carries a schedule out. Overlapping faults of one node are fine: links are set anew from all that hold. What meets
+    a node that is down already has no effect; dropped tells such faults."""
 
     def __init__(self, world):
-        self.world, self.links, self.stopped, self.held = world, [], [], []
+        self.world, self.links, self.stopped, self.held, self.filled = world, [], [], [], []
+        self.dropped = []
 
     def run(self, schedule):
         steps = [(at, "begin", i) for i, (at, *_) in enumerate(schedule)]
@@ -40,62 +42,66 @@ class Hands:
                 self.world.mind()
                 time.sleep(min(0.02, max(0.0, begun + at - time.monotonic())))
             _, kind, nodes, _ = schedule[i]
-            KINDS[kind](self, what == "begin", nodes)
+            if KINDS[kind](self, what == "begin", nodes) is False:
+                self.dropped.append(f"{kind} {'-'.join(nodes)}")
         self.everything_ends()
 
     def everything_ends(self):
-        self.links.clear()
+        """All faults have ended by themselves: what is left is a fault of this harness."""
+        left = self.links + self.stopped + self.held + self.filled
+        if left or self.world.down:
+            raise AssertionError(f"faults that have not ended: {left} {self.world.down}")
         self.world.lan.heal()
-        for n in self.world.names:
-            self.world.signal(n, signal.SIGCONT)
-            if n in self.world.down:
-                self.world.start(n)
 
-    # --- kinds
+    # --- kinds; False: without effect
 
     def kill(self, begin, nodes):
-        self.down(begin, nodes[0], self.world.kill)
+        had = nodes[0] in self.world.down
+        if begin and not had:
+            self.world.kill(nodes[0])
+        self.hold_down(begin, nodes[0])
+        return not (begin and had)
 
     def reboot(self, begin, nodes):
         """The machine: all of its processes, its run directory; its clocks start elsewhere."""
-        if begin and nodes[0] not in self.world.down:
+        if begin:
             self.world.offset_s[nodes[0]] += 100000
-        self.down(begin, nodes[0], self.world.kill_machine)
+            self.world.kill_machine(nodes[0])
+        self.hold_down(begin, nodes[0])
+        return True
+
+    def hold_down(self, begin, name):
+        """Until the last of the faults that have it down ends."""
+        (self.held.append if begin else self.held.remove)(name)
+        if name not in self.held:
+            self.world.start(name)
 
     def clock_step(self, begin, nodes):
         """Of a voter or gateway: started again at once with other clocks. A worker's would outlive its machine's."""
-        if begin and nodes[0] not in self.world.down:
+        if begin and nodes[0] in self.world.down:
+            return False
+        if begin:
             self.world.offset_s[nodes[0]] += 3600
             self.world.kill(nodes[0])
             self.world.start(nodes[0])
-
-    def down(self, begin, name, kill):
-        if begin and name not in self.world.down:
-            kill(name)
-            self.held.append(name)
-        elif not begin and self.held.count(name) == 1:
-            self.held.remove(name)
-            self.world.start(name)
+        return True
 
     def stop(self, begin, nodes):
-        if begin:
-            self.stopped.append(nodes[0])
-        else:
-            self.stopped.remove(nodes[0])
-        self.world.signal(nodes[0], signal.SIGSTOP if nodes[0] in self.stopped else signal.SIGCONT)
+        (self.stopped.append if begin else self.stopped.remove)(nodes[0])
+        number = signal.SIGSTOP if nodes[0] in self.stopped else signal.SIGCONT
+        return self.world.signal(nodes[0], number) or not begin
 
     def full(self, begin, nodes):
+        (self.filled.append if begin else self.filled.remove)(nodes[0])
         if begin:
             self.world.fill(nodes[0])
-        else:
+        elif nodes[0] not in self.filled:
             self.world.empty(nodes[0])
+        return True
 
     def set_links(self, begin, rules):
         for rule in rules:
-            if begin:
-                self.links.append(rule)
-            elif rule in self.links:
-                self.links.remove(rule)
+            (self.links.append if begin else self.links.remove)(rule)
             holds = [k for k in self.links if k[:2] == rule[:2]]
             loss, delay = max((k[2] for k in holds), default=0), max((k[3] for k in holds), default=0)
             self.world.lan.link(rule[0], rule[1], loss, delay)

@@ -7,16 +7,34 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 
 BIN = pathlib.Path(os.environ["WARREN_BIN_DIR"])
 LEAVES = 3  # a worker whose life is over ends like this; who starts next has another one
 RIG = os.environ.get("WARREN_CLUSTER_RIG", "")
 
 
+def tied(command):
+    """The command line of a process that ends with the one that starts it, however that ends. Not by a function between
+    fork and exec: what fails there fails without a word."""
+    return ["setpriv", "--pdeathsig", "KILL", "--", *map(str, command)]
+
+
+def wait_for(what, holds, timeout_s=60):
+    """Asks again and again."""
+    end = time.monotonic() + timeout_s
+    while not holds():
+        if time.monotonic() > end:
+            raise AssertionError(f"{what}: not within {timeout_s} s")
+        time.sleep(0.001)
+
+
 def free_ports(n):
     """Ports that are free for TCP and UDP; held until all are found."""
     held, ports = [], []
-    while len(ports) < n:
+    for _ in range(100 * n):
+        if len(ports) == n:
+            break
         tcp, udp = socket.socket(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         tcp.bind(("127.0.0.1", 0))
         try:
@@ -28,6 +46,8 @@ def free_ports(n):
             udp.close()
     for s in held:
         s.close()
+    if len(ports) < n:
+        raise AssertionError(f"only {len(ports)} of {n} ports are free for TCP and UDP")
     return ports
 
 
@@ -56,7 +76,7 @@ class Nodes:
         """Its log goes to a file; started again it goes on there."""
         log = self.logs.setdefault(name, self.dir / f"{name}.log")
         with open(log, "a") as f:
-            self.procs[name] = subprocess.Popen(command, stdout=f, stderr=f)
+            self.procs[name] = subprocess.Popen(tied(command), stdout=f, stderr=f)
 
     def voter(self, name, *args):
         self.spawn(name, BIN / "warren-scheduler", "--config", self.config(name), *args)
@@ -87,12 +107,15 @@ class Nodes:
         done = self.warren("status", "--json", "--timeout", "1")
         return {a["asked"]: a for a in json.loads(done.stdout)} if done.returncode == 0 else {}
 
-    def until(self, what, holds):
-        """Asks the voters again and again; the test's time-out is the bound."""
+    def until(self, what, holds, timeout_s=120):
+        """Asks the voters again and again."""
+        end = time.monotonic() + timeout_s
         while True:
             got = self.status()
             if holds(got):
                 return got
+            if time.monotonic() > end:
+                raise AssertionError(f"{what}: not within {timeout_s} s; {json.dumps(got)[:3000]}")
             for n, p in list(self.procs.items()):
                 if p.poll() == LEAVES and n.startswith("w"):
                     p.wait()
@@ -106,12 +129,16 @@ class Nodes:
         return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
     def close(self):
+        """Who has ended and was not told to is an error, also when nobody has waited for it."""
+        ended = {n: p.poll() for n, p in self.procs.items() if p.poll() is not None}
         for p in self.procs.values():
             if p.poll() is None:
                 p.send_signal(signal.SIGCONT)
                 p.kill()
             p.wait()
         shutil.rmtree(self.dir)
+        if ended:
+            raise AssertionError(f"ended by themselves, with these codes: {ended}")
 
 
 def members(answer):

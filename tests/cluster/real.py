@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import swarm
 import world
 from world import BIN, PORT
 
@@ -17,10 +18,9 @@ COOLDOWN_S, IDENTIFIERS = 30, 6
 class RealWorld(world.World):
     warm, starts_known = 20, False
 
-    def __init__(self, base, seed):
-        self.seed, self.swarms = seed, {}
-        super().__init__(base, seed)
-        self.pool = base / "python.json"
+    def prepare(self):
+        super().prepare()
+        self.pool = self.base / "python.json"
         self.pool.write_text(json.dumps(self.pool_file()))
         for i, w in enumerate(self.workers):
             (self.store(w) / "templates").symlink_to(os.environ["WARREN_TEST_TEMPLATES"])
@@ -64,23 +64,32 @@ class RealWorld(world.World):
         what = "worker" if name in self.workers else "gateway"
         return [BIN / f"warren-{what}", "--config", self.config(name).parent / f"{what}.yaml"]
 
+    def life_over(self, name, code):
+        return code == 1 and "ending so that a successor joins it" in self.tail(name)
+
     def load(self):
         for g in self.gateways:
             self.start(g)
-            journal = self.base / f"{g}.swarm.jsonl"
-            with open(self.base / f"{g}.swarm.log", "w") as log:
-                self.swarms[g] = subprocess.Popen(
-                    [sys.executable, HERE / "swarm.py", g, str(HTTP_PORT), journal, str(self.seed), str(IDENTIFIERS)],
-                    stdout=log, stderr=log, preexec_fn=lambda g=g: self.move(g, 0))
+            name, journal = f"{g}.swarm", self.base / f"{g}.swarm.jsonl"
+            command = [sys.executable, HERE / "swarm.py", g, HTTP_PORT, journal, self.seed, IDENTIFIERS]
+            with open(self.base / f"{name}.log", "w") as log:
+                self.clients[name] = subprocess.Popen(self.at_node(g, command), stdout=log, stderr=log)
+
+    def identifiers(self):
+        return swarm.names(IDENTIFIERS)
 
     def answered(self):
         return sum(e["ev"] == "answer" and e["outcome"] == "ok" for e in self.history())
 
     def finish(self):
-        for p in self.swarms.values():
+        bad = []
+        for p in self.clients.values():
             p.send_signal(signal.SIGTERM)
-        for p in self.swarms.values():
-            p.wait(120)
+        while self.clients:
+            name, p = self.clients.popitem()
+            code = p.wait(120)
+            bad += [f"{name} ends with {code}: {self.tail(name)}"] if code != 0 else []
+        return bad
 
     def history(self):
         out = []
@@ -92,10 +101,10 @@ class RealWorld(world.World):
 
     def sessions(self, g):
         """What the gateway lists, None when it does not say."""
-        done = subprocess.run(
-            [sys.executable, "-c", "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=10).read().decode())",
-             f"http://127.0.0.1:{HTTP_PORT}/pools/python/listSessions?api-version=2025-10-02-preview"],
-            capture_output=True, text=True, check=False, preexec_fn=lambda: self.move(g, 0))
+        command = [sys.executable, "-c",
+                   "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=10).read().decode())",
+                   f"http://127.0.0.1:{HTTP_PORT}/pools/python/listSessions?api-version=2025-10-02-preview"]
+        done = subprocess.run(self.at_node(g, command), capture_output=True, text=True, check=False)
         return json.loads(done.stdout)["sessions"] if done.returncode == 0 else None
 
     def left_over(self):
@@ -106,27 +115,4 @@ class RealWorld(world.World):
                        COOLDOWN_S + COOLDOWN_S / 8 + 40)
         except TimeoutError:
             bad.append(f"sessions do not end: {[self.sessions(g) for g in self.gateways]}")
-        self.down.update(self.names)
-        for names in (self.gateways, self.workers, self.voters):
-            for n in names:
-                self.process(n).send_signal(signal.SIGTERM)
-            for n in names:
-                try:
-                    code = self.process(n).wait(60)
-                    if code != 0:
-                        bad.append(f"{n} ends with {code}")
-                except subprocess.TimeoutExpired:
-                    bad.append(f"{n} does not end")
-        return bad + [f"left behind: {line}" for line in self.strangers()]
-
-    def strangers(self):
-        """Processes of the PID namespace that are not this test's."""
-        ours, out = {1, os.getpid(), self.lan.process.pid}, []
-        for p in pathlib.Path("/proc").iterdir():
-            if p.name.isdigit() and int(p.name) not in ours:
-                try:
-                    line = (p / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                except OSError:
-                    continue
-                out += [line[:200]] if line else []
-        return out
+        return bad + super().left_over()

@@ -10,9 +10,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import check  # noqa: E402
 
 
-def exchange(op, at, gen, ops, instance="m1", name="a", outcome="ok", number=0):
+def exchange(op, at, gen, ops, instance="m1", name="a", outcome="ok", number=0, only=None):
     """A question at `at` and its answer 10 later."""
-    ask = {"ev": "ask", "id": name, "op": op, "try": number, "by": "g1", "t": at}
+    ask = {"ev": "ask", "id": name, "op": op, "try": number, "by": "g1", "t": at, **({"if": only} if only else {})}
     answer = {"ev": "answer", "id": name, "op": op, "try": number, "by": "g1", "t": at + 10, "outcome": outcome}
     if outcome == "ok":
         answer.update(gen=gen, instance=instance, ops=list(ops))
@@ -44,7 +44,7 @@ class Lies(unittest.TestCase):
             e.pop("ops", None)
         runs = [("o1", 5, 5), ("o2", 25, 5), ("o4", 65, 9), ("o5", 105, 9)]
         self.events += [ran(*r) for r in runs] + [ran("p1", 105, 3, "b", "w2.0")]
-        self.events += [{"ev": "bind", "id": "a", "gen": g, "by": "w1.0"} for g in (5, 9)]
+        self.events += [{"ev": "bind", "id": "a", "gen": g, "by": "w1.0", "t": g} for g in (5, 9)]
 
     def lie(self, word, starts=False):
         found = check.judge(self.events, starts)
@@ -140,8 +140,42 @@ class Lies(unittest.TestCase):
 
     def test_a_session_that_begins_twice(self):
         self.bare()
-        self.events.append({"ev": "bind", "id": "a", "gen": 9, "by": "w2.0"})
+        self.events.append({"ev": "bind", "id": "a", "gen": 9, "by": "w2.0", "t": 10})
         self.lie("begun 2 times", True)
+
+    def test_a_session_that_begins_after_a_later_one(self):
+        self.bare()
+        self.events.append({"ev": "bind", "id": "a", "gen": 7, "by": "w2.0", "t": 10})
+        self.lie("7 begins after 9", True)
+
+    def moved(self, only):
+        """o2 is asked for again when a later session has begun."""
+        self.events = [e for e in self.events if e["op"] != "o2" or e["ev"] == "ask"]
+        told("o5", self.events)["ops"] = ["o4", "o2", "o5"]
+        self.events += exchange("o2", 85, 9, ["o4", "o2"], "m2", number=1, only=only)
+        self.events += exchange("o7", 30, 5, ["o1", "o2", "o7"])
+
+    def test_a_second_run_that_was_wanted(self):
+        self.moved(9)
+        self.assertEqual(check.judge(self.events, False), [])
+
+    def test_a_second_run_that_was_not_wanted(self):
+        self.moved(None)
+        self.lie("o2 ran in 2 machines")
+
+    def test_a_second_run_elsewhere_than_wanted(self):
+        self.moved(8)
+        self.lie("was to run in 8 and ran in 9")
+
+    def test_a_second_run_of_what_was_answered(self):
+        told("o5", self.events)["ops"] = ["o4", "o2", "o5"]
+        self.events += exchange("o2", 85, 9, ["o4", "o2"], "m2", number=1)
+        self.lie("o2 was told two ways")
+
+    def test_what_is_asked_again_finds_the_state(self):
+        self.events += exchange("o8", 101, 0, [], outcome="unknown")
+        self.events += exchange("o8", 112, 9, ["o8"], "m2", number=1, only=9)
+        self.lie("does not find what o4 did")
 
     def test_a_history_is_lines_of_json(self):
         text = "".join(json.dumps(e) + "\n" for e in self.events)

@@ -13,7 +13,7 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from nodes import BIN, Nodes, free_ports, members  # noqa: E402
+from nodes import BIN, Nodes, free_ports, members, tied, wait_for  # noqa: E402
 
 WORKERS = ("w1", "w2")
 NAMES = [f"name-{i:04}" for i in range(24)]  # either worker is the home of some
@@ -59,8 +59,8 @@ class Rig(unittest.TestCase):
             self.echo[name].stdout.close()
         at = [f"--{o}={e}" for o, e in zip(("ctl", "bulk"), endpoints)]
         self.echo[name] = subprocess.Popen(
-            [BIN / "echo_worker", "--pool", "python:PythonLTS:1000", "--key", self.cluster(name, "node.curve"),
-             "--clients", self.cluster("roster"), *at], stdout=subprocess.PIPE, text=True)
+            tied([BIN / "echo_worker", "--pool", "python:PythonLTS:1000", "--key", self.cluster(name, "node.curve"),
+                  "--clients", self.cluster("roster"), *at]), stdout=subprocess.PIPE, text=True)
         self.echo[name].endpoints = self.echo[name].stdout.readline().split()
 
     def start_host(self, name):
@@ -78,7 +78,7 @@ class Rig(unittest.TestCase):
         config.write_text("\n".join(lines) + "\n")
         r, w = os.pipe()
         with open(self.nodes.dir / "gateway.log", "ab") as log:
-            self.gateway = subprocess.Popen([BIN / "warren-gateway", "--config", config, "--ready-fd", str(w)],
+            self.gateway = subprocess.Popen(tied([BIN / "warren-gateway", "--config", config, "--ready-fd", w]),
                                             pass_fds=[w], stderr=log)
         os.close(w)
         self.ready = os.fdopen(r)
@@ -104,13 +104,18 @@ class Rig(unittest.TestCase):
         answer = self.connection.getresponse()
         return answer.status, answer.read(), answer.headers
 
-    def execute(self, name):
-        body = json.dumps({"code": "print hello", "codeInputType": "inline", "executionType": "synchronous"})
+    def execute(self, name, **fields):
+        body = json.dumps({"code": "print hello", "codeInputType": "inline", "executionType": "synchronous", **fields})
         return self.ask("POST", f"/executions?api-version=2025-10-02-preview&identifier={name}", body)
 
     def list(self):
         status, body, _ = self.ask("GET", "/listSessions?api-version=2025-10-02-preview")
         return status, json.loads(body)
+
+    def listed(self):
+        """The list when the gateway knows the view."""
+        wait_for("a whole list", lambda: self.list()[0] != 503)
+        return self.list()
 
     def health(self):
         self.connection.request("GET", "/healthz")
@@ -195,8 +200,7 @@ class Gateway(Rig):
         self.assertIn("w2", body["error"]["message"])
         self.nodes.kill("w2")
         self.until_members(("w1",))
-        while status == 503:  # until the gateway knows the view
-            status, body = self.list()
+        status, body = self.listed()
         self.assertEqual(status, 200)
         names = [s["identifier"] for s in body["sessions"]]
         self.assertTrue(0 < len(names) < len(NAMES) and set(names) <= set(NAMES), names)
@@ -204,10 +208,13 @@ class Gateway(Rig):
     def all_served(self):
         """Asks until every identifier is; a client may, when it is told 502 or 503."""
         left = set(NAMES)
-        while left:
+
+        def ask():
             answers = {n: self.execute(n) for n in left}
             self.assertLessEqual({a[0] for a in answers.values()}, {200, 502, 503}, answers)
-            left = {n for n, a in answers.items() if a[0] != 200}
+            left.intersection_update({n for n, a in answers.items() if a[0] != 200})
+            return not left
+        wait_for("all are served", ask)
 
     def join(self, name):
         port = free_ports(1)[0]
@@ -228,26 +235,63 @@ class Gateway(Rig):
         self.assertEqual(len(self.list()[1]["sessions"]), len(NAMES))
 
     def test_the_key_of_a_worker_is_replaced(self):
-        """Both keys are listed, the worker comes back with the new one, the old one is taken out."""
+        """Both keys are listed, the worker comes back with the new one, the old one is taken out: then it is refused, by
+        gateways and by the cluster."""
         self.all_served()
         roster = self.cluster("roster")
-        old = next(line for line in roster.read_text().splitlines() if line.split()[:2] == ["worker", "w2"])
-        secret = self.cluster("w2", "node.curve")
-        secret.rename(self.cluster("w2", "old.curve"))
+        one_key = roster.read_text()
+        old = next(line for line in one_key.splitlines() if line.split()[:2] == ["worker", "w2"])
+        secret, kept = self.cluster("w2", "node.curve"), self.cluster("w2", "old.curve")
+        secret.rename(kept)
         public = json.loads(subprocess.run([BIN / "gateway_keytool", secret], check=True, capture_output=True,
                                            text=True).stdout)["public"]
-        self.replace(roster, roster.read_text() + f"worker w2 {public}\n")
-        self.nodes.kill("w2")
-        self.echo["w2"].kill()
-        self.echo["w2"].wait()
-        self.start_echo("w2", *self.echo["w2"].endpoints)
-        self.start_host("w2")
+        both = one_key + f"worker w2 {public}\n"
+        self.replace(roster, both)
+        self.restart_host("w2")
+        self.all_served()  # what answers gateways has the old key still
+        self.assertEqual(self.list()[0], 200)
+        self.replace(roster, both.replace(old + "\n", ""))
+        wait_for("the gateway lets go of the old key", lambda: self.list()[0] == 503)
+        self.assertIn("w2", self.list()[1]["error"]["message"])
+        told = next((s for s in (self.execute(n, timeoutInSeconds=1)[0] for n in NAMES) if s != 200), None)
+        self.assertEqual(told, 503, "whom it has is not served")
         self.until_members(WORKERS)
+        self.restart_echo("w2")
         self.all_served()
-        self.replace(roster, roster.read_text().replace(old + "\n", ""))
+        self.assertEqual(self.listed()[0], 200)
+        self.cluster_refuses(roster, secret, kept, both)
+
+    def cluster_refuses(self, roster, secret, old_secret, both):
+        """The worker itself is given the old key, which is listed again and taken out again."""
+        new = roster.read_text()
+        self.replace(roster, both)
+        secret.rename(secret.with_name("new.curve"))
+        old_secret.rename(secret)
+        self.restart_host("w2")
+        self.replace(roster, new)
+        self.until_members(("w1",))
+        self.assertIsNone(self.nodes.procs["w2"].poll(), "it runs, and nobody takes it")
+        self.nodes.kill("w2")
+        self.start_host("w2")
+        self.assertEqual(self.nodes.procs.pop("w2").wait(60), 1)
+        self.assertIn("is not that of 'w2' in the roster", self.nodes.logs["w2"].read_text())
+
+    def restart_host(self, name):
+        """With the key that it has now, under which it gets leases."""
+        self.nodes.kill(name)
+        before = self.leases(name)
+        self.start_host(name)
+        wait_for(f"{name} has a lease", lambda: self.leases(name) > before)
         self.until_members(WORKERS)
-        for n in NAMES:
-            self.assertEqual(self.execute(n)[0], 200)
+
+    def leases(self, name):
+        return sum(line[0] == "lease" for line in self.nodes.journal(name))
+
+    def restart_echo(self, name):
+        """Where it was, with the key that it has now."""
+        self.echo[name].kill()
+        self.echo[name].wait()
+        self.start_echo(name, *self.echo[name].endpoints)
 
     def replace(self, path, text):
         beside = path.with_suffix(".new")
@@ -275,8 +319,7 @@ class Gateway(Rig):
         self.nodes.signal("w2", signal.SIGSTOP)
         self.echo["w2"].send_signal(signal.SIGSTOP)
         self.until_members(("w1",))
-        while self.list()[0] == 503:  # until the gateway knows the view
-            pass
+        self.assertEqual(self.listed()[0], 200)
         for n in NAMES:
             status, body, _ = self.execute(n)
             self.assertIn(status, (200, 502), body)

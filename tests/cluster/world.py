@@ -2,21 +2,20 @@
 
 Everything lives in a PID namespace and on mounts that end with the process that made them: nothing can stay behind."""
 import ctypes
+import errno
 import json
 import os
 import pathlib
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from nodes import members  # noqa: E402
+from nodes import LEAVES, members, tied, wait_for  # noqa: E402
 
 BIN = pathlib.Path(os.environ["WARREN_BIN_DIR"])
 LIBC = ctypes.CDLL(None, use_errno=True)
-NEWNET, NEWTIME = 0x40000000, 0x80
 LIVES_MAX = 60
 PORT = 7400
 INSIDE = "WARREN_CLUSTER_INSIDE"
@@ -37,6 +36,11 @@ def now_ns():
 def check(rc, what):
     if rc != 0:
         raise OSError(ctypes.get_errno(), what)
+
+
+def state_of(pid):
+    """R, S, D, T, Z ... of /proc."""
+    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
 
 
 def mount_tmpfs(path, size):
@@ -79,29 +83,37 @@ class Lan:
 
     def close(self):
         self.process.stdin.close()
-        self.process.wait()
+        self.process.wait(60)
         self.process.stdout.close()
 
 
 class Life:
-    """One run of a daemon. Its clocks are ahead by offset_s."""
+    """One run of a daemon. Its clocks are ahead by offset_s; its store was full at some time."""
 
-    def __init__(self, process, offset_s, journal):
-        self.process, self.offset_s, self.journal = process, offset_s, journal
+    def __init__(self, process, offset_s, journal, saw_full):
+        self.process, self.offset_s, self.journal, self.saw_full = process, offset_s, journal, saw_full
 
 
 class World:
+    """Nothing runs before begin(); after close() nothing does, however far it came."""
+
     def __init__(self, base, seed, voters=3, workers=4, gateways=2):
-        self.base, self.state = base, base / "state"
+        self.base, self.state, self.seed = base, base / "state", seed
         self.voters = [f"v{i + 1}" for i in range(voters)]
         self.workers = [f"w{i + 1}" for i in range(workers)]
         self.gateways = [f"g{i + 1}" for i in range(gateways)]
         self.names = self.voters + self.workers + self.gateways
-        self.lan = Lan(self.names, seed)
+        self.lan = None
         self.lives = {n: [] for n in self.names}
-        self.down, self.log, self.crashes = set(), [], []
+        self.clients = {}  # other processes that must stay: name, process
+        self.down, self.full = set(), set()
+        self.log, self.crashes, self.lost_lives = [], [], 0
+        self.disturbed = False  # faults have begun: lives of workers may end
         self.offset_s = {n: 0 for n in self.names}
-        self.lock = threading.RLock()
+
+    def prepare(self):
+        """The network, keys, settings, and file systems of the stores."""
+        self.lan = Lan(self.names, self.seed)
         options = [f"--{role}={n}={self.lan.address(n)}:{PORT}" for role, names in
                    (("voter", self.voters), ("worker", self.workers), ("gateway", self.gateways)) for n in names]
         done = self.warren("cluster", "init", *options)
@@ -120,6 +132,10 @@ class World:
         """Command line of a worker or gateway."""
         raise NotImplementedError
 
+    def life_over(self, name, code):
+        """Has a worker ended because the cluster has removed it?"""
+        raise NotImplementedError
+
     # ---
 
     def command(self, name, journal):
@@ -132,8 +148,8 @@ class World:
         return {n for n in self.names if self.lives[n]}
 
     def warren(self, *args, at=None):
-        return subprocess.run([BIN / "warren", *args, "--state-dir", self.state], capture_output=True, text=True,
-                              check=False, preexec_fn=(lambda: self.move(at, 0)) if at else None)
+        command = [BIN / "warren", *args, "--state-dir", self.state]
+        return subprocess.run(self.at_node(at, command) if at else command, capture_output=True, text=True, check=False)
 
     def config(self, name):
         return self.state / "cluster" / name / "cluster.yaml"
@@ -141,82 +157,105 @@ class World:
     def run_dir(self, name):
         return self.base / "run" / name
 
-    def move(self, name, offset_s):
-        """In a child before exec: into the namespaces of a node."""
-        fd = os.open(self.lan.namespace(name), os.O_RDONLY)
-        check(LIBC.setns(fd, NEWNET), "setns")
-        os.close(fd)
-        if offset_s != 0:
-            check(LIBC.unshare(NEWTIME), "unshare")
-            with open("/proc/self/timens_offsets", "w") as f:
-                f.write(f"monotonic {offset_s} 0\nboottime {offset_s} 0\n")
+    def at_node(self, name, command, ahead_s=0):
+        """The command line in the namespaces of a node, with clocks that are ahead."""
+        clocks = ["unshare", "--time", f"--monotonic={ahead_s}", f"--boottime={ahead_s}", "--"] if ahead_s else []
+        return tied(["nsenter", f"--net={self.lan.namespace(name)}", "--", *clocks, *command])
 
     def start(self, name):
-        with self.lock:
-            self.down.discard(name)
-            offset = self.offset_s[name]
-            journal = self.base / f"{name}.{len(self.lives[name])}.journal"
-            self.run_dir(name).mkdir(parents=True, exist_ok=True)
-            with open(self.base / f"{name}.log", "a") as log:
-                p = subprocess.Popen(self.command(name, journal), stdout=log, stderr=log,
-                                     preexec_fn=lambda: self.move(name, offset))
-            if offset != 0 and os.readlink(f"/proc/{p.pid}/ns/time") == os.readlink("/proc/self/ns/time"):
-                raise AssertionError("this kernel does not enter a time namespace with exec")
-            self.lives[name].append(Life(p, offset, journal))
+        self.down.discard(name)
+        offset = self.offset_s[name]
+        journal = self.base / f"{name}.{len(self.lives[name])}.journal"
+        self.run_dir(name).mkdir(parents=True, exist_ok=True)
+        command = self.at_node(name, self.command(name, journal), offset)
+        with open(self.base / f"{name}.log", "a") as log:
+            p = subprocess.Popen(command, stdout=log, stderr=log)
+        self.lives[name].append(Life(p, offset, journal, name in self.full))
+        if offset != 0:
+            wait_for(f"{name} has clocks of its own", lambda: p.poll() is not None or
+                     os.readlink(f"/proc/{p.pid}/ns/time") != os.readlink("/proc/self/ns/time"))
 
     def process(self, name):
         return self.lives[name][-1].process
 
     def kill(self, name):
-        with self.lock:
-            self.down.add(name)
-            p = self.process(name)
-            p.kill()
-            p.wait()
+        self.look_at(name)
+        self.down.add(name)
+        self.process(name).kill()
+        self.process(name).wait()
 
     def kill_machine(self, name):
         """With all it has started, and what a reboot leaves of its run directory: nothing."""
-        with self.lock:
+        if name not in self.down:
             self.kill(name)
-            mark = str(self.run_dir(name)).encode() + b"/"
-            for p in pathlib.Path("/proc").iterdir():
-                try:
-                    if p.name.isdigit() and int(p.name) != 1 and mark in (p / "cmdline").read_bytes():
-                        os.kill(int(p.name), signal.SIGKILL)
-                except OSError:
-                    continue
-            subprocess.run(["rm", "-rf", self.run_dir(name)], check=True)
+        mark = str(self.run_dir(name)).encode() + b"/"
+        for p in pathlib.Path("/proc").iterdir():
+            try:
+                if p.name.isdigit() and int(p.name) != 1 and mark in (p / "cmdline").read_bytes():
+                    os.kill(int(p.name), signal.SIGKILL)
+            except OSError:
+                continue
+        subprocess.run(["rm", "-rf", self.run_dir(name)], check=True)
 
     def signal(self, name, number):
-        with self.lock:
-            if name not in self.down:
-                self.process(name).send_signal(number)
+        """Whether there was anybody to get it. Who is stopped has stopped when this returns."""
+        p = self.process(name)
+        if name in self.down or p.poll() is not None:
+            return False
+        p.send_signal(number)
+        if number == signal.SIGSTOP:
+            wait_for(f"{name} has stopped", lambda: p.poll() is not None or state_of(p.pid) in "TZ")
+        return True
 
     def fill(self, name):
-        """Its store has no room left."""
-        with open(self.store(name) / "filler", "wb", buffering=0) as f:
+        """Its store has no room left: called again and again, as what runs may make some."""
+        self.full.add(name)
+        for life in self.lives[name][-1:]:
+            life.saw_full = True
+        with open(self.store(name) / "filler", "ab", buffering=0) as f:
             for size in (1 << 16, 1 << 12):
                 try:
                     while True:
                         f.write(bytes(size))
-                except OSError:
-                    pass
+                except OSError as e:
+                    if e.errno != errno.ENOSPC:
+                        raise
 
     def empty(self, name):
-        (self.store(name) / "filler").unlink(missing_ok=True)
+        self.full.discard(name)
+        (self.store(name) / "filler").unlink()
+
+    def look_at(self, name):
+        """Whether a process has ended that nobody had ended. A worker may when its life is over, who has no room to
+        write may fail; all else is a finding."""
+        life = self.lives[name][-1]
+        code = life.process.poll()
+        if code is None:
+            return False
+        if name in self.workers and self.life_over(name, code) and self.disturbed:
+            self.lost_lives += 1
+        elif not (life.saw_full and code == 1):
+            self.crashes.append(f"{name} has ended by itself with {code}: {self.tail(name)}")
+        self.log.append((now_ns(), f"{name} has ended with {code}"))
+        return True
+
+    def tail(self, name):
+        return (self.base / f"{name}.log").read_text(errors="replace")[-400:]
 
     def mind(self):
         """As a service manager: who has ended without being killed is started again."""
-        with self.lock:
-            for n in self.born() - self.down:
-                code = self.process(n).poll()
-                if code is not None:
-                    self.log.append((now_ns(), f"{n} has ended with {code}"))
-                    if code < 0:
-                        self.crashes.append(f"{n} died of signal {-code}")
-                    if len(self.lives[n]) > LIVES_MAX:
-                        raise AssertionError(f"{n} does not stay: " + (self.base / f"{n}.log").read_text()[-500:])
-                    self.start(n)
+        for n in self.born() - self.down:
+            if self.look_at(n):
+                if len(self.lives[n]) > LIVES_MAX:
+                    raise AssertionError(f"{n} does not stay: {self.tail(n)}")
+                self.start(n)
+        for n, p in self.clients.items():
+            if p.poll() is not None:
+                raise AssertionError(f"{n} has ended with {p.poll()}: {self.tail(n)}")
+        if self.lan.process.poll() is not None:
+            raise AssertionError(f"lan_switch has ended with {self.lan.process.poll()}")
+        for n in self.full:
+            self.fill(n)
 
     def status(self):
         at = next((v for v in self.voters if v not in self.down), None)
@@ -239,21 +278,82 @@ class World:
             time.sleep(0.05)
 
     def begin(self):
+        self.prepare()
         for v in self.voters:
             self.start(v)
         for w in self.workers:
             self.start(w)
         self.until("settled", self.settled, 300)
 
-    def close(self):
-        with self.lock:
-            for n in self.born():
+    def until_served(self, timeout_s):
+        """Every gateway has every identifier served. How long that took."""
+        begun = now_ns()
+        want = {(g, i) for g in self.gateways for i in self.identifiers()}
+
+        def missing():
+            return want - served_since(self.history(), begun)
+        try:
+            self.until("served again", lambda: not missing(), timeout_s)
+        except TimeoutError as e:
+            raise TimeoutError(f"not served again: {sorted(missing())}; {e}") from None
+        return (now_ns() - begun) / 1e9
+
+    def end(self, names, timeout_s=60):
+        """SIGTERM; who ends otherwise than with 0, or not at all, as lines."""
+        bad = []
+        for n in names:
+            if n not in self.down and self.process(n).poll() is None:
                 self.down.add(n)
-                p = self.process(n)
-                if p.poll() is None:
-                    p.kill()
-                p.wait()
+                self.process(n).send_signal(signal.SIGTERM)
+        for n in names:
+            try:
+                code = self.process(n).wait(timeout_s)
+                if code != 0:
+                    bad.append(f"{n} ends with {code}: {self.tail(n)}")
+            except subprocess.TimeoutExpired:
+                bad.append(f"{n} does not end: {self.tail(n)}")
+        return bad
+
+    def left_over(self):
+        """Ends all that should end, as lines what does not."""
+        self.mind()
+        bad = [line for names in (self.gateways, self.workers, self.voters) for line in self.end(names)]
+        return bad + [f"left behind: {line}" for line in self.strangers().values()]
+
+    def strangers(self):
+        """Pid and command line of what runs in the PID namespace and is not this test's."""
+        ours, out = {1, os.getpid(), self.lan.process.pid}, {}
+        for p in pathlib.Path("/proc").iterdir():
+            if p.name.isdigit() and int(p.name) not in ours:
+                try:
+                    line = (p / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                except OSError:
+                    continue
+                if line:
+                    out[int(p.name)] = line[:200]
+        return out
+
+    def close(self):
+        """Nothing of it may meet the next world."""
+        for n in self.born() - self.down:
+            self.look_at(n)
+        if self.lan is None:
+            return
+        for p in [self.process(n) for n in self.born()] + list(self.clients.values()):
+            if p.poll() is None:
+                p.kill()
+            p.wait()
+        wait_for("all is gone", self.kill_strangers)
         self.lan.close()
+
+    def kill_strangers(self):
+        left = self.strangers()
+        for pid in left:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        return not left
 
 
 class RigWorld(World):
@@ -265,6 +365,9 @@ class RigWorld(World):
             return [BIN / "cluster_rig", "host", self.config(name), self.run_dir(name), journal]
         return [BIN / "cluster_rig", "load", self.config(name), journal, str(self.KEYS)]
 
+    def life_over(self, name, code):
+        return code == LEAVES
+
     def load(self):
         for g in self.gateways:
             self.start(g)
@@ -273,17 +376,12 @@ class RigWorld(World):
         return sum(life.journal.read_bytes().count(b"\nOK ") for g in self.gateways for life in self.lives[g]
                    if life.journal.exists())
 
-    def finish(self):
-        """The clients end and all of their requests have an outcome."""
-        for g in self.gateways:
-            self.down.add(g)
-            self.process(g).send_signal(signal.SIGTERM)
-        for g in self.gateways:
-            self.process(g).wait(60)
+    def identifiers(self):
+        return [str(i + 1) for i in range(self.KEYS)]
 
-    def left_over(self):
-        """What should have ended: with these workers all does when they do."""
-        return []
+    def finish(self):
+        """The clients end and all of their requests have an outcome; what is wrong with that, as lines."""
+        return self.end(self.gateways)
 
     def history(self):
         """What all journals say, as events for check.py."""
@@ -291,11 +389,18 @@ class RigWorld(World):
         for n in self.workers + self.gateways:
             for i, life in enumerate(self.lives[n]):
                 text = life.journal.read_text() if life.journal.exists() else ""
-                for line in text.splitlines():
-                    event = journal_event(line.split(), f"{n}.{i}", life.offset_s * 10**9)
+                for line in text.splitlines(keepends=True):
+                    event = journal_event(line.split(), f"{n}.{i}", life.offset_s * 10**9) if line.endswith("\n") else None
                     if event:
                         out.append(event)
         return sorted(out, key=lambda e: e.get("t", 0))
+
+
+def served_since(history, t):
+    """(gateway, identifier) of what was asked for since then with success."""
+    asked = {(e["op"], e["try"]) for e in history if e["ev"] == "ask" and e["t"] >= t}
+    return {(e["by"].partition(".")[0], e["id"]) for e in history
+            if e["ev"] == "answer" and e["outcome"] == "ok" and (e["op"], e["try"]) in asked}
 
 
 def journal_event(w, by, offset):
@@ -307,5 +412,5 @@ def journal_event(w, by, offset):
     if w[0] == "start":
         return {"ev": "start", "id": w[1], "gen": int(w[2]), "op": w[3], "by": by, "t": int(w[4]) - offset}
     if w[0] == "bind":
-        return {"ev": "bind", "id": w[1], "gen": int(w[2]), "by": by}
+        return {"ev": "bind", "id": w[1], "gen": int(w[2]), "by": by, "t": int(w[3]) - offset}
     return None

@@ -156,12 +156,14 @@ class Client:
             headers = {"Content-Type": "application/json", **(headers or {})}
         return self.send(method, self.target(where, api, **query), body, headers)
 
-    def execute(self, identifier, code, timeout_s=None, operation=None, **fields):
+    def execute(self, identifier, code, timeout_s=None, operation=None, generation=None, **fields):
         """Flat API, synchronous."""
         body = {"code": code, "codeInputType": "inline", "executionType": "synchronous", **fields}
         if timeout_s is not None:
             body["timeoutInSeconds"] = timeout_s
-        headers = {"operation-id": operation} if operation else None
+        headers = {"operation-id": operation} if operation else {}
+        if generation:
+            headers["x-warren-if-generation"] = str(generation)
         return self.call("POST", "/executions", body, headers, identifier=identifier)
 
     def upload(self, identifier, name, data, api=API, path=None):

@@ -8,7 +8,7 @@
  *       time, until SIGTERM; then those under way may end
  *
  * Journals are lines, written with one write() each:
- *   host: "start KEY EPOCH EXEC NS" "bind KEY EPOCH" "lease NS" (it may run before)
+ *   host: "start KEY EPOCH EXEC NS" "bind KEY EPOCH NS" "lease NS" (it may run before)
  *   load: "ask KEY EXEC NS" "OK|FAILED|UNKNOWN KEY EXEC EPOCH MS NS"
  * NS are of CLOCK_BOOTTIME, which all processes of a machine share. */
 #include <errno.h>
@@ -74,7 +74,7 @@ static void on_lease(void *user, uint64_t freeze_at_ns, uint64_t kill_at_ns, uin
 static void on_start(void *user, struct sched_key key, sched_epoch epoch)
 {
     struct rig *r = user;
-    note(r, "bind %" PRIu64 " %" PRIu64 "\n", key.lo, epoch);
+    note(r, "bind %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", key.lo, epoch, base_clock_boot_ns());
     sched_host_node_up(r->host, key, epoch);
 }
 

@@ -1,0 +1,174 @@
+#!/usr/bin/python3
+"""What the worlds of fault schedules must see and say: who ends by itself, who is served, which faults had no effect."""
+import collections
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+
+os.environ.setdefault("WARREN_BIN_DIR", "/nowhere")
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import faults  # noqa: E402
+import world  # noqa: E402
+
+
+class FakeLan:
+    def __init__(self):
+        self.links, self.process = {}, subprocess.Popen(["sleep", "1000"])
+
+    def link(self, a, b, loss, delay_ms=0):
+        self.links[(a, b)] = loss
+
+    def heal(self):
+        self.links.clear()
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class FakeWorld(world.RigWorld):
+    """Daemons are what a test says, in no namespace; a full store is noted only."""
+    script = "exec sleep 1000"
+
+    def prepare(self):
+        self.lan = FakeLan()
+        for n in self.names:
+            self.start(n)
+
+    def daemon(self, name, journal):
+        return ["sh", "-c", self.script]
+
+    def command(self, name, journal):
+        return self.daemon(name, journal)
+
+    def at_node(self, name, command, ahead_s=0):
+        return command
+
+    def start(self, name):
+        ahead, self.offset_s[name] = self.offset_s[name], 0  # no clocks of its own here
+        super().start(name)
+        self.offset_s[name] = ahead
+
+    def fill(self, name):
+        self.full.add(name)
+        self.lives[name][-1].saw_full = True
+
+    def empty(self, name):
+        self.full.remove(name)
+
+    def strangers(self):
+        return {}
+
+
+class Worlds(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="warren-test-world-")
+        self.addCleanup(folder.cleanup)
+        self.world = FakeWorld(pathlib.Path(folder.name), 1)
+        self.addCleanup(self.world.close)
+        self.world.prepare()
+
+    def end_with(self, name, code):
+        """A process ends by itself; its successor stays."""
+        self.world.kill(name)
+        FakeWorld.script = f"exit {code}"
+        self.world.start(name)
+        FakeWorld.script = "exec sleep 1000"
+        return self.world.process(name)
+
+    def crashes(self):
+        self.world.mind()
+        return self.world.crashes
+
+    def test_nothing_has_ended(self):
+        self.assertEqual(self.crashes(), [])
+
+    def test_who_ends_by_itself_is_named(self):
+        for name, code in (("v1", 1), ("w2", 0), ("g1", 0)):
+            self.end_with(name, code).wait()
+        self.assertEqual(sorted(c.partition(":")[0] for c in self.crashes()),
+                         ["g1 has ended by itself with 0", "v1 has ended by itself with 1",
+                          "w2 has ended by itself with 0"])
+
+    def test_a_signal_that_nobody_sent_is_named(self):
+        os.kill(self.world.process("w1").pid, signal.SIGKILL)
+        self.world.process("w1").wait()
+        self.assertIn("w1 has ended by itself with -9", self.crashes()[0])
+
+    def test_who_ends_just_before_it_is_killed_is_named(self):
+        self.end_with("v2", 5).wait()
+        self.world.kill("v2")
+        self.assertIn("v2 has ended by itself with 5", self.world.crashes[0])
+
+    def test_who_ends_just_before_the_end_is_named(self):
+        self.end_with("v2", 5).wait()
+        self.world.close()
+        self.assertIn("v2 has ended by itself with 5", self.world.crashes[0])
+
+    def test_a_worker_may_leave_once_there_were_faults(self):
+        self.end_with("w1", world.LEAVES).wait()
+        self.assertEqual(len(self.crashes()), 1)
+        self.world.disturbed = True
+        self.end_with("w1", world.LEAVES).wait()
+        self.assertEqual((len(self.crashes()), self.world.lost_lives), (1, 1))
+
+    def test_who_has_no_room_may_fail(self):
+        p = self.end_with("v3", 1)
+        self.world.fill("v3")
+        p.wait()
+        self.assertEqual(self.crashes(), [])
+
+    def test_a_client_that_ends_is_an_error(self):
+        self.world.clients["g1.swarm"] = subprocess.Popen(["false"])
+        (self.world.base / "g1.swarm.log").write_text("why")
+        self.world.clients["g1.swarm"].wait()
+        with self.assertRaisesRegex(AssertionError, "g1.swarm has ended with 1: why"):
+            self.world.mind()
+
+    def test_a_network_that_ends_is_an_error(self):
+        self.world.lan.close()
+        with self.assertRaisesRegex(AssertionError, "lan_switch has ended"):
+            self.world.mind()
+
+    def test_an_end_otherwise_than_with_0_is_told(self):
+        self.assertEqual([line.partition(":")[0] for line in self.world.end(["w3"])], ["w3 ends with -15"])
+
+    def run_faults(self, *schedule):
+        hands = faults.Hands(self.world)
+        hands.run(sorted(schedule))
+        return hands.dropped
+
+    def test_faults_that_meet_nobody_are_counted(self):
+        lives = collections.Counter({n: len(self.world.lives[n]) for n in self.world.names})
+        dropped = self.run_faults((0.0, "kill", ("w1",), 0.2), (0.05, "stop", ("w1",), 0.05), (0.1, "kill", ("w1",), 0.2),
+                                  (0.1, "clock_step", ("g1",), 0.0), (0.15, "reboot", ("w2",), 0.05))
+        self.assertEqual(dropped, ["stop w1", "kill w1"])
+        lives.update({"w1": 1, "w2": 1, "g1": 1})
+        self.assertEqual({n: len(self.world.lives[n]) for n in self.world.names}, dict(lives))
+
+    def test_a_store_is_full_until_the_last_of_two_faults_ends(self):
+        seen = []
+        self.world.mind = lambda: seen.append("v1" in self.world.full)
+        self.run_faults((0.0, "full", ("v1",), 0.05), (0.02, "full", ("v1",), 0.15))
+        self.assertEqual((set(seen), self.world.full), ({True}, set()))
+
+    def test_a_fault_that_does_not_end_is_an_error_of_the_harness(self):
+        hands = faults.Hands(self.world)
+        hands.stop(True, ("v1",))
+        with self.assertRaisesRegex(AssertionError, "not ended"):
+            hands.everything_ends()
+
+    def test_served_is_what_was_asked_for_since(self):
+        def answer(by, name, op, at, outcome="ok"):
+            who = {"id": name, "op": op, "try": 0, "by": by}
+            return [{"ev": "ask", "t": at, **who}, {"ev": "answer", "t": at + 5, "outcome": outcome, **who}]
+        history = answer("g1.0", "a", "1", 8) + answer("g1.1", "b", "2", 10) + answer("g2.0", "a", "3", 11, "unknown")
+        self.assertEqual(world.served_since(history, 10), {("g1", "b")})
+
+
+if __name__ == "__main__":
+    unittest.main()
