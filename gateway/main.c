@@ -225,14 +225,15 @@ static void on_turn(struct ev_loop *loop, ev_prepare *w, int revents)
 enum { FIRST_LOOKS = 200 };
 #define FIRST_S 0.05
 
-/* A gateway that learns its workers from the cluster is of no use before it knows one. But it does
- * not wait for ever: it may be the first to be there. */
+/* A gateway that learns its workers from the cluster is of no use before it knows one, so who
+ * connects waits until then. But not for ever: it may be the first to be there. */
 static void on_first(struct ev_loop *loop, ev_timer *t, int revents)
 {
     (void)revents;
     struct gateway *g = t->data;
     if (gw_calls_usable(g->calls) || ++g->looks == FIRST_LOOKS) {
         ev_timer_stop(loop, t);
+        gw_server_accept(g->server);
         tell(g, "ready", g->ready_text);
     }
 }

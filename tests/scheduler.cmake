@@ -44,7 +44,8 @@ set_tests_properties(unit.cluster_check unit.cluster_world PROPERTIES
   LABELS unit ENVIRONMENT "PYTHONDONTWRITEBYTECODE=1")
 # A short one; tests/README.md has the long one.
 add_test(NAME cluster.faults COMMAND ${CMAKE_SOURCE_DIR}/tests/cluster/run --schedules 2 --seed 1)
-set_tests_properties(cluster.faults PROPERTIES LABELS cluster RUN_SERIAL ON TIMEOUT 600
+add_test(NAME cluster.upgrade COMMAND ${CMAKE_SOURCE_DIR}/tests/cluster/run --upgrade --seed 1)
+set_tests_properties(cluster.faults cluster.upgrade PROPERTIES LABELS cluster RUN_SERIAL ON TIMEOUT 600
   SKIP_RETURN_CODE 77 ENVIRONMENT "WARREN_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONDONTWRITEBYTECODE=1")
 add_test(NAME integration.cluster_gateway COMMAND ${CMAKE_SOURCE_DIR}/tests/cluster/test_gateway.py)
 set_tests_properties(integration.cluster_gateway PROPERTIES LABELS integration TIMEOUT 240

@@ -22,6 +22,34 @@ def judge(events, starts_known):
     return out + (history.seen_at_workers() if starts_known else [])
 
 
+CONNECTS = ("ConnectionRefusedError", "ConnectionResetError", "RemoteDisconnected", "BrokenPipeError")
+
+
+def nothing_failed(events, restarts):
+    """Of a rolling upgrade: every question was answered with success, but connections to a gateway while it was started
+    again; restarts has from when to when. And what was asked has an answer."""
+    out, done = [], {e["op"] for e in events if e["ev"] == "answer" and e["outcome"] == "ok"}
+    for e in events:
+        if e["ev"] == "answer" and e["outcome"] != "ok":
+            begun, ended = restarts.get(e["by"].partition(".")[0], (0, -1))
+            if e.get("why") not in CONNECTS or not begun <= e["t"] <= ended:
+                out.append(f"{e['id']}: {e['op']} failed: {e}")
+    return out + [f"{e['id']}: {e['op']} was not answered" for e in events
+                  if e["ev"] == "ask" and e["try"] == 0 and e["op"] not in done]
+
+
+def no_session_lost(events, ended):
+    """Of a rolling upgrade: whoever asks again finds the session that was there; but in the times of ended sessions may
+    have ended in order."""
+    out, last = [], {}
+    for e in sorted((e for e in events if e["ev"] == "answer" and e["outcome"] == "ok"), key=lambda e: e["t"]):
+        gen, t = last.get(e["id"], (e["gen"], e["t"]))
+        if e["gen"] != gen and not any(begun < e["t"] and t < to for begun, to in ended):
+            out.append(f"{e['id']}: {e['op']} is answered by {e['gen']}, and {gen} is lost")
+        last[e["id"]] = (e["gen"], e["t"])
+    return out
+
+
 class History:
     def __init__(self, events):
         self.by_kind = collections.defaultdict(list)

@@ -12,11 +12,12 @@ from world import BIN, PORT
 
 HERE = pathlib.Path(__file__).resolve().parent
 HTTP_PORT, UID_BASE, UID_STEP = 8080, 200000, 8192
-COOLDOWN_S, IDENTIFIERS = 30, 6
+DRAIN_S = 60  # longer than a name is used and its session stays then
 
 
 class RealWorld(world.World):
     warm, starts_known = 20, False
+    COOLDOWN_S, IDENTIFIERS, TURN_S = 30, 6, 0
 
     def prepare(self):
         super().prepare()
@@ -33,7 +34,7 @@ class RealWorld(world.World):
             "containerType": "PythonLTS", "poolManagementType": "Dynamic",
             "scaleConfiguration": {"maxConcurrentSessions": 10, "readySessionInstances": 1},
             "dynamicPoolConfiguration": {"lifecycleConfiguration": {
-                "lifecycleType": "Timed", "cooldownPeriodInSeconds": COOLDOWN_S}},
+                "lifecycleType": "Timed", "cooldownPeriodInSeconds": self.COOLDOWN_S}},
             "sessionNetworkConfiguration": {"status": "EgressDisabled"}}}
 
     def store(self, name):
@@ -67,16 +68,32 @@ class RealWorld(world.World):
     def life_over(self, name, code):
         return code == 1 and "ending so that a successor joins it" in self.tail(name)
 
+    def order(self, name, *words):
+        """`warren worker` at a worker's machine."""
+        command = [BIN / "warren", "worker", *words, "--run-dir", self.run_dir(name)]
+        return subprocess.Popen(self.at_node(name, command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def take_out(self, name):
+        p = self.order(name, "drain")
+        self.until(f"{name} has no session", lambda: p.poll() is not None, DRAIN_S)
+        return ([] if p.poll() == 0 else [f"drain of {name}: {p.poll()}"]) + self.end([name])
+
+    def bring_back(self, name):
+        self.until(f"{name} is back in service", lambda: self.order(name, "undrain").wait(10) == 0, 60)
+        self.until(f"{name} has weight", lambda: all(m["weight"] > 0 for a in self.status().values()
+                                                     for m in a["view"]["members"]), 60)
+
     def load(self):
         for g in self.gateways:
             self.start(g)
             name, journal = f"{g}.swarm", self.base / f"{g}.swarm.jsonl"
-            command = [sys.executable, HERE / "swarm.py", g, HTTP_PORT, journal, self.seed, IDENTIFIERS]
+            command = [sys.executable, HERE / "swarm.py", g, HTTP_PORT, journal, self.seed, self.IDENTIFIERS,
+                       self.TURN_S]
             with open(self.base / f"{name}.log", "w") as log:
                 self.clients[name] = subprocess.Popen(self.at_node(g, command), stdout=log, stderr=log)
 
     def identifiers(self):
-        return swarm.names(IDENTIFIERS)
+        return swarm.names(self.IDENTIFIERS)
 
     def answered(self):
         return sum(e["ev"] == "answer" and e["outcome"] == "ok" for e in self.history())
@@ -112,7 +129,12 @@ class RealWorld(world.World):
         bad = []
         try:
             self.until("expired sessions end", lambda: all(self.sessions(g) == [] for g in self.gateways),
-                       COOLDOWN_S + COOLDOWN_S / 8 + 40)
+                       self.COOLDOWN_S * 9 / 8 + 40)
         except TimeoutError:
             bad.append(f"sessions do not end: {[self.sessions(g) for g in self.gateways]}")
         return bad + super().left_over()
+
+
+class TurningWorld(RealWorld):
+    """Its clients leave a name after a while, so that a worker that is drained has no session some time."""
+    COOLDOWN_S, IDENTIFIERS, TURN_S = 8, 4, 8

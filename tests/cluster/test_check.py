@@ -177,6 +177,26 @@ class Lies(unittest.TestCase):
         self.events += exchange("o8", 112, 9, ["o8"], "m2", number=1, only=9)
         self.lie("does not find what o4 did")
 
+    def test_an_upgrade_without_failures(self):
+        events = [e for e in self.events if e["op"] not in ("o3", "o4")]
+        self.assertEqual(check.nothing_failed(events, {}), [])
+        events += exchange("o9", 200, 0, [], outcome="unknown") + exchange("o9", 220, 9, ["o9"], "m2", number=1)
+        told("o9", events)["why"] = "ConnectionRefusedError"
+        self.assertEqual(len(check.nothing_failed(events, {"g1": (300, 400)})), 1, "nobody was started again then")
+        self.assertEqual(check.nothing_failed(events, {"g1": (205, 400)}), [])
+        told("o9", events)["why"] = "TimeoutError"
+        self.assertEqual(len(check.nothing_failed(events, {"g1": (205, 400)})), 1)
+
+    def test_an_upgrade_in_which_something_is_never_answered(self):
+        events = exchange("o9", 200, 0, [], outcome="unknown")
+        told("o9", events)["why"] = "ConnectionRefusedError"
+        self.assertEqual(check.nothing_failed(events, {"g1": (205, 400)}), ["a: o9 was not answered"])
+
+    def test_a_session_that_is_lost_in_an_upgrade(self):
+        self.assertEqual(check.no_session_lost(self.events, []), ["a: o4 is answered by 9, and 5 is lost"])
+        self.assertEqual(check.no_session_lost(self.events, [(50, 70)]), [], "its worker ended it in order")
+        self.assertEqual(len(check.no_session_lost(self.events, [(5, 29), (91, 99)])), 1)
+
     def test_a_history_is_lines_of_json(self):
         text = "".join(json.dumps(e) + "\n" for e in self.events)
         self.assertEqual(check.judge([json.loads(line) for line in text.splitlines()], False), [])

@@ -70,22 +70,26 @@ class Rig(unittest.TestCase):
         os.environ.update(ports)
         self.nodes.host(name)
 
-    def start_gateway(self):
-        lines = ["name: g1", "listen: 127.0.0.1:0", "insecure: true",
+    def spawn_gateway(self, listen, *args, fds=()):
+        lines = ["name: g1", f"listen: {listen}", "insecure: true",
                  f"cluster: {self.cluster('g1', 'cluster.yaml')}", f"curve_secret: {self.cluster('g1', 'node.curve')}",
                  f"cluster_key: {self.cluster('cluster.key')}"]  # no worker: the cluster knows them
         config = self.nodes.dir / "gateway.yaml"
         config.write_text("\n".join(lines) + "\n")
-        r, w = os.pipe()
         with open(self.nodes.dir / "gateway.log", "ab") as log:
-            self.gateway = subprocess.Popen(tied([BIN / "warren-gateway", "--config", config, "--ready-fd", w]),
-                                            pass_fds=[w], stderr=log)
+            self.gateway = subprocess.Popen(tied([BIN / "warren-gateway", "--config", config, *args]), pass_fds=fds,
+                                            stderr=log)
+
+    def start_gateway(self):
+        r, w = os.pipe()
+        self.spawn_gateway("127.0.0.1:0", "--ready-fd", w, fds=[w])
         os.close(w)
         self.ready = os.fdopen(r)
         self.addCleanup(self.ready.close)
 
     def connect(self, port):
-        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        self.port, self.connection = port, http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        self.connection.connect()
 
     def connect_when_ready(self):
         self.connect(int(json.loads(self.ready.readline())["text"].rpartition(":")[2]))
@@ -186,6 +190,22 @@ class Gateway(Rig):
         self.start_cluster()
         self.start_gateway()
         self.connect_when_ready()
+    def connects(self):
+        try:
+            self.connect(self.port)
+        except ConnectionRefusedError:
+            return False
+        return True
+
+    def test_the_first_request_to_a_gateway_is_served(self):
+        """Who is connected before the gateway knows a worker waits for that."""
+        self.connection.close()
+        self.gateway.send_signal(signal.SIGTERM)
+        self.assertEqual(self.gateway.wait(60), 0)
+        self.spawn_gateway(f"127.0.0.1:{self.port}")
+        wait_for("a connection", self.connects)
+        status, body, _ = self.execute(NAMES[0])
+        self.assertEqual(status, 200, body)
 
     def test_a_list_is_whole_or_says_who_is_missing(self):
         for n in NAMES:

@@ -92,6 +92,7 @@ class Life:
 
     def __init__(self, process, offset_s, journal, saw_full):
         self.process, self.offset_s, self.journal, self.saw_full = process, offset_s, journal, saw_full
+        self.since = now_ns()
 
 
 class World:
@@ -109,6 +110,7 @@ class World:
         self.down, self.full = set(), set()
         self.log, self.crashes, self.lost_lives = [], [], 0
         self.disturbed = False  # faults have begun: lives of workers may end
+        self.ended = []  # when a worker that was taken out ended its sessions: from, to
         self.offset_s = {n: 0 for n in self.names}
 
     def prepare(self):
@@ -131,6 +133,13 @@ class World:
     def daemon(self, name, journal):
         """Command line of a worker or gateway."""
         raise NotImplementedError
+
+    def take_out(self, name):
+        """A worker ends in order; what was wrong with that, as lines."""
+        raise NotImplementedError
+
+    def bring_back(self, name):
+        """It is started, and takes sessions when this returns."""
 
     def life_over(self, name, code):
         """Has a worker ended because the cluster has removed it?"""
@@ -298,6 +307,10 @@ class World:
             raise TimeoutError(f"not served again: {sorted(missing())}; {e}") from None
         return (now_ns() - begun) / 1e9
 
+    def served_by(self, gateway):
+        """Has it served anything in its present life?"""
+        return any(g == gateway for g, _ in served_since(self.history(), self.lives[gateway][-1].since))
+
     def end(self, names, timeout_s=60):
         """SIGTERM; who ends otherwise than with 0, or not at all, as lines."""
         bad = []
@@ -367,6 +380,15 @@ class RigWorld(World):
 
     def life_over(self, name, code):
         return code == LEAVES
+
+    def take_out(self, name):
+        """Its sessions end with it."""
+        begun = now_ns()
+        self.down.add(name)
+        self.process(name).send_signal(signal.SIGUSR1)
+        code = self.process(name).wait(60)
+        self.ended.append((begun, now_ns()))
+        return [] if code == LEAVES else [f"{name} leaves with {code}: {self.tail(name)}"]
 
     def load(self):
         for g in self.gateways:
