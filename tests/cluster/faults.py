@@ -6,12 +6,12 @@ import time
 SPAN_S, LONGEST_S = 10.0, 9.0
 
 
-def draw(world, seed):
-    """A list of (start in s, kind, nodes, for how many s), in order; the same for the same seed."""
+def draw(world, seed, number=None):
+    """A list of (start in s, kind, nodes, for how many s), in order; the same for the same seed and number."""
     r = random.Random(seed)
     anyone, stores = world.names, world.voters + world.workers
     out = []
-    for _ in range(r.randint(2, 5)):
+    for _ in range(number or r.randint(2, 5)):
         kind = r.choice(sorted(KINDS))
         who = {"clock_step": world.voters + world.gateways, "full": stores, "reboot": world.workers}.get(kind, anyone)
         two = kind in ("cut", "cut_one_way")

@@ -110,6 +110,7 @@ class World:
         self.down, self.full = set(), set()
         self.log, self.crashes, self.lost_lives = [], [], 0
         self.disturbed = False  # faults have begun: lives of workers may end
+        self.faults = None  # how many; None: a few
         self.ended = []  # when a worker that was taken out ended its sessions: from, to
         self.offset_s = {n: 0 for n in self.names}
 
