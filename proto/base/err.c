@@ -15,7 +15,7 @@ const char *base_err_str(int code)
         BASE_ERR_MAP(X)
 #undef X
     default:
-        return "unknown error";
+        return code < 0 && code > -1000 ? strerror(-code) : "unknown error";
     }
 }
 

@@ -33,6 +33,7 @@ struct base_error {
     char text[200];
 };
 
+/* Of both kinds of codes. */
 const char *base_err_str(int code);
 
 /* Fills *err (may be NULL) and returns code, so: return base_fail(err, ...). */

@@ -13,9 +13,10 @@ def draw(world, seed, number=None):
     out = []
     for _ in range(number or r.randint(2, 5)):
         kind = r.choice(sorted(KINDS))
-        who = {"clock_step": world.voters + world.gateways, "full": stores, "reboot": world.workers}.get(kind, anyone)
-        two = kind in ("cut", "cut_one_way")
-        nodes = r.sample(who, 2) if two else [r.choice(who)]
+        who = {"clock_step": world.voters + world.gateways, "full": stores, "reboot": world.workers,
+               "voterless": world.workers + world.gateways}.get(kind, anyone)
+        number_of = {"cut": 2, "cut_one_way": 2, "split": r.randint(2, len(who) // 2)}.get(kind, 1)
+        nodes = r.sample(who, number_of)
         length = 0.0 if kind == "clock_step" else r.choice((0.5, 2.0, 4.0, LONGEST_S))
         out.append((round(r.uniform(0, SPAN_S), 2), kind, tuple(nodes), length))
     return sorted(out)
@@ -126,10 +127,19 @@ class Hands:
         """20 % of all frames from and to it are lost, the others are 30 ms late."""
         self.set_links(begin, [r for n in self.others(nodes) for r in ((n, nodes[0], 20, 30), (nodes[0], n, 20, 30))])
 
+    def voterless(self, begin, nodes):
+        """Clients and workers still reach each other: nothing but the lease keeps its sessions from running on."""
+        self.set_links(begin, [r for v in self.world.voters for r in ((v, nodes[0], 100, 0), (nodes[0], v, 100, 0))])
+
+    def split(self, begin, nodes):
+        """These, and all others."""
+        rest = [n for n in self.world.names if n not in nodes]
+        self.set_links(begin, [r for a in nodes for b in rest for r in ((a, b, 100, 0), (b, a, 100, 0))])
+
     def others(self, nodes):
         return [n for n in self.world.names if n != nodes[0]]
 
 
 KINDS = {"kill": Hands.kill, "reboot": Hands.reboot, "clock_step": Hands.clock_step, "stop": Hands.stop,
          "full": Hands.full, "cut": Hands.cut, "cut_one_way": Hands.cut_one_way, "isolate": Hands.isolate,
-         "deaf": Hands.deaf, "mute": Hands.mute, "lossy": Hands.lossy}
+         "deaf": Hands.deaf, "mute": Hands.mute, "lossy": Hands.lossy, "voterless": Hands.voterless, "split": Hands.split}

@@ -122,6 +122,13 @@ class Worlds(unittest.TestCase):
         p.wait()
         self.assertEqual(self.crashes(), [])
 
+    def test_who_has_ended_is_started_again_a_little_later(self):
+        self.end_with("v3", 1).wait()
+        self.crashes()
+        self.assertEqual((len(self.world.lives["v3"]), len(self.crashes())), (2, 1))
+        world.wait_for("it is started again", lambda: self.crashes() and len(self.world.lives["v3"]) == 3)
+        self.assertEqual(len(self.crashes()), 1)
+
     def test_a_client_that_ends_is_an_error(self):
         self.world.clients["g1.swarm"] = subprocess.Popen(["false"])
         (self.world.base / "g1.swarm.log").write_text("why")

@@ -16,7 +16,7 @@ from nodes import LEAVES, members, tied, wait_for  # noqa: E402
 
 BIN = pathlib.Path(os.environ["WARREN_BIN_DIR"])
 LIBC = ctypes.CDLL(None, use_errno=True)
-LIVES_MAX = 60
+LIVES_MAX, RESTART_S = 60, 0.2
 PORT = 7400
 INSIDE = "WARREN_CLUSTER_INSIDE"
 
@@ -108,6 +108,7 @@ class World:
         self.lives = {n: [] for n in self.names}
         self.clients = {}  # other processes that must stay: name, process
         self.down, self.full = set(), set()
+        self.again = {}  # who has ended by itself, and is started again then
         self.log, self.crashes, self.lost_lives = [], [], 0
         self.disturbed = False  # faults have begun: lives of workers may end
         self.faults = None  # how many; None: a few
@@ -174,6 +175,7 @@ class World:
 
     def start(self, name):
         self.down.discard(name)
+        self.again.pop(name, None)
         offset = self.offset_s[name]
         journal = self.base / f"{name}.{len(self.lives[name])}.journal"
         self.run_dir(name).mkdir(parents=True, exist_ok=True)
@@ -189,7 +191,8 @@ class World:
         return self.lives[name][-1].process
 
     def kill(self, name):
-        self.look_at(name)
+        if self.again.pop(name, None) is None:
+            self.look_at(name)
         self.down.add(name)
         self.process(name).kill()
         self.process(name).wait()
@@ -255,10 +258,12 @@ class World:
     def mind(self):
         """As a service manager: who has ended without being killed is started again."""
         for n in self.born() - self.down:
-            if self.look_at(n):
+            if n not in self.again and self.look_at(n):
                 if len(self.lives[n]) > LIVES_MAX:
                     raise AssertionError(f"{n} does not stay: {self.tail(n)}")
-                self.start(n)
+                self.again[n] = time.monotonic() + RESTART_S
+        for n in [n for n, at in self.again.items() if time.monotonic() >= at]:
+            self.start(n)
         for n, p in self.clients.items():
             if p.poll() is not None:
                 raise AssertionError(f"{n} has ended with {p.poll()}: {self.tail(n)}")
@@ -330,7 +335,7 @@ class World:
 
     def left_over(self):
         """Ends all that should end, as lines what does not."""
-        self.mind()
+        self.until("all run", lambda: not self.again, 10)
         bad = [line for names in (self.gateways, self.workers, self.voters) for line in self.end(names)]
         return bad + [f"left behind: {line}" for line in self.strangers().values()]
 
@@ -349,7 +354,7 @@ class World:
 
     def close(self):
         """Nothing of it may meet the next world."""
-        for n in self.born() - self.down:
+        for n in self.born() - self.down - set(self.again):
             self.look_at(n)
         if self.lan is None:
             return

@@ -1,3 +1,5 @@
+#include <errno.h>
+
 #include "proto/base/buf.h"
 #include "proto/base/clock.h"
 #include "proto/base/err.h"
@@ -100,4 +102,6 @@ TEST(error_text_is_cut_not_overrun)
     CHECK_EQ(base_fail(&e, BASE_EIO, "%0300d", 1), BASE_EIO);
     CHECK_EQ(strlen(e.text), sizeof e.text - 1);
     CHECK_STR(base_err_str(BASE_EIO), "I/O error");
+    CHECK_STR(base_err_str(-ENOSPC), "No space left on device");
+    CHECK_STR(base_err_str(-5000), "unknown error");
 }
