@@ -4,8 +4,8 @@
  *   cluster_rig host CONFIG RUN_DIR JOURNAL     a worker; "microVMs" are entries of a table that
  *       obey the lease as supervisors would, and die with it. SIGUSR1: it leaves the cluster, its
  *       sessions end. SIGUSR2: out of service, and back
- *   cluster_rig load CONFIG JOURNAL KEYS        a gateway: requests for random keys, some at a
- *       time, until SIGTERM; then those under way may end
+ *   cluster_rig load CONFIG JOURNAL KEYS        a gateway: requests for random keys at a steady
+ *       pace until SIGTERM; then those under way may end
  *
  * Journals are lines, written with one write() each:
  *   host: "start KEY EPOCH EXEC NS" "bind KEY EPOCH NS" "lease NS" (it may run before)
@@ -28,7 +28,9 @@
 #include "scheduler/io/host_node.h"
 #include "scheduler/io/route_node.h"
 
-enum { PLACES = 4096, AT_A_TIME = 16, TIMEOUT_MS = 12000, KEYS_MAX = 10000 };
+/* So many requests at a time that those which wait for their end keep nobody from asking more. */
+enum { PACE_MS = 5, TIMEOUT_MS = 12000, AT_A_TIME = TIMEOUT_MS / PACE_MS + 100 };
+enum { PLACES = 4096, KEYS_MAX = 10000 };
 
 struct rig {
     struct ev_loop *loop;
@@ -207,7 +209,7 @@ static int load(struct rig *r, const char *keys, struct base_error *err)
         .user = r};
     r->keys = (unsigned)strtoul(keys, NULL, 10);
     REQUIRE(r->keys > 0 && r->keys <= KEYS_MAX);
-    ev_timer_init(&r->pace, on_pace, 0., 0.005);
+    ev_timer_init(&r->pace, on_pace, 0., PACE_MS / 1e3);
     r->pace.data = r;
     ev_timer_start(r->loop, &r->pace);
     return sched_route_node_create(&r->route, &c, err);
