@@ -1,8 +1,12 @@
 #!/usr/bin/python3
 """What the worlds of fault schedules must see and say: who ends by itself, who is served, which faults had no effect."""
 import collections
+import contextlib
+import io
+import json
 import os
 import pathlib
+import random
 import signal
 import subprocess
 import sys
@@ -12,6 +16,7 @@ import unittest
 os.environ.setdefault("WARREN_BIN_DIR", "/nowhere")
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import faults  # noqa: E402
+import swarm  # noqa: E402
 import world  # noqa: E402
 
 
@@ -62,6 +67,74 @@ class FakeWorld(world.RigWorld):
 
     def strangers(self):
         return {}
+
+
+class Told:
+    """An answer."""
+
+    def __init__(self, status, generation=None, op=None):
+        self.status, self.headers = status, {"x-warren-generation": str(generation)} if generation else {}
+        self.json = {"result": {"stdout": json.dumps(["m1", [op], [op]])}}
+
+    def code(self):
+        return None
+
+
+class FakeClient:
+    """Answers in their order; keeps which generations were named."""
+
+    def __init__(self, *answers):
+        self.answers, self.named = list(answers), []
+
+    def execute(self, name, code, operation, generation):
+        self.named.append(generation)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Clients(unittest.TestCase):
+    def ask(self, *answers):
+        """One operation; the generations that its questions name, and the journal."""
+        client = FakeClient(*answers)
+        with tempfile.TemporaryDirectory(prefix="warren-test-swarm-") as folder:
+            journal = pathlib.Path(folder) / "journal"
+            clients = swarm.Swarm("g1", 0, journal, 1, 1, 0)
+            clients.stopping.wait = lambda _: False
+            clients.one(client, random.Random(1), "a", "o1")
+            os.close(clients.file)
+            return client.named, [json.loads(line) for line in journal.read_text().splitlines()]
+
+    def test_who_is_told_a_generation_names_it_at_once(self):
+        named, journal = self.ask(Told(502, 7), Told(200, 7, "o1"))
+        self.assertEqual(named, [None, 7])
+        self.assertEqual([e.get("if") for e in journal if e["ev"] == "ask"], [None, 7])
+        self.assertEqual([e["outcome"] for e in journal if e["ev"] == "answer"], ["unknown", "ok"])
+
+    def test_a_generation_is_named_until_its_session_is_lost(self):
+        named, journal = self.ask(Told(502, 7), Told(503), TimeoutError(), Told(410), Told(502, 9), Told(200, 9, "o1"))
+        self.assertEqual(named, [None, 7, 7, 7, None, 9])
+        self.assertEqual([e["outcome"] for e in journal if e["ev"] == "answer"],
+                         ["unknown", "failed", "unknown", "failed", "unknown", "ok"])
+
+    def test_lost_connections_are_not_counted_as_answers(self):
+        refused = [ConnectionRefusedError() for _ in range(2 * swarm.TRIES)]
+        self.assertEqual(len(self.ask(*refused, Told(200, 7, "o1"))[0]), 2 * swarm.TRIES + 1)
+        self.assertEqual(len(self.ask(*[Told(503) for _ in range(2 * swarm.TRIES)])[0]), swarm.TRIES)
+
+    def test_an_answer_that_is_none_is_odd(self):
+        journal = self.ask(Told(404))[1]
+        self.assertIn("odd", [e["ev"] for e in journal])
+
+    def test_a_client_that_fails_ends_all(self):
+        with tempfile.TemporaryDirectory(prefix="warren-test-swarm-") as folder:
+            clients = swarm.Swarm("g1", 0, pathlib.Path(folder) / "journal", 1, 1, 0)
+            clients.thread = lambda i: {}[i]
+            with contextlib.redirect_stderr(io.StringIO()):
+                self.assertEqual(clients.run(), 1)
+            os.close(clients.file)
+            self.assertTrue(clients.stopping.is_set())
 
 
 class Worlds(unittest.TestCase):
