@@ -46,6 +46,7 @@ static bool measure(const struct size *z)
         o.pbits = z->pbits;
         o.chaos_ms = z->chaos_ms;
         o.fault_ms = z->fault_ms;
+        o.quota = 0; /* one that is drawn is for the number of identifiers that is */
         uint32_t n = sim_faults_draw(&o, faults, SIM_FAULTS_MAX);
         sim_init(&s, &o, faults, n);
         bool ok = sim_run(&s);
