@@ -20,6 +20,7 @@ struct bound {
     uint64_t since_ns; /* nobody has wanted it since */
     uint32_t waits;    /* requests that wait for its microVM */
     bool made;         /* it has, or had, its microVM */
+    bool told;         /* an outcome, without a microVM */
     bool ending;
     struct worker_session_ref ref; /* made */
     struct worker_session_use use;
@@ -61,10 +62,11 @@ static void down(struct bound *b)
     drop(b);
 }
 
-/* The same, where this process was bound to it and has made no microVM for it. */
+/* The same, where this process was bound to it and has made no microVM for it. Only this worker
+ * knows the outcomes that it has told: for any other one something may have run. */
 static void give_up(struct bound *b)
 {
-    sched_host_node_unused(b->member->host, b->key, b->epoch);
+    (b->told ? sched_host_node_down : sched_host_node_unused)(b->member->host, b->key, b->epoch);
     drop(b);
 }
 
@@ -204,7 +206,16 @@ void worker_member_waited(
     }
 }
 
-/* The same; the place, when it has no microVM and nobody waits for one. */
+void worker_member_told(
+    struct worker_member *m, uint32_t pool, const struct proto_identifier *id, uint64_t epoch)
+{
+    struct bound *b = find_epoch(m, pool, id, epoch);
+    if (b != NULL) {
+        b->told = true;
+    }
+}
+
+/* As waited(); the place, when it has no microVM and nobody waits for one. */
 static struct bound *leave_unused(
     struct worker_member *m, uint32_t pool, const struct proto_identifier *id, uint64_t epoch)
 {

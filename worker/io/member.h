@@ -58,6 +58,10 @@ enum worker_member_verdict worker_member_gate(struct worker_member *m, uint32_t 
 void worker_member_waited(
     struct worker_member *m, uint32_t pool, const struct proto_identifier *id, uint64_t epoch);
 
+/* An execution has an outcome, though the session has no microVM: it was canceled before. */
+void worker_member_told(
+    struct worker_member *m, uint32_t pool, const struct proto_identifier *id, uint64_t epoch);
+
 /* As waited(), and the pool has no microVM: *why says for how long, and whether any pool has. True:
  * the session is given up, so that another worker can have it; nothing was done and will be under
  * this epoch. */

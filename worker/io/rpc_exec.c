@@ -361,15 +361,26 @@ void rpc_exec_attach(struct rpc_exchange *x)
     }
 }
 
-/* What waits gets the end of an execution that was canceled, and never runs. */
+/* Its end is that it was canceled; it never runs. NULL: too many are remembered. */
+static struct worker_exec *void_it(struct rpc_exchange *x)
+{
+    struct worker_sessions *s = x->rpc->config.sessions;
+    struct worker_exec *e =
+        worker_exec_io_void(s, x->exec_id, worker_session_hash(s, x->pool, &x->id));
+    if (e != NULL && x->rpc->config.member != NULL) {
+        worker_member_told(x->rpc->config.member, x->pool, &x->id, x->epoch);
+    }
+    return e;
+}
+
+/* What waits gets that end. */
 static struct worker_exec *cancel_waiting(struct rpc_exchange *x)
 {
     struct worker_sessions *s = x->rpc->config.sessions;
     struct worker_exec *e = NULL;
     struct rpc_exchange *y;
     while ((y = waiting(x)) != NULL) {
-        e = e != NULL ? e
-                      : worker_exec_io_void(s, x->exec_id, worker_session_hash(s, x->pool, &x->id));
+        e = e != NULL ? e : void_it(x);
         if (e == NULL) {
             return NULL;
         }

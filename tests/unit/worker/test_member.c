@@ -9,6 +9,8 @@
 #include "scheduler/io/voter_node.h"
 #include "tests/lib/cluster_dir.h"
 #include "tests/unit/worker/rpc_rig.h"
+#include "worker/io/rpc_state.h"
+#include "worker/io/session_state.h"
 
 enum { ASKS_MAX = 64, ASK_MS = 60000 };
 static const uint8_t cluster_key[16] = {7}; /* as in rpc_rig.c and cluster_dir.c */
@@ -229,17 +231,24 @@ static void start_peer(void)
     CHECK_EQ(sched_host_node_create(&c.peer, &cfg, &err), 0);
 }
 
+/* An identifier that the cluster has bound to the peer, or to the worker. */
+static struct ask *ask_at(char name[8], bool peer)
+{
+    static unsigned turn;
+    struct ask *a;
+    do {
+        (void)snprintf(name, 8, "name%02u", turn++ % 100);
+        a = ask("python", name);
+    } while ((a->host.node == c.peer_settings->id) != peer);
+    return a;
+}
+
 /* An identifier that the cluster has bound to the other worker first. What ended it there: whether
  * something may have run. From now on it is at this one. */
 static struct ask *ask_after_peer(char name[8], bool ran)
 {
-    static unsigned turn;
-    struct ask *a;
+    struct ask *a = ask_at(name, true);
     struct sched_key key;
-    do {
-        (void)snprintf(name, 8, "name%02u", turn++ % 100);
-        a = ask("python", name);
-    } while (a->host.node != c.peer_settings->id);
     CHECK_EQ(sched_name_key(cluster_key, "python", name, strlen(name), &key), 0);
     sched_host_node_shut(c.peer, NULL, ASK_MS);
     (ran ? sched_host_node_down : sched_host_node_unused)(c.peer, key, a->epoch);
@@ -374,7 +383,7 @@ TEST(what_comes_up_after_its_place_was_given_up_runs_nothing)
 }
 
 /* Code under the client's own id. */
-static Warren__Status run_given(const char *name, uint8_t id, uint64_t generation)
+static uint64_t send_given(const char *name, uint8_t id, uint64_t generation)
 {
     Warren__Request q = WARREN__REQUEST__INIT;
     Warren__Exec e = WARREN__EXEC__INIT;
@@ -386,7 +395,12 @@ static Warren__Status run_given(const char *name, uint8_t id, uint64_t generatio
     q.op_case = WARREN__REQUEST__OP_EXEC;
     q.exec = &e;
     q.expect_generation = generation;
-    return rig_status(&r, rig_send(&r, PROTO_NET_CTL, name, &q));
+    return rig_send(&r, PROTO_NET_CTL, name, &q);
+}
+
+static Warren__Status run_given(const char *name, uint8_t id, uint64_t generation)
+{
+    return rig_status(&r, send_given(name, id, generation));
 }
 
 static Warren__Status cancel(const char *name, uint8_t id)
@@ -426,6 +440,29 @@ TEST(operations_after_a_worker_that_was_only_full_run)
     use(a, "python");
     CHECK_EQ(run_given(name, 1, 0), WARREN__STATUS__STATUS_OK);
     CHECK_EQ(fake_world_runs(r.world), 1);
+    teardown();
+}
+
+/* What was canceled before it began has an outcome, and only here. */
+TEST(an_operation_that_was_canceled_while_it_waited_runs_nowhere_else)
+{
+    setup(4, false);
+    char name[8];
+    struct sched_key key;
+    start_peer();
+    struct ask *a = ask_at(name, false);
+    fake_world_hold_starts(r.world, true);
+    uint64_t waits = send_given(name, 1, 0);
+    CHECK_EQ(cancel(name, 1), WARREN__STATUS__STATUS_OK);
+    CHECK_EQ(rig_status(&r, waits), WARREN__STATUS__STATUS_OK);
+    place_is_gone(a, name);
+    worker_member_drain(r.member);
+    not_here(a);
+    use(a, "python");
+    CHECK_EQ(a->host.node, c.peer_settings->id);
+    CHECK_EQ(sched_name_key(cluster_key, "python", name, strlen(name), &key), 0);
+    CHECK(sched_host_node_moved(c.peer, key)); /* which answers that it does not know */
+    CHECK_EQ(fake_world_runs(r.world), 0);
     teardown();
 }
 
