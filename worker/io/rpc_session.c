@@ -143,6 +143,8 @@ bool rpc_gate(struct rpc_exchange *x)
         rpc_end(x, WARREN__STATUS__STATUS_RETRY, "", "not now, ask again");
         return false;
     }
+    x->no_allocate = !allocate;
+    x->waits = allocate; /* whatever the answer is */
     uint64_t want = x->req->msg->expect_generation;
     if (want != 0 && want != x->epoch) {
         rpc_end(x, WARREN__STATUS__STATUS_LOST, "SessionLost",
@@ -151,8 +153,6 @@ bool rpc_gate(struct rpc_exchange *x)
     }
     x->req->msg->expect_generation = 0; /* inside, lives of sessions have numbers of their own */
     x->knows = want != 0;
-    x->no_allocate = !allocate;
-    x->waits = allocate;
     return true;
 }
 

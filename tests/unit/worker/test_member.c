@@ -466,6 +466,15 @@ TEST(an_operation_that_was_canceled_while_it_waited_runs_nowhere_else)
     teardown();
 }
 
+TEST(a_stale_generation_keeps_no_place)
+{
+    setup(2, false);
+    const struct ask *a = ask("python", "alice");
+    CHECK_EQ(run_given("alice", 1, 12345), WARREN__STATUS__STATUS_LOST);
+    place_is_gone(a, "alice");
+    teardown();
+}
+
 TEST(a_worker_does_not_start_where_gateways_would_not_reach_it)
 {
     refused_ctl = "tcp://10.1.2.3:7101";
