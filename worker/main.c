@@ -308,6 +308,7 @@ static int start_sessions(struct worker *w, struct base_error *err)
         .node = w->node,
         .vms_max = slots(w),
         .replenish_ms = REPLENISH_MS,
+        .drop_unwanted = y->cluster != NULL,
         .manifest = w->manifest,
         .on_change = look,
         .user = w,

@@ -455,7 +455,8 @@ static struct worker_pool_config config(const struct sim_node *n)
         .tombs_max = 16,
         .start_ms_max = START_MS,
         .epoch_next = n->pool->limit,
-        .epoch_limit = n->pool->limit + WORKER_POOL_EPOCH_BLOCK};
+        .epoch_limit = n->pool->limit + WORKER_POOL_EPOCH_BLOCK,
+        .drop_unwanted = true};
 }
 
 void sim_pool_new(struct sim *s, struct sim_node *n)

@@ -64,6 +64,9 @@ struct worker_pool_config {
     struct worker_quota_limits tenant;         /* of each tenant */
     const struct worker_quota_tenant *tenants; /* with limits of their own; borrowed */
     uint32_t tenants_n;
+    /* A session that nobody waits for any more ends while its microVM is being claimed, too. Else
+     * it lives on for who asks again; what a cluster has bound may be somebody else's by then. */
+    bool drop_unwanted;
 };
 
 enum worker_slot_state {

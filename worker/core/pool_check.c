@@ -77,6 +77,10 @@ static const char *check_session(const struct worker_pools *p, const struct work
     if (s->state == WORKER_SESSION_WAITING && worker_list_empty(&s->waiters)) {
         return "a session waits for nobody";
     }
+    if (s->state == WORKER_SESSION_CLAIMED && worker_list_empty(&s->waiters) &&
+        p->cfg.drop_unwanted) {
+        return "a microVM is claimed for nobody";
+    }
     if (s->state == WORKER_SESSION_LIVE && !worker_list_empty(&s->waiters)) {
         return "a request waits for a live session";
     }

@@ -635,10 +635,15 @@ void worker_pool_request(struct worker_pools *p, const struct worker_pool_event 
     }
 }
 
-static void waiter_leave(struct worker_pools *p, struct worker_session *s)
+void worker_pool_session_left(struct worker_pools *p, struct worker_session *s)
 {
-    if (s->state == WORKER_SESSION_WAITING && worker_list_empty(&s->waiters)) {
+    if (!worker_list_empty(&s->waiters)) {
+        return;
+    }
+    if (s->state == WORKER_SESSION_WAITING) {
         session_drop(p, s);
+    } else if (s->state == WORKER_SESSION_CLAIMED && p->cfg.drop_unwanted) {
+        worker_pool_session_end(p, s, WORKER_END_EXPIRED);
     }
 }
 
@@ -646,7 +651,7 @@ void worker_pool_waiter_timer(struct worker_pools *p, struct worker_waiter *w)
 {
     struct worker_session *s = &p->sessions[w->session];
     waiter_answer(p, w, WORKER_ANSWER_TIMEOUT, 0);
-    waiter_leave(p, s);
+    worker_pool_session_left(p, s);
 }
 
 void worker_pool_cancel(struct worker_pools *p, uint64_t request)
@@ -659,7 +664,7 @@ void worker_pool_cancel(struct worker_pools *p, uint64_t request)
             sched_wheel_cancel(&p->wheel, &w->timer.node);
             worker_list_remove(&w->link);
             worker_list_append(&p->free_waiters, &w->link);
-            waiter_leave(p, s);
+            worker_pool_session_left(p, s);
             return;
         }
     }

@@ -170,6 +170,8 @@ void worker_pool_session_live(struct worker_pools *p, struct worker_session *s);
 void worker_pool_session_unclaim(struct worker_pools *p, struct worker_session *s);
 void worker_pool_session_claim(
     struct worker_pools *p, struct worker_session *s, struct worker_slot *v);
+/* One that waited for it is answered: maybe it is dropped. */
+void worker_pool_session_left(struct worker_pools *p, struct worker_session *s);
 /* Answers those that wait for it UNAVAILABLE. */
 void worker_pool_session_refuse(struct worker_pools *p, struct worker_session *s);
 /* Answers all that wait in the pool's queue UNAVAILABLE and forgets their sessions. */

@@ -119,7 +119,9 @@ void worker_pool_slot_freeze(struct worker_pools *p, struct worker_slot *v, bool
     } else if (v->state == WORKER_SLOT_STARTING) {
         start_time(p, v);
     } else if (freeze && v->session != WORKER_NONE) {
-        worker_pool_session_refuse(p, &p->sessions[v->session]);
+        struct worker_session *s = &p->sessions[v->session];
+        worker_pool_session_refuse(p, s);
+        worker_pool_session_left(p, s);
     }
 }
 

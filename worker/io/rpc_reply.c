@@ -203,8 +203,9 @@ void rpc_session_attach(struct rpc_exchange *x, Warren__Reply *reply, Warren__Se
     if (worker_session_frozen(s)) {
         return; /* another worker may have it by now */
     }
+    bool may = x->id.len > 0 && !x->waits; /* what its place has not made is not its session */
     bool there = x->ref.epoch != 0 ? worker_session_look(s, x->ref, info)
-                                   : x->id.len > 0 && worker_session_find(s, x->pool, &x->id, info);
+                                   : may && worker_session_find(s, x->pool, &x->id, info);
     if (there) {
         rpc_session_fill(x, info, session);
         session->new_allocation = x->fresh;

@@ -17,9 +17,21 @@ static bool wrong_generation(const struct rpc_exchange *x, const struct worker_s
     return want != 0 && want != info->ref.epoch;
 }
 
+/* In a cluster one that its place has not made is nobody's: it came up when an earlier place had
+ * been given up. No client is told of it. */
+static bool find(struct rpc_exchange *x)
+{
+    struct worker_sessions *s = x->rpc->config.sessions;
+    bool any = worker_session_find(s, x->pool, &x->id, &x->info);
+    if (any && x->waits) {
+        worker_session_end(s, x->info.ref, WORKER_END_EXPIRED);
+    }
+    return any && !x->waits;
+}
+
 static void get(struct rpc_exchange *x)
 {
-    if (!worker_session_find(x->rpc->config.sessions, x->pool, &x->id, &x->info)) {
+    if (!find(x)) {
         not_found(x);
     } else if (wrong_generation(x, &x->info)) {
         rpc_end(x, WARREN__STATUS__STATUS_LOST, "SessionLost",
@@ -33,7 +45,7 @@ static void get(struct rpc_exchange *x)
 static void delete (struct rpc_exchange *x)
 {
     struct worker_sessions *s = x->rpc->config.sessions;
-    if (!worker_session_find(s, x->pool, &x->id, &x->info)) {
+    if (!find(x)) {
         not_found(x);
     } else if (wrong_generation(x, &x->info)) {
         rpc_end(x, WARREN__STATUS__STATUS_LOST, "SessionLost",

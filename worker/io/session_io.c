@@ -211,7 +211,8 @@ static int cores_create(struct worker_sessions *s, proto_epoch first, struct bas
         .counted_max = or_else(c->requests_max, REQUESTS_DEFAULT) + RUNNING_MAX,
         .tenant = c->tenant,
         .tenants = c->tenants,
-        .tenants_n = c->tenants_n};
+        .tenants_n = c->tenants_n,
+        .drop_unwanted = c->drop_unwanted};
     base_rand_bytes(pools.quota_key, sizeof pools.quota_key);
     struct worker_exec_config execs = {.execs_max = or_else(c->execs_max, EXECS_DEFAULT),
         .running_max = RUNNING_MAX,

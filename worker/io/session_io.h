@@ -35,6 +35,7 @@ struct worker_session_config {
     struct worker_quota_limits tenant; /* of each tenant */
     const struct worker_quota_tenant *tenants; /* with limits of their own; borrowed */
     uint32_t tenants_n;
+    bool drop_unwanted;            /* see struct worker_pool_config; the member of a cluster does */
     const char *manifest;          /* of the image, JSON; borrowed; NULL: none */
     void (*on_change)(void *user); /* something that worker_session_ready() reads has changed */
     void *user;

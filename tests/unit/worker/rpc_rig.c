@@ -33,6 +33,7 @@ void rig_start(struct rig *r)
         .retention_ms = r->retention_ms,
         .event_bytes_max = 4 << 20,
         .tenant = r->limits,
+        .drop_unwanted = r->join != NULL,
         .on_change = r->on_change,
         .user = r->user};
     CHECK_EQ(worker_session_create(&c, &r->sessions, NULL), 0);

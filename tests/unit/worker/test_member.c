@@ -475,6 +475,55 @@ TEST(a_stale_generation_keeps_no_place)
     teardown();
 }
 
+static bool claimed(void)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < r.sessions->config.vms_max; i++) {
+        any = any || r.sessions->pools->sessions[i].state == WORKER_SESSION_CLAIMED;
+    }
+    return any;
+}
+
+TEST(a_microvm_that_is_being_claimed_goes_with_its_place)
+{
+    setup(2, false);
+    const struct ask *a = ask("python", "alice");
+    uint64_t waits = rig_exec(&r, "alice", 1, "say x");
+    RIG_UNTIL(&r, claimed());
+    struct worker_list *first = worker_list_first(&r.rpc->exchanges);
+    ev_invoke(r.loop, &CONTAINER_OF(first, struct rpc_exchange, link)->timer, EV_TIMER);
+    CHECK_EQ(rig_status(&r, waits), WARREN__STATUS__STATUS_TIMEOUT);
+    place_is_gone(a, "alice");
+    RIG_UNTIL(&r, !claimed());
+    CHECK_EQ(worker_session_counts(r.sessions).sessions, 0);
+    RIG_UNTIL(&r, worker_session_counts(r.sessions).microvms == 0);
+    CHECK_EQ(fake_world_runs(r.world), 0);
+    teardown();
+}
+
+static void on_own(struct worker_session_want *w, const struct worker_session_answer *a)
+{
+    CHECK_EQ(a->what, WORKER_ANSWER_USE);
+    worker_session_release(r.sessions, a->ref);
+    w->done = NULL;
+}
+
+/* A microVM that came up for a place which was given up meanwhile. */
+TEST(a_session_that_is_of_no_place_is_told_to_nobody_and_ends)
+{
+    setup(2, false);
+    struct worker_session_want own = {.done = on_own, .allocate = true};
+    CHECK_EQ(proto_identifier_set(&own.id, (const uint8_t *)"alice", 5), PROTO_IDENTIFIER_OK);
+    worker_session_acquire(r.sessions, &own);
+    RIG_UNTIL(&r, own.done == NULL);
+    const struct ask *a = ask("python", "alice");
+    CHECK_EQ(rig_status(&r, rig_about(&r, WARREN__REQUEST__OP_SESSION_GET, "alice", 0)),
+        WARREN__STATUS__STATUS_NOT_FOUND);
+    place_is_gone(a, "alice");
+    RIG_UNTIL(&r, worker_session_counts(r.sessions).sessions == 0);
+    teardown();
+}
+
 TEST(a_worker_does_not_start_where_gateways_would_not_reach_it)
 {
     refused_ctl = "tcp://10.1.2.3:7101";

@@ -440,6 +440,64 @@ TEST(who_waits_is_refused_when_the_lease_goes)
     free(b.mem);
 }
 
+/* Two requests for one session, whose microVM is being claimed. */
+static uint32_t claim_for_two(struct bench *b, bool drop_unwanted)
+{
+    struct worker_pool_config cfg = config(4);
+    cfg.drop_unwanted = drop_unwanted;
+    bench_init(b, &cfg);
+    uint32_t pool = pool_add(b, spec("python", 3, 0));
+    ask(b, 1, pool, "alice");
+    uint32_t slot = fx(b, WORKER_FX_START, 0)->slot;
+    ask(b, 2, pool, "alice");
+    slot_event(b, WORKER_EV_VM_READY, slot);
+    CHECK(fx(b, WORKER_FX_CLAIM, 0) != NULL);
+    return slot;
+}
+
+static void cancel(struct bench *b, uint64_t request)
+{
+    step(b, (struct worker_pool_event){.kind = WORKER_EV_CANCEL, .request = request});
+}
+
+TEST(a_claim_for_nobody_goes_on_or_is_dropped)
+{
+    struct bench b;
+    uint32_t slot = claim_for_two(&b, false);
+    cancel(&b, 1);
+    cancel(&b, 2);
+    slot_event(&b, WORKER_EV_VM_CLAIMED, slot);
+    CHECK_EQ(b.p->slots[slot].state, WORKER_SLOT_LIVE);
+    free(b.mem);
+    slot = claim_for_two(&b, true);
+    cancel(&b, 1);
+    CHECK_EQ(b.n, 0);
+    cancel(&b, 2);
+    CHECK(fx(&b, WORKER_FX_DROP_SESSION, 0) != NULL && fx(&b, WORKER_FX_KILL, 0) != NULL);
+    CHECK_EQ(b.p->sessions_n, 0);
+    slot_event(&b, WORKER_EV_VM_CLAIMED, slot); /* it was on its way */
+    CHECK_EQ(b.n, 0);
+    slot_event(&b, WORKER_EV_VM_GONE, slot);
+    CHECK(worker_pool_idle(b.p));
+    free(b.mem);
+}
+
+TEST(a_claim_is_dropped_when_time_or_the_lease_runs_out_too)
+{
+    struct bench b;
+    (void)claim_for_two(&b, true);
+    tick_to(&b, b.now_ns + 61 * S);
+    CHECK_EQ(answer_of(&b, 2), WORKER_ANSWER_TIMEOUT);
+    CHECK_EQ(b.p->sessions_n, 0);
+    free(b.mem);
+    (void)claim_for_two(&b, true);
+    lease(&b, false);
+    CHECK_EQ(answer_of(&b, 2), WORKER_ANSWER_UNAVAILABLE);
+    CHECK(fx(&b, WORKER_FX_KILL, 0) != NULL);
+    CHECK_EQ(b.p->sessions_n, 0);
+    free(b.mem);
+}
+
 TEST(a_start_has_its_whole_time_again_after_a_thaw)
 {
     struct bench b;

@@ -427,7 +427,8 @@ static uint64_t run(uint64_t seed)
         .replenish_ms = 50,
         .touch_ms = 100,
         .epoch_next = 1,
-        .epoch_limit = (UINT64_C(1) << 32) + 40};
+        .epoch_limit = (UINT64_C(1) << 32) + 40,
+        .drop_unwanted = seed % 2 == 0};
     w.size = worker_pool_size(&w.cfg, POOLS);
     w.mem = malloc(w.size);
     for (int i = 0; i < VMS; i++) {
