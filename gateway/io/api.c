@@ -14,25 +14,14 @@
 #include "scheduler/core/place.h"
 
 enum {
-    POOLS_CACHED = 64,
-    POOL_FRESH_S = 5,
-    POOL_DEADLINE_MS = 5000,      /* for all workers that are asked about a pool together */
-    POOL_TRY_MS = 1000,           /* while there is another one to ask */
     HELD_BYTES_MAX = 32 << 20,    /* of all requests that wait for their issuer's keys */
     MEMORY_BYTES_MAX = 512 << 20, /* see memory_max */
-};
-
-struct pool_entry {
-    char name[PROTO_POOL_NAME_MAX + 1];
-    enum gw_pool_kind kind;
-    bool mcp, mcp_extended;
-    uint64_t fetched_ns;
 };
 
 struct gw_api {
     struct gw_api_options opt;
     struct gw_api_stats stats;
-    struct pool_entry pools[POOLS_CACHED];
+    struct gw_pools pools;
     size_t bodies, held;
     struct gw_rate tenants, rated_pools;
     struct gw_mcp *mcp_running;
@@ -44,6 +33,11 @@ struct gw_api {
 struct ev_loop *gw_api_loop(const struct gw_api *api)
 {
     return api->opt.loop;
+}
+
+struct gw_pools *gw_api_pools(struct gw_api *api)
+{
+    return &api->pools;
 }
 
 struct gw_mcp **gw_api_mcp_running(struct gw_api *api)
@@ -187,16 +181,22 @@ void gw_task_request(struct gw_task *t, Warren__Request *r, Warren__Key *key)
 
 int gw_task_call(struct gw_task *t, const Warren__Request *r, const struct gw_call_options *opt)
 {
+    static const struct gw_calls_asked nobody;
+    struct gw_calls *c = t->api->opt.calls;
+    int home = gw_calls_home(c, t->route.pool, &t->route.id);
+    return gw_task_call_at(
+        t, r->key->identifier.len == 0 ? gw_calls_any(c, home, &nobody) : home, r, opt);
+}
+
+int gw_task_call_at(
+    struct gw_task *t, int worker, const Warren__Request *r, const struct gw_call_options *opt)
+{
     struct gw_call_options o = *opt;
-    int home = gw_calls_home(t->api->opt.calls, t->route.pool, &t->route.id);
-    if (r->key->identifier.len == 0) {
-        home = gw_calls_any(t->api->opt.calls, home, t->pool_tries);
-    }
-    o.worker = home < 0 ? 0 : (unsigned)home;
+    o.worker = worker < 0 ? 0 : (unsigned)worker;
     o.request = r;
     o.owner = t;
     t->sent_ns = base_clock_mono_ns();
-    int rc = home < 0 ? BASE_ENOTFOUND : gw_call_start(t->api->opt.calls, &o, &t->call);
+    int rc = worker < 0 ? BASE_ENOTFOUND : gw_call_start(t->api->opt.calls, &o, &t->call);
     if (rc == BASE_ENOTFOUND) {
         gw_task_failure(t, GW_CALL_UNREACHABLE);
     } else if (rc == BASE_ETOOBIG) {
@@ -230,123 +230,6 @@ void gw_task_failure(void *task, enum gw_call_failure why)
             runs ? " The code may still run." : "");
     }
     gw_task_fail(t, &f);
-}
-
-/* ---- pools ---- */
-
-static struct pool_entry *pool_find(struct gw_api *api, const char *name)
-{
-    struct pool_entry *oldest = &api->pools[0];
-    for (int i = 0; i < POOLS_CACHED; i++) {
-        struct pool_entry *p = &api->pools[i];
-        if (strcmp(p->name, name) == 0) {
-            return p;
-        }
-        oldest = p->fetched_ns < oldest->fetched_ns ? p : oldest;
-    }
-    *oldest = (struct pool_entry){0}; /* the name is set with the answer */
-    return oldest;
-}
-
-static enum gw_pool_kind kind_of(const char *container)
-{
-    static const char *const names[] = {"PythonLTS", "NodeLTS", "Shell", "CustomContainer"};
-    for (int i = 1; i < 4; i++) {
-        if (container != NULL && gw_http_same(container, names[i])) {
-            return (enum gw_pool_kind)i;
-        }
-    }
-    return GW_POOL_PYTHON;
-}
-
-static void pool_tell(struct gw_task *t, const struct pool_entry *p)
-{
-    t->pool_mcp = p->mcp;
-    t->pool_mcp_extended = p->mcp_extended;
-    t->pool_done(t, p->kind);
-}
-
-static void pool_end(void *owner, const Warren__Reply *r)
-{
-    struct gw_task *t = owner;
-    t->call = NULL;
-    if (r->status != WARREN__STATUS__STATUS_OK || r->pool == NULL) {
-        struct gw_fault f;
-        gw_wire_fault(r, &f);
-        gw_task_fail(t, &f);
-        return;
-    }
-    struct pool_entry *p = pool_find(t->api, t->route.pool);
-    (void)base_text_copy(p->name, sizeof p->name, t->route.pool);
-    p->kind = kind_of(r->pool->container_type);
-    p->mcp = r->pool->mcp_enabled;
-    p->mcp_extended = r->pool->mcp_extended;
-    p->fetched_ns = base_clock_mono_ns();
-    pool_tell(t, p);
-}
-
-static void pool_ask(struct gw_task *t);
-
-static uint32_t pool_left_ms(const struct gw_task *t)
-{
-    uint64_t gone_ms = (base_clock_mono_ns() - t->pool_since_ns) / BASE_NS_PER_MS;
-    return gone_ms < POOL_DEADLINE_MS ? (uint32_t)(POOL_DEADLINE_MS - gone_ms) : 0;
-}
-
-static bool pool_another(const struct gw_task *t)
-{
-    struct gw_calls *c = t->api->opt.calls;
-    int home = gw_calls_home(c, t->route.pool, &t->route.id);
-    return pool_left_ms(t) > 0 && gw_calls_any(c, home, t->pool_tries + 1) >= 0;
-}
-
-/* Nothing of the operation itself was asked yet. Any worker of a cluster can tell, or what one has
- * told a while ago will do: whose identifier it is does not wait for a worker that is gone. */
-static void call_failed(void *owner, enum gw_call_failure why)
-{
-    struct gw_task *t = owner;
-    struct pool_entry *p = pool_find(t->api, t->route.pool);
-    t->call = NULL;
-    if (!pool_another(t)) {
-        gw_task_failure(t, why == GW_CALL_LOST ? GW_CALL_UNREACHABLE : why);
-    } else if (p->name[0] != '\0') {
-        pool_tell(t, p);
-    } else {
-        t->pool_tries++;
-        pool_ask(t);
-    }
-}
-
-static void pool_ask(struct gw_task *t)
-{
-    static const struct gw_call_ops ops = {.end = pool_end, .failed = call_failed};
-    Warren__Request r;
-    Warren__Key key;
-    Warren__PoolGet get = WARREN__POOL_GET__INIT;
-    gw_task_request(t, &r, &key);
-    key.identifier.len = 0;
-    r.expect_generation = 0;
-    r.op_case = WARREN__REQUEST__OP_POOL_GET;
-    r.pool_get = &get;
-    uint32_t left = pool_left_ms(t);
-    struct gw_call_options opt = {.kind = GW_CALL_READ,
-        .deadline_ms = left > POOL_TRY_MS && pool_another(t) ? POOL_TRY_MS : left,
-        .ops = &ops};
-    (void)gw_task_call(t, &r, &opt);
-}
-
-void gw_task_pool(struct gw_task *t, void (*done)(struct gw_task *t, enum gw_pool_kind kind))
-{
-    struct pool_entry *p = pool_find(t->api, t->route.pool);
-    uint64_t age = base_clock_mono_ns() - p->fetched_ns;
-    t->pool_done = done;
-    if (p->name[0] != '\0' && age < POOL_FRESH_S * BASE_NS_PER_S) {
-        pool_tell(t, p);
-        return;
-    }
-    t->pool_tries = 0;
-    t->pool_since_ns = base_clock_mono_ns();
-    pool_ask(t);
 }
 
 /* ---- executions ---- */

@@ -266,7 +266,7 @@ void gw_calls_transmit(struct gw_call *call)
     call->sent_before = true;
     call->chunk_credit = PROTO_CHUNK_CREDIT;
     call->chunk_out = call->chunk_in = 0;
-    set_timer(call, told + GRACE_MS);
+    set_timer(call, call->punctual ? told : told + GRACE_MS);
 }
 
 static void transmit_waiting(struct link *link)
@@ -559,6 +559,7 @@ int gw_call_start(struct gw_calls *c, const struct gw_call_options *opt, struct 
     }
     call->calls = c;
     call->kind = opt->kind;
+    call->punctual = opt->punctual;
     call->ops = opt->ops;
     call->owner = opt->owner;
     call->deadline_ns = base_clock_mono_ns() + opt->deadline_ms * BASE_NS_PER_MS;
@@ -639,24 +640,6 @@ int gw_calls_home(const struct gw_calls *c, const char *pool, const struct proto
     for (unsigned i = 0; i < c->workers_n; i++) {
         if (c->workers[i].id == ids[0]) {
             return (int)i;
-        }
-    }
-    return -1;
-}
-
-int gw_calls_any(const struct gw_calls *c, int home, unsigned n)
-{
-    if (c->route == NULL || home < 0) {
-        return n == 0 ? home : -1;
-    }
-    for (int good = 1; good >= 0; good--) {
-        for (unsigned k = 0; k < c->workers_n; k++) {
-            unsigned i = ((unsigned)home + k) % c->workers_n;
-            const struct worker *w = &c->workers[i];
-            bool is_good = gw_calls_ready(c, i) && gw_calls_route_trusts(c, w);
-            if (is_good == (good == 1) && n-- == 0) {
-                return (int)i;
-            }
         }
     }
     return -1;

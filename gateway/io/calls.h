@@ -14,6 +14,8 @@
 struct gw_calls;
 struct gw_call;
 
+enum { GW_CALLS_WORKERS_MAX = 1024 };
+
 struct gw_worker_config {
     uint64_t id;
     const char *name;
@@ -51,9 +53,16 @@ bool gw_calls_usable(const struct gw_calls *c);
 /* The home of an identifier: the first of its group. -1 when no worker has a weight. */
 int gw_calls_home(const struct gw_calls *c, const char *pool, const struct proto_identifier *id);
 
-/* Which worker to ask what all of them know, when n of them have not answered: in a cluster those
- * that it trusts come first, then others. Without one only the home. -1: there is none (left). */
-int gw_calls_any(const struct gw_calls *c, int home, unsigned n);
+/* Workers that have been asked the same; zero: nobody. */
+struct gw_calls_asked {
+    uint8_t bits[GW_CALLS_WORKERS_MAX / 8];
+};
+
+void gw_calls_note(struct gw_calls_asked *asked, unsigned worker);
+
+/* Which worker to ask what all of them know, when some have not answered: in a cluster those that
+ * it trusts come first, then others. Without one only the home. -1: there is none (left). */
+int gw_calls_any(const struct gw_calls *c, int home, const struct gw_calls_asked *asked);
 
 /* Whether sessions may be at the worker: in a cluster those that are not members have none. */
 bool gw_calls_may_hold(const struct gw_calls *c, unsigned worker);
@@ -94,7 +103,8 @@ struct gw_call_ops {
 struct gw_call_options {
     unsigned worker;
     enum gw_call_kind kind;
-    bool bulk; /* use the bulk connection; long requests do so anyway */
+    bool bulk;     /* use the bulk connection; long requests do so anyway */
+    bool punctual; /* fails at the deadline; else the worker has a while to say that it is late */
     uint32_t deadline_ms;
     const Warren__Request *request; /* packed at once, not kept */
     const struct gw_call_ops *ops;

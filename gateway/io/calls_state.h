@@ -9,7 +9,6 @@
 
 enum {
     GW_CALLS_BUCKETS = 4096, /* numbers count up, so the low bits spread evenly */
-    GW_CALLS_WORKERS_MAX = 1024,
     GW_CALLS_ENDPOINT_MAX = 80,
 };
 
@@ -57,7 +56,7 @@ struct gw_call {
     uint32_t owed; /* credit to be given back; not 0: in the list */
     enum gw_call_state state;
     enum gw_call_kind kind;
-    bool sent_before, headed_before, want_write;
+    bool punctual, sent_before, headed_before, want_write;
     unsigned hops;
     uint64_t corr; /* 0: none */
     uint64_t deadline_ns;

@@ -137,6 +137,35 @@ bool gw_calls_usable(const struct gw_calls *c)
     return any;
 }
 
+void gw_calls_note(struct gw_calls_asked *asked, unsigned worker)
+{
+    asked->bits[worker / 8] |= (uint8_t)(1U << worker % 8);
+}
+
+static bool was_asked(const struct gw_calls_asked *asked, unsigned worker)
+{
+    return (asked->bits[worker / 8] >> worker % 8 & 1) != 0;
+}
+
+int gw_calls_any(const struct gw_calls *c, int home, const struct gw_calls_asked *asked)
+{
+    int other = -1;
+    if (c->route == NULL || home < 0) {
+        return home < 0 || was_asked(asked, (unsigned)home) ? -1 : home;
+    }
+    for (unsigned k = 0; k < c->workers_n; k++) {
+        unsigned i = ((unsigned)home + k) % c->workers_n;
+        bool good = gw_calls_ready(c, i) && gw_calls_route_trusts(c, &c->workers[i]);
+        if (!was_asked(asked, i)) {
+            if (good) {
+                return (int)i;
+            }
+            other = other < 0 ? (int)i : other;
+        }
+    }
+    return other;
+}
+
 void gw_calls_workers_start(struct gw_calls *c)
 {
     ev_timer_init(&c->look, on_look, 0., LOOK_MS / 1e3);

@@ -31,6 +31,19 @@ void gw_fields_number(struct gw_fields *f, const char *name, uint64_t value);
 /* What is known of a pool; asked from a worker now and then. */
 enum gw_pool_kind { GW_POOL_PYTHON, GW_POOL_NODE, GW_POOL_SHELL, GW_POOL_CONTAINER };
 
+enum { GW_POOLS_CACHED = 64 };
+
+struct gw_pool_entry {
+    char name[PROTO_POOL_NAME_MAX + 1];
+    enum gw_pool_kind kind;
+    bool mcp, mcp_extended;
+    uint64_t fetched_ns;
+};
+
+struct gw_pools {
+    struct gw_pool_entry all[GW_POOLS_CACHED];
+};
+
 struct gw_task;
 
 struct gw_task_ops {
@@ -57,7 +70,7 @@ struct gw_task {
     struct gw_call *call; /* the one under way; NULL when there is none */
     void *state;          /* of the operation */
     void (*pool_done)(struct gw_task *t, enum gw_pool_kind kind);
-    unsigned pool_tries;              /* workers that have not told about the pool */
+    struct gw_calls_asked pool_asked; /* about the pool, and have not told */
     uint64_t pool_since_ns;           /* when the first was asked */
     bool pool_mcp, pool_mcp_extended; /* at pool_done: it has an MCP endpoint, with all tools */
     /* NULL, or how this operation tells its errors; called once, by gw_task_fail(). */
@@ -121,6 +134,10 @@ void gw_task_request(struct gw_task *t, Warren__Request *r, Warren__Key *key);
  * task. */
 int gw_task_call(struct gw_task *t, const Warren__Request *r, const struct gw_call_options *opt);
 
+/* The same, to another worker; -1: there is none. */
+int gw_task_call_at(
+    struct gw_task *t, int worker, const Warren__Request *r, const struct gw_call_options *opt);
+
 /* The answer for a call of the task that failed; is gw_call_ops.failed where nothing else is to do.
  */
 void gw_task_failure(void *task, enum gw_call_failure why);
@@ -142,6 +159,7 @@ void gw_task_exec_id(const struct gw_task *t, const char *text, uint8_t id[PROTO
 void gw_task_operation_fields(struct gw_task *t, const char *id);
 
 /* Where op_mcp.c keeps the calls that run; options of the API. */
+struct gw_pools *gw_api_pools(struct gw_api *api);
 struct gw_mcp **gw_api_mcp_running(struct gw_api *api);
 const struct gw_api_options *gw_api_opt(const struct gw_api *api);
 

@@ -192,7 +192,7 @@ static void on_failed(void *owner, enum gw_call_failure why)
     }
 }
 
-static struct gw_call *start_call(struct asked *a, enum gw_call_kind kind, uint32_t deadline_ms)
+static struct gw_call *start(struct asked *a, const struct gw_call_options *how)
 {
     static const struct gw_call_ops ops = {.end = on_end, .failed = on_failed};
     Warren__Request r = WARREN__REQUEST__INIT;
@@ -205,10 +205,17 @@ static struct gw_call *start_call(struct asked *a, enum gw_call_kind kind, uint3
     r.op_case = WARREN__REQUEST__OP_SESSION_GET;
     r.session_get = &get;
     a->over = a->failed = false;
-    struct gw_call_options opt = {
-        .kind = kind, .deadline_ms = deadline_ms, .request = &r, .ops = &ops, .owner = a};
+    struct gw_call_options opt = *how;
+    opt.request = &r;
+    opt.ops = &ops;
+    opt.owner = a;
     CHECK_EQ(gw_call_start(g.calls, &opt, &call), 0);
     return call;
+}
+
+static struct gw_call *start_call(struct asked *a, enum gw_call_kind kind, uint32_t deadline_ms)
+{
+    return start(a, &(struct gw_call_options){.kind = kind, .deadline_ms = deadline_ms});
 }
 
 TEST(a_worker_that_is_taken_out_is_cut_off_and_leaves_its_place)
@@ -292,6 +299,57 @@ TEST(what_a_lost_call_sets_off_may_read_the_roster_again)
     CHECK(a.failed);
     CHECK_STR(ctl->key, key);
     UNTIL(ctl->ready);
+    teardown();
+}
+
+/* ---- what any worker can tell ---- */
+
+static double left_s(struct gw_call *call)
+{
+    UNTIL(call->state == SENT);
+    return ev_timer_remaining(g.loop, &call->timer);
+}
+
+TEST(a_punctual_call_does_not_wait_to_hear_that_the_worker_is_late)
+{
+    enum { DEADLINE_MS = 60000 };
+    struct asked a = {0};
+    setup();
+    start_host(0, "w1", answer_pings("w1"), 2);
+    UNTIL(open_to("w1"));
+    struct gw_call_options how = {.kind = GW_CALL_READ, .deadline_ms = DEADLINE_MS};
+    struct gw_call *call = start(&a, &how);
+    CHECK(left_s(call) > DEADLINE_MS / 1e3);
+    gw_call_cancel(call);
+    how.punctual = true;
+    call = start(&a, &how);
+    CHECK(left_s(call) <= DEADLINE_MS / 1e3);
+    gw_call_cancel(call);
+    teardown();
+}
+
+static void set_ready(unsigned worker, bool ready)
+{
+    struct worker *w = &g.calls->workers[worker];
+    w->links[PROTO_NET_CTL].ready = w->links[PROTO_NET_BULK].ready = ready;
+}
+
+/* The order in which they would be asked changes meanwhile. */
+TEST(of_workers_that_know_the_same_nobody_is_asked_twice)
+{
+    struct gw_calls_asked asked = {0};
+    setup();
+    cluster_dir_list("worker", "w2");
+    start_host(0, "w1", 1, 2);
+    start_host(1, "w2", 3, 4);
+    UNTIL(g.calls->workers_n == 2 && sched_route_node_members(g.calls->route) == 2);
+    set_ready(1, true);
+    CHECK_EQ(gw_calls_any(g.calls, 0, &asked), 1);
+    gw_calls_note(&asked, 1);
+    set_ready(1, false);
+    CHECK_EQ(gw_calls_any(g.calls, 0, &asked), 0);
+    gw_calls_note(&asked, 0);
+    CHECK_EQ(gw_calls_any(g.calls, 0, &asked), -1);
     teardown();
 }
 

@@ -1,0 +1,133 @@
+#include <string.h>
+
+#include "gateway/io/task.h"
+#include "proto/base/clock.h"
+#include "proto/base/text.h"
+
+/* What kind of pool it is, told by whichever worker answers first. */
+
+enum {
+    FRESH_S = 5,
+    DEADLINE_MS = 5000, /* for all workers that are asked together */
+    TRY_MS = 1000,      /* while there is another one to ask */
+};
+
+static struct gw_pool_entry *find(struct gw_api *api, const char *name)
+{
+    struct gw_pools *pools = gw_api_pools(api);
+    struct gw_pool_entry *oldest = &pools->all[0];
+    for (int i = 0; i < GW_POOLS_CACHED; i++) {
+        struct gw_pool_entry *p = &pools->all[i];
+        if (strcmp(p->name, name) == 0) {
+            return p;
+        }
+        oldest = p->fetched_ns < oldest->fetched_ns ? p : oldest;
+    }
+    *oldest = (struct gw_pool_entry){0}; /* the name is set with the answer */
+    return oldest;
+}
+
+static enum gw_pool_kind kind_of(const char *container)
+{
+    static const char *const names[] = {"PythonLTS", "NodeLTS", "Shell", "CustomContainer"};
+    for (int i = 1; i < 4; i++) {
+        if (container != NULL && gw_http_same(container, names[i])) {
+            return (enum gw_pool_kind)i;
+        }
+    }
+    return GW_POOL_PYTHON;
+}
+
+static void tell(struct gw_task *t, const struct gw_pool_entry *p)
+{
+    t->pool_mcp = p->mcp;
+    t->pool_mcp_extended = p->mcp_extended;
+    t->pool_done(t, p->kind);
+}
+
+static void on_end(void *owner, const Warren__Reply *r)
+{
+    struct gw_task *t = owner;
+    t->call = NULL;
+    if (r->status != WARREN__STATUS__STATUS_OK || r->pool == NULL) {
+        struct gw_fault f;
+        gw_wire_fault(r, &f);
+        gw_task_fail(t, &f);
+        return;
+    }
+    struct gw_pool_entry *p = find(t->api, t->route.pool);
+    (void)base_text_copy(p->name, sizeof p->name, t->route.pool);
+    p->kind = kind_of(r->pool->container_type);
+    p->mcp = r->pool->mcp_enabled;
+    p->mcp_extended = r->pool->mcp_extended;
+    p->fetched_ns = base_clock_mono_ns();
+    tell(t, p);
+}
+
+static void ask(struct gw_task *t);
+
+static uint32_t left_ms(const struct gw_task *t)
+{
+    uint64_t gone_ms = (base_clock_mono_ns() - t->pool_since_ns) / BASE_NS_PER_MS;
+    return gone_ms < DEADLINE_MS ? (uint32_t)(DEADLINE_MS - gone_ms) : 0;
+}
+
+/* The worker to ask next; -1: none is left. */
+static int next(const struct gw_task *t)
+{
+    struct gw_calls *c = gw_api_calls(t->api);
+    return gw_calls_any(c, gw_calls_home(c, t->route.pool, &t->route.id), &t->pool_asked);
+}
+
+/* Nothing of the operation itself was asked yet. Any worker of a cluster can tell, or what one has
+ * told a while ago will do: whose identifier it is does not wait for a worker that is gone. */
+static void on_failed(void *owner, enum gw_call_failure why)
+{
+    struct gw_task *t = owner;
+    struct gw_pool_entry *p = find(t->api, t->route.pool);
+    t->call = NULL;
+    if (left_ms(t) == 0 || next(t) < 0) {
+        gw_task_failure(t, why == GW_CALL_LOST ? GW_CALL_UNREACHABLE : why);
+    } else if (p->name[0] != '\0') {
+        tell(t, p);
+    } else {
+        ask(t);
+    }
+}
+
+static void ask(struct gw_task *t)
+{
+    static const struct gw_call_ops ops = {.end = on_end, .failed = on_failed};
+    Warren__Request r;
+    Warren__Key key;
+    Warren__PoolGet get = WARREN__POOL_GET__INIT;
+    gw_task_request(t, &r, &key);
+    key.identifier.len = 0;
+    r.expect_generation = 0;
+    r.op_case = WARREN__REQUEST__OP_POOL_GET;
+    r.pool_get = &get;
+    int worker = next(t);
+    if (worker >= 0) {
+        gw_calls_note(&t->pool_asked, (unsigned)worker);
+    }
+    uint32_t left = left_ms(t);
+    struct gw_call_options opt = {.kind = GW_CALL_READ,
+        .deadline_ms = left > TRY_MS && next(t) >= 0 ? TRY_MS : left,
+        .punctual = true,
+        .ops = &ops};
+    (void)gw_task_call_at(t, worker, &r, &opt);
+}
+
+void gw_task_pool(struct gw_task *t, void (*done)(struct gw_task *t, enum gw_pool_kind kind))
+{
+    struct gw_pool_entry *p = find(t->api, t->route.pool);
+    uint64_t age = base_clock_mono_ns() - p->fetched_ns;
+    t->pool_done = done;
+    if (p->name[0] != '\0' && age < FRESH_S * BASE_NS_PER_S) {
+        tell(t, p);
+        return;
+    }
+    t->pool_asked = (struct gw_calls_asked){0};
+    t->pool_since_ns = base_clock_mono_ns();
+    ask(t);
+}
