@@ -100,7 +100,10 @@ struct gw_calls {
     struct link nowhere;            /* calls that have no worker yet; never ready */
     struct gw_call *rids[GW_CALLS_BUCKETS];
     ev_timer look; /* for workers; active when they are not those of gateway.yaml */
-    bool told_full;
+    /* Sums of the ids of workers without a place: as of this look, and of the last one. Those of
+     * the next one are named when they are others. */
+    uint64_t unplaced, were_unplaced;
+    bool name_unplaced;
 };
 
 /* ---- calls.c ---- */

@@ -20,33 +20,47 @@ static struct worker *find(const struct gw_calls *c, uint64_t id)
     return NULL;
 }
 
+/* A link may be open for one that is not in the roster: what its last calls set off has it read. */
+static bool used(const struct link *link)
+{
+    return link->list != NULL || link->socket != NULL;
+}
+
 /* The place of one that is in the roster no more, and that nobody waits for. */
 static struct worker *vacant(const struct gw_calls *c)
 {
     for (unsigned i = 0; i < c->workers_n; i++) {
         struct worker *w = &c->workers[i];
-        bool used = w->links[0].list != NULL || w->links[1].list != NULL;
-        if (!used && !sched_route_node_lists(c->route, w->id, NULL)) {
+        if (!used(&w->links[0]) && !used(&w->links[1]) &&
+            !sched_route_node_lists(c->route, w->id, NULL)) {
             return w;
         }
     }
     return NULL;
 }
 
+static void no_room(struct gw_calls *c, const struct sched_route_worker *to)
+{
+    c->unplaced += to->id;
+    if (c->name_unplaced) {
+        LOG_ERROR(
+            c->log, "no room for worker=%s: a gateway has at most %u", to->name, c->workers_max);
+    }
+}
+
 static struct worker *add(struct gw_calls *c, const struct sched_route_worker *to)
 {
     bool room = c->workers_n < c->workers_max;
     struct worker *w = room ? &c->workers[c->workers_n] : vacant(c);
-    if (w != NULL && gw_calls_settle(c, w, to->id, to->name) == 0) {
+    if (w == NULL) {
+        no_room(c, to);
+    } else if (gw_calls_settle(c, w, to->id, to->name) != 0) {
+        LOG_ERROR(c->log, "worker=%s is not taken, out of memory", to->name);
+        w = NULL;
+    } else {
         LOG_INFO(c->log, "the cluster has a worker=%s ctl=%s", to->name, to->ctl);
-        return w;
     }
-    if (!c->told_full) {
-        c->told_full = true;
-        LOG_ERROR(
-            c->log, "no room for worker=%s: a gateway has at most %u", to->name, c->workers_max);
-    }
-    return NULL;
+    return w;
 }
 
 static void open_at(struct link *link, const char *endpoint, const char *key)
@@ -114,7 +128,10 @@ static void on_look(struct ev_loop *loop, ev_timer *t, int events)
     (void)events;
     struct gw_calls *c = t->data;
     cut_unlisted(c);
+    c->unplaced = 0;
     sched_route_node_workers(c->route, on_worker, c);
+    c->name_unplaced = c->unplaced != c->were_unplaced;
+    c->were_unplaced = c->unplaced;
 }
 
 static bool known(void *ctx, uint64_t id)

@@ -2,6 +2,7 @@
  * workers have are in the same loop; behind the workers' ports there is at most an echo of pings.
  */
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "gateway/io/calls_state.h"
@@ -12,7 +13,7 @@
 #include "tests/lib/check.h"
 #include "tests/lib/cluster_dir.h"
 
-enum { WORKERS_MAX = 2 };
+enum { WORKERS_MAX = 4 };
 
 struct host {
     struct sched_settings *settings;
@@ -23,6 +24,7 @@ struct host {
 static struct {
     struct ev_loop *loop;
     struct base_log log;
+    int log_fd; /* see log_to_memory() */
     struct sched_settings *voter_settings;
     struct sched_voter_node *voter;
     struct host hosts[WORKERS_MAX];
@@ -234,17 +236,54 @@ TEST(a_worker_that_is_taken_out_is_cut_off_and_leaves_its_place)
     teardown();
 }
 
-TEST(a_worker_without_a_place_is_named)
+/* How often the gateway's log has said this. */
+static unsigned said(const char *text)
+{
+    static char log[1 << 16];
+    ssize_t n = pread(g.log_fd, log, sizeof log - 1, 0);
+    unsigned times = 0;
+    CHECK(n >= 0);
+    log[n] = '\0';
+    for (const char *at = log; (at = strstr(at, text)) != NULL; at++) {
+        times++;
+    }
+    return times;
+}
+
+static void log_to_memory(void)
+{
+    g.log_fd = memfd_create("log", MFD_CLOEXEC);
+    CHECK(g.log_fd >= 0);
+    base_log_init(&g.log, "test", g.log_fd);
+    g.log.level = BASE_LOG_ERROR;
+}
+
+TEST(workers_without_a_place_are_named)
 {
     setup();
+    log_to_memory();
     g.calls->workers_max = 1;
     start_host(0, "w1", 1, 2);
     UNTIL(open_to("w1"));
     cluster_dir_list("worker", "w2");
     start_host(1, "w2", 3, 4);
-    UNTIL(g.calls->told_full);
+    UNTIL(said("no room for worker=w2") > 0);
+    cluster_dir_list("worker", "w3"); /* another one */
+    start_host(2, "w3", 5, 6);
+    UNTIL(said("no room for worker=w3") > 0);
     CHECK(open_to("w1"));
+    unsigned before = said("no room");
+    for (unsigned i = 0; i < 8; i++) { /* as often as it looks */
+        ev_invoke(g.loop, &g.calls->look, EV_TIMER);
+    }
+    CHECK_EQ(said("no room"), before);
+    g.calls->workers_max = 3;
+    UNTIL(g.calls->workers_n == 3);
+    cluster_dir_list("worker", "w4"); /* after there was room */
+    start_host(3, "w4", 7, 8);
+    UNTIL(said("no room for worker=w4") > 0);
     teardown();
+    (void)close(g.log_fd);
 }
 
 TEST(a_link_without_a_connection_tries_the_next_key_and_one_with_a_connection_does_not)
@@ -299,6 +338,35 @@ TEST(what_a_lost_call_sets_off_may_read_the_roster_again)
     CHECK(a.failed);
     CHECK_STR(ctl->key, key);
     UNTIL(ctl->ready);
+    teardown();
+}
+
+static void take_first_out(void)
+{
+    ev_timer_stop(g.loop, &g.calls->look); /* it is inside a look */
+    cluster_dir_unlist("w1");
+    UNTIL(!sched_route_node_lists(g.calls->route, sched_node_id("w1"), NULL));
+    ev_timer_again(g.loop, &g.calls->look);
+}
+
+TEST(a_place_is_not_given_away_while_it_has_sockets)
+{
+    struct asked a = {.then = take_first_out};
+    setup();
+    g.calls->workers_max = 1;
+    start_host(0, "w1", answer_pings("w1"), 2);
+    UNTIL(open_to("w1"));
+    struct worker *w = g.calls->workers;
+    UNTIL(w->links[PROTO_NET_CTL].ready);
+    const struct gw_call *call = start_call(&a, GW_CALL_WRITE, 600000);
+    UNTIL(call->state == SENT);
+    cluster_dir_list("worker", "w2");
+    start_host(1, "w2", 3, 4);
+    UNTIL(g.calls->unplaced != 0);
+    w->links[PROTO_NET_CTL].at[0] = '\0'; /* as if it had been elsewhere */
+    ev_invoke(g.loop, &g.calls->look, EV_TIMER);
+    CHECK(a.failed);
+    CHECK(open_to("w1")); /* opened anew in the walk in which the second one wants the place */
     teardown();
 }
 
