@@ -432,7 +432,7 @@ void gw_exec_begin(struct gw_task *t, const void *json, size_t n, const struct g
         char key[sizeof s->id_text];
         memcpy(key, s->id_text, sizeof key);
         uint64_t code = mark(t, json, n), whose = mark(t, key, strlen(key));
-        (void)snprintf(s->id_text, sizeof s->id_text, "mcp-%016llx%016llx",
+        (void)snprintf(s->id_text, sizeof s->id_text, "mcp-%d-%016llx%016llx", (int)watch->kernel,
             (unsigned long long)code, (unsigned long long)whose);
     }
     if (gw_exec_body_parse(json, n, &s->body, &f) < 0) {

@@ -110,9 +110,13 @@ static void ask(struct gw_task *t)
     if (worker >= 0) {
         gw_calls_note(&t->pool_asked, (unsigned)worker);
     }
+    /* One that is late is left for another only when that one could answer. */
+    struct gw_calls *c = gw_api_calls(t->api);
+    int other = next(t);
+    bool better = other >= 0 && gw_calls_ready(c, (unsigned)other);
     uint32_t left = left_ms(t);
     struct gw_call_options opt = {.kind = GW_CALL_READ,
-        .deadline_ms = left > TRY_MS && next(t) >= 0 ? TRY_MS : left,
+        .deadline_ms = left > TRY_MS && better ? TRY_MS : left,
         .punctual = true,
         .ops = &ops};
     (void)gw_task_call_at(t, worker, &r, &opt);

@@ -67,9 +67,10 @@ static void claim(struct sched_coord *c, struct sched_env *e, struct sched_op *o
         .cooldown_ms = e->cfg->cooldown_ms,
         .state = SCHED_REC_LIVE};
     inherit(op, &rec);
-    /* What travelled with the first session may travel with this one when that has run nothing. */
-    bool first =
-        op->best.state == SCHED_REC_NONE || (op->idle != 0 && op->best.inline_epoch == op->idle);
+    /* What travelled with the first session may travel with this one when that has run nothing, and
+     * none came between: it may have run there. */
+    bool first = op->best.state == SCHED_REC_NONE ||
+                 (op->idle != 0 && op->best.epoch == op->idle && op->best.inline_epoch == op->idle);
     for (uint32_t i = 0; first && i < op->n_waiters; i++) {
         if (op->waiters[i].has_exec) {
             rec.inline_id = op->waiters[i].exec;

@@ -252,7 +252,8 @@ bool worker_member_made(struct worker_member *m, uint32_t pool, const struct pro
 {
     struct sched_key key;
     struct bound *b = key_of(m, pool, id, &key) ? find(m, key) : NULL;
-    if (b == NULL) { /* given up while the microVM was on its way */
+    bool nobodys = b == NULL || (b->epoch != epoch && !b->made && b->waits == 0);
+    if (nobodys) { /* given up while the microVM was on its way */
         worker_session_end(m->config.sessions, ref, WORKER_END_EXPIRED);
     } else if (b->epoch == epoch && !b->made) {
         made(b, ref);

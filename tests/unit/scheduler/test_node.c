@@ -332,6 +332,44 @@ TEST(an_execution_travels_again_when_the_session_it_came_with_has_run_nothing)
     }
 }
 
+TEST(an_execution_does_not_travel_again_when_another_session_came_between)
+{
+    struct rig g;
+    struct sched_rec old = {.epoch = sched_epoch_make(1, 1, 1),
+        .host = {10, 2},
+        .view = 1,
+        .cooldown_ms = 5000,
+        .inline_id = {7, 7},
+        .inline_epoch = sched_epoch_make(1, 1, 1),
+        .state = SCHED_REC_LIVE};
+    with_register(&g, &old);
+    struct sched_msg open = {.type = SCHED_MSG_OPEN,
+        .from = 11,
+        .open = {
+            .rid = 1, .key = other, .view = 1, .exec = {3, 4}, .has_exec = true, .exec_view = 1}};
+    step(&g, 11, &open);
+    struct sched_rec first = bound_to(&g);
+    struct sched_msg unbound = {.type = SCHED_MSG_UNBOUND,
+        .from = 10,
+        .bind = {.op = answered(&g, SCHED_MSG_BIND)->op, .key = other, .rec = first}};
+    unbound.bind.rec.idle = true;
+    step(&g, 11, &unbound);
+    /* Another coordinator's session, in which the execution has run: it is over. */
+    struct sched_rec between = first;
+    between.epoch = sched_epoch_make(1, 5, 1);
+    between.host = (struct sched_host){20, 1};
+    between.state = SCHED_REC_ENDED;
+    struct sched_msg acc = {
+        .type = SCHED_MSG_ACC, .from = 12, .acc = {1, other, sched_epoch_make(1, 6, 1), between}};
+    step(&g, 11, &acc);
+    for (uint64_t ms = 12; ms < 1500 && answered(&g, SCHED_MSG_BIND) == NULL; ms++) {
+        step(&g, ms, NULL);
+    }
+    struct sched_rec second = bound_to(&g);
+    CHECK(second.epoch > between.epoch && second.moved);
+    CHECK(second.inline_id.lo == 7 && second.inline_epoch == old.epoch);
+}
+
 static void say(struct rig *g, uint64_t at_ms, enum sched_event_kind kind, bool stay)
 {
     struct sched_event ev = {
