@@ -22,29 +22,42 @@ def judge(events, starts_known):
     return out + (history.seen_at_workers() if starts_known else [])
 
 
-CONNECTS = ("ConnectionRefusedError", "ConnectionResetError", "RemoteDisconnected", "BrokenPipeError")
+CLOSED = ("ConnectionResetError", "RemoteDisconnected", "BrokenPipeError")
+AT_ONCE_NS = 50 * 10**6
+
+
+def refused(answer, asked, restarts):
+    """Whether nobody has taken the question, because the gateway was being started again: the connection was refused,
+    or was an earlier one's, which it had closed meanwhile. A new connection that breaks, or one that breaks later, had
+    taken it."""
+    begun, ended = restarts.get(answer["by"].partition(".")[0], (0, -1))
+    if not begun <= answer["t"] <= ended:
+        return False
+    closed = answer.get("reused") and answer.get("why") in CLOSED and answer["t"] - asked <= AT_ONCE_NS
+    return answer.get("why") == "ConnectionRefusedError" or bool(closed)
 
 
 def nothing_failed(events, restarts):
-    """Of a rolling upgrade: every question was answered with success, but connections to a gateway while it was started
-    again; restarts has from when to when. And what was asked has an answer."""
+    """Of a rolling upgrade: every question was answered with success, but those that a gateway did not take while it was
+    started again; restarts has from when to when. And what was asked has an answer."""
     out, done = [], {e["op"] for e in events if e["ev"] == "answer" and e["outcome"] == "ok"}
+    asked = {(e["op"], e["try"]): e["t"] for e in events if e["ev"] == "ask"}
     for e in events:
-        if e["ev"] == "answer" and e["outcome"] != "ok":
-            begun, ended = restarts.get(e["by"].partition(".")[0], (0, -1))
-            if e.get("why") not in CONNECTS or not begun <= e["t"] <= ended:
-                out.append(f"{e['id']}: {e['op']} failed: {e}")
+        if e["ev"] == "answer" and e["outcome"] != "ok" and not refused(e, asked.get((e["op"], e["try"]), 0), restarts):
+            out.append(f"{e['id']}: {e['op']} failed: {e}")
     return out + [f"{e['id']}: {e['op']} was not answered" for e in events
                   if e["ev"] == "ask" and e["try"] == 0 and e["op"] not in done]
 
 
 def no_session_lost(events, ended):
-    """Of a rolling upgrade: whoever asks again finds the session that was there; but in the times of ended sessions may
-    have ended in order."""
+    """Of a rolling upgrade: whoever asks again finds the session that was there; but a worker may have ended its own in
+    order: ended has which one, from when to when."""
     out, last = [], {}
+    bound = {(e["id"], e["gen"]): e["by"].partition(".")[0] for e in events if e["ev"] == "bind"}
     for e in sorted((e for e in events if e["ev"] == "answer" and e["outcome"] == "ok"), key=lambda e: e["t"]):
         gen, t = last.get(e["id"], (e["gen"], e["t"]))
-        if e["gen"] != gen and not any(begun < e["t"] and t < to for begun, to in ended):
+        if e["gen"] != gen and not any(worker == bound.get((e["id"], gen)) and begun < e["t"] and t < to
+                                       for worker, begun, to in ended):
             out.append(f"{e['id']}: {e['op']} is answered by {e['gen']}, and {gen} is lost")
         last[e["id"]] = (e["gen"], e["t"])
     return out

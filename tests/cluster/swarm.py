@@ -57,10 +57,11 @@ class Swarm:
         """One question; how it ended, and the generation to name the next time."""
         who = {"id": name, "op": op, "try": number}
         self.note(ev="ask", **who, **({"if": generation} if generation else {}))
+        reused = client.connection is not None
         try:
             answer = client.execute(name, CODE.format(op=op), operation=op, generation=generation)
         except (OSError, http.client.HTTPException) as e:
-            self.note(ev="answer", outcome="unknown", why=type(e).__name__, **who)
+            self.note(ev="answer", outcome="unknown", why=type(e).__name__, reused=reused, **who)
             return LOST_CONNECTION if isinstance(e, ConnectionError) else TOLD, generation
         if answer.status in NOT_RUN + UNKNOWN:
             outcome = "failed" if answer.status in NOT_RUN else "unknown"

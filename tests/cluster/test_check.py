@@ -177,15 +177,32 @@ class Lies(unittest.TestCase):
         self.events += exchange("o8", 112, 9, ["o8"], "m2", number=1, only=9)
         self.lie("does not find what o4 did")
 
+    def fails(self, why, restarts, t=201, **how):
+        """What is said about a question of 200 that fails at t and is asked again with success."""
+        events = [e for e in self.events if e["op"] not in ("o3", "o4")]
+        events += exchange("o9", 200, 0, [], outcome="unknown") + exchange("o9", t + 10, 9, ["o9"], "m2", number=1)
+        told("o9", events).update(t=t, why=why, **how)
+        return [line.partition(":")[2][:10] for line in check.nothing_failed(events, restarts)]
+
     def test_an_upgrade_without_failures(self):
         events = [e for e in self.events if e["op"] not in ("o3", "o4")]
         self.assertEqual(check.nothing_failed(events, {}), [])
-        events += exchange("o9", 200, 0, [], outcome="unknown") + exchange("o9", 220, 9, ["o9"], "m2", number=1)
-        told("o9", events)["why"] = "ConnectionRefusedError"
-        self.assertEqual(len(check.nothing_failed(events, {"g1": (300, 400)})), 1, "nobody was started again then")
-        self.assertEqual(check.nothing_failed(events, {"g1": (205, 400)}), [])
-        told("o9", events)["why"] = "TimeoutError"
-        self.assertEqual(len(check.nothing_failed(events, {"g1": (205, 400)})), 1)
+
+    def test_an_upgrade_in_which_connections_are_refused(self):
+        self.assertEqual(self.fails("ConnectionRefusedError", {"g1": (195, 400)}), [])
+        for restarts in ({}, {"g1": (300, 400)}, {"g2": (195, 400)}):
+            self.assertEqual(self.fails("ConnectionRefusedError", restarts), [" o9 failed"], "it was not started again then")
+        self.assertEqual(self.fails("TimeoutError", {"g1": (195, 400)}), [" o9 failed"])
+
+    def test_an_upgrade_in_which_requests_are_dropped(self):
+        late = 201 + check.AT_ONCE_NS
+        for why in check.CLOSED:
+            restarts = {"g1": (195, late)}
+            self.assertEqual(self.fails(why, restarts, reused=True), [], "it was closed before the gateway was asked")
+            self.assertEqual(self.fails(why, {}, reused=True), [" o9 failed"])
+            self.assertEqual(self.fails(why, restarts, late, reused=True), [" o9 failed"])
+            self.assertEqual(self.fails(why, restarts, reused=False), [" o9 failed"])
+            self.assertEqual(self.fails(why, restarts), [" o9 failed"])
 
     def test_an_upgrade_in_which_something_is_never_answered(self):
         events = exchange("o9", 200, 0, [], outcome="unknown")
@@ -194,8 +211,13 @@ class Lies(unittest.TestCase):
 
     def test_a_session_that_is_lost_in_an_upgrade(self):
         self.assertEqual(check.no_session_lost(self.events, []), ["a: o4 is answered by 9, and 5 is lost"])
-        self.assertEqual(check.no_session_lost(self.events, [(50, 70)]), [], "its worker ended it in order")
-        self.assertEqual(len(check.no_session_lost(self.events, [(5, 29), (91, 99)])), 1)
+        self.bare()  # 5 was at w1
+        self.assertEqual(check.no_session_lost(self.events, [("w1", 50, 70)]), [], "its worker ended it in order")
+        self.assertEqual(len(check.no_session_lost(self.events, [("w2", 50, 70)])), 1, "another has left")
+        self.assertEqual(len(check.no_session_lost(self.events, [("w1", 5, 29), ("w1", 91, 99)])), 1)
+
+    def test_nobody_ends_a_session_of_which_is_not_known_where_it_was(self):
+        self.assertEqual(len(check.no_session_lost(self.events, [("w1", 50, 70)])), 1)
 
     def test_a_history_is_lines_of_json(self):
         text = "".join(json.dumps(e) + "\n" for e in self.events)

@@ -84,11 +84,12 @@ class FakeClient:
     """Answers in their order; keeps which generations were named."""
 
     def __init__(self, *answers):
-        self.answers, self.named = list(answers), []
+        self.answers, self.named, self.connection = list(answers), [], None
 
     def execute(self, name, code, operation, generation):
         self.named.append(generation)
         answer = self.answers.pop(0)
+        self.connection = None if isinstance(answer, Exception) else self
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -122,6 +123,10 @@ class Clients(unittest.TestCase):
         refused = [ConnectionRefusedError() for _ in range(2 * swarm.TRIES)]
         self.assertEqual(len(self.ask(*refused, Told(200, 7, "o1"))[0]), 2 * swarm.TRIES + 1)
         self.assertEqual(len(self.ask(*[Told(503) for _ in range(2 * swarm.TRIES)])[0]), swarm.TRIES)
+
+    def test_who_loses_a_connection_says_whether_it_was_new(self):
+        journal = self.ask(ConnectionResetError(), Told(503), ConnectionResetError(), Told(200, 7, "o1"))[1]
+        self.assertEqual([e.get("reused") for e in journal if e["ev"] == "answer"], [False, None, True, None])
 
     def test_an_answer_that_is_none_is_odd(self):
         journal = self.ask(Told(404))[1]
@@ -241,6 +246,17 @@ class Worlds(unittest.TestCase):
         hands.stop(True, ("v1",))
         with self.assertRaisesRegex(AssertionError, "not ended"):
             hands.everything_ends()
+
+    def test_a_worker_that_is_taken_out_ended_its_own_sessions(self):
+        self.world.kill("w2")
+        FakeWorld.script = f"trap 'exit {world.LEAVES}' USR1; echo > {self.world.base}/w2.up; while :; do sleep 0.01; done"
+        self.world.start("w2")
+        FakeWorld.script = "exec sleep 1000"
+        world.wait_for("it listens", (self.world.base / "w2.up").exists)
+        begun = world.now_ns()
+        self.assertEqual(self.world.take_out("w2"), [])
+        (name, since, to), = self.world.ended
+        self.assertEqual((name, begun <= since < to <= world.now_ns()), ("w2", True))
 
     def test_served_is_what_was_asked_for_since(self):
         def answer(by, name, op, at, outcome="ok"):

@@ -112,7 +112,7 @@ class World:
         self.log, self.crashes, self.lost_lives = [], [], 0
         self.disturbed = False  # faults have begun: lives of workers may end
         self.faults = None  # how many; None: a few
-        self.ended = []  # when a worker that was taken out ended its sessions: from, to
+        self.ended = []  # workers that were taken out and ended their sessions: name, from, to
         self.offset_s = {n: 0 for n in self.names}
 
     def prepare(self):
@@ -393,7 +393,7 @@ class RigWorld(World):
         self.down.add(name)
         self.process(name).send_signal(signal.SIGUSR1)
         code = self.process(name).wait(60)
-        self.ended.append((begun, now_ns()))
+        self.ended.append((name, begun, now_ns()))
         return [] if code == LEAVES else [f"{name} leaves with {code}: {self.tail(name)}"]
 
     def load(self):
