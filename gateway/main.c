@@ -11,6 +11,7 @@
 #include "gateway/io/api.h"
 #include "gateway/io/auth.h"
 #include "gateway/io/config.h"
+#include "gateway/io/early.h"
 #include "gateway/io/server.h"
 #include "gateway/io/tls.h"
 #include "gateway/keys/mcp_keys.h"
@@ -43,6 +44,7 @@ struct gateway {
     struct gw_auth_grant *grants;
     struct gw_calls *calls;
     struct gw_api *api;
+    struct gw_early early;
     struct gw_server *server;
     struct proto_net_key key;
     ev_signal term, interrupt;
@@ -192,8 +194,9 @@ static int start_server(struct gateway *g, struct base_error *err)
         .tls = g->tls,
         .connections_max = c->connections_max,
         .per_address_max = c->connections_per_address,
-        .on_request = gw_api_request,
-        .owner = g->api};
+        .on_request = gw_early_request,
+        .owner = &g->early};
+    g->early = (struct gw_early){.on_request = gw_api_request, .owner = g->api};
     return rc < 0 ? rc : gw_server_create(&g->server, g->loop, &opt, err);
 }
 
@@ -225,15 +228,15 @@ static void on_turn(struct ev_loop *loop, ev_prepare *w, int revents)
 enum { FIRST_LOOKS = 200 };
 #define FIRST_S 0.05
 
-/* A gateway that learns its workers from the cluster is of no use before it knows one, so who
- * connects waits until then. But not for ever: it may be the first to be there. */
+/* A gateway that learns its workers from the cluster is of no use to pools before it knows one, so
+ * their requests wait until then. But not for ever: it may be the first to be there. */
 static void on_first(struct ev_loop *loop, ev_timer *t, int revents)
 {
     (void)revents;
     struct gateway *g = t->data;
     if (gw_calls_usable(g->calls) || ++g->looks == FIRST_LOOKS) {
         ev_timer_stop(loop, t);
-        gw_server_accept(g->server);
+        gw_early_open(&g->early);
         tell(g, "ready", g->ready_text);
     }
 }

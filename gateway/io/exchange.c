@@ -94,6 +94,18 @@ void gw_exchange_complete(struct gw_exchange *x)
     }
 }
 
+void gw_exchange_replay(struct gw_exchange *x, const uint8_t *body, size_t n)
+{
+    x->unconsumed -= n;
+    x->body_bytes -= n;
+    if (n > 0) {
+        gw_exchange_deliver(x, body, n);
+    }
+    if (x->request_done) {
+        gw_exchange_complete(x);
+    }
+}
+
 void gw_exchange_consume(struct gw_exchange *x, size_t n)
 {
     n = n < x->unconsumed ? n : x->unconsumed;

@@ -53,3 +53,7 @@ void gw_exchange_abort(struct gw_exchange *x);
 
 /* The handler is done with n bytes of the request's body. */
 void gw_exchange_consume(struct gw_exchange *x, size_t n);
+
+/* To whoever has accepted it now, from another handler: n bytes of the body that were not consumed,
+ * and the end if it has come. */
+void gw_exchange_replay(struct gw_exchange *x, const uint8_t *body, size_t n);

@@ -29,7 +29,7 @@ struct gw_server {
     ev_timer tick;
     int fd;
     uint32_t now_s, drain_limit_s;
-    bool accepting, draining;
+    bool draining;
     void (*drained)(void *owner);
     void *drain_owner;
     struct gw_server_stats stats;
@@ -145,7 +145,6 @@ static void update_date(struct gw_server *s)
 
 static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
 {
-    (void)loop;
     (void)revents;
     struct gw_server *s = w->data;
     s->now_s++;
@@ -158,8 +157,8 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
             gw_conn_tick(c);
         }
     }
-    if (s->accepting) {
-        gw_server_accept(s); /* stopped for want of descriptors */
+    if (s->fd >= 0 && !ev_is_active(&s->accept)) {
+        ev_io_start(loop, &s->accept); /* stopped for want of descriptors */
     }
 }
 
@@ -280,6 +279,7 @@ static void start_watchers(struct gw_server *s)
     ev_set_priority(&s->prepare, EV_MAXPRI);
     ev_timer_init(&s->tick, on_tick, 1., 1.);
     s->accept.data = s->prepare.data = s->tick.data = s;
+    ev_io_start(s->loop, &s->accept);
     ev_prepare_start(s->loop, &s->prepare);
     ev_timer_start(s->loop, &s->tick);
 }
@@ -306,14 +306,6 @@ int gw_server_create(struct gw_server **ret, struct ev_loop *loop,
     start_watchers(s);
     *ret = s;
     return 0;
-}
-
-void gw_server_accept(struct gw_server *s)
-{
-    s->accepting = true;
-    if (s->fd >= 0) {
-        ev_io_start(s->loop, &s->accept);
-    }
 }
 
 static void stop_listening(struct gw_server *s)

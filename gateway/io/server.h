@@ -33,9 +33,6 @@ struct gw_server_stats {
 int gw_server_create(struct gw_server **ret, struct ev_loop *loop,
     const struct gw_server_options *opt, struct base_error *err);
 
-/* Takes connections from now on; those made before have waited. */
-void gw_server_accept(struct gw_server *s);
-
 /* Ends every connection at once. Accepts NULL. */
 void gw_server_destroy(struct gw_server *s);
 

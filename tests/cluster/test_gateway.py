@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -16,6 +17,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from nodes import BIN, Nodes, free_ports, members, tied, wait_for  # noqa: E402
 
 WORKERS = ("w1", "w2")
+EXECUTIONS = "/executions?api-version=2025-10-02-preview&identifier="
+CODE = {"code": "print hello", "codeInputType": "inline", "executionType": "synchronous"}
+MORE_THAN_A_WINDOW = 300 << 10
 NAMES = [f"name-{i:04}" for i in range(24)]  # either worker is the home of some
 
 
@@ -108,9 +112,8 @@ class Rig(unittest.TestCase):
         answer = self.connection.getresponse()
         return answer.status, answer.read(), answer.headers
 
-    def execute(self, name, pool="python", **fields):
-        body = json.dumps({"code": "print hello", "codeInputType": "inline", "executionType": "synchronous", **fields})
-        return self.ask("POST", f"/executions?api-version=2025-10-02-preview&identifier={name}", body, pool)
+    def execute(self, name, pool="python", padding=0, **fields):
+        return self.ask("POST", EXECUTIONS + name, json.dumps({**CODE, **fields}) + " " * padding, pool)
 
     def list(self):
         status, body, _ = self.ask("GET", "/listSessions?api-version=2025-10-02-preview")
@@ -144,6 +147,32 @@ class Alone(Rig):
         while status == 503:
             status, body = self.list()
         self.assertEqual((status, body["sessions"]), (200, []))
+
+    def request(self):
+        """One for a pool, on a connection of its own, which is not answered yet."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        self.addCleanup(connection.close)
+        connection.request("POST", f"/pools/python{EXECUTIONS}{NAMES[0]}", body=json.dumps(CODE),
+                           headers={"Content-Type": "application/json"})
+        return connection
+
+    def test_who_asks_about_the_gateway_does_not_wait_for_a_worker(self):
+        waits = self.request()
+        self.assertEqual(self.health()[0], 503)
+        self.assertEqual(self.ask("GET", "/nothing")[0], 404)
+        self.assertEqual(select.select([waits.sock], [], [], 0)[0], [], "it is answered before a worker is known")
+        self.assertEqual(waits.getresponse().status, 503, "there is none after a while")
+        self.assertEqual(json.loads(self.ready.readline())["event"], "ready")
+        self.assertEqual(self.execute(NAMES[0])[0], 503)
+
+    def test_who_waits_may_go_and_a_gateway_that_is_stopped_answers_the_others(self):
+        waits = [self.request() for _ in range(3)]
+        self.assertEqual(self.health()[0], 503)
+        waits.pop(1).close()
+        self.assertEqual(self.health()[0], 503)
+        self.gateway.send_signal(signal.SIGTERM)
+        self.assertEqual([w.getresponse().status for w in waits], [503, 503])
+        self.assertEqual(self.gateway.wait(60), 0)
 
     def test_health_is_of_members(self):
         status, body = self.health()
@@ -190,6 +219,7 @@ class Gateway(Rig):
         self.start_cluster()
         self.start_gateway()
         self.connect_when_ready()
+
     def connects(self):
         try:
             self.connect(self.port)
@@ -198,13 +228,13 @@ class Gateway(Rig):
         return True
 
     def test_the_first_request_to_a_gateway_is_served(self):
-        """Who is connected before the gateway knows a worker waits for that."""
+        """Who asks before the gateway knows a worker waits for that, also with more than it takes meanwhile."""
         self.connection.close()
         self.gateway.send_signal(signal.SIGTERM)
         self.assertEqual(self.gateway.wait(60), 0)
         self.spawn_gateway(f"127.0.0.1:{self.port}")
         wait_for("a connection", self.connects)
-        status, body, _ = self.execute(NAMES[0])
+        status, body, _ = self.execute(NAMES[0], padding=MORE_THAN_A_WINDOW)
         self.assertEqual(status, 200, body)
 
     def test_a_list_is_whole_or_says_who_is_missing(self):

@@ -215,7 +215,6 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "%s\n", err.text);
         return 1;
     }
-    gw_server_accept(server);
     (void)printf("%d\n", gw_server_port(server));
     (void)fflush(stdout);
     ev_signal term;
