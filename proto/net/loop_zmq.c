@@ -495,6 +495,9 @@ static void release(struct proto_net_socket *s)
     ev_timer_stop(net->loop, &s->retry);
     ev_timer_stop(net->loop, &s->again);
     if (s->monitor != NULL) {
+        /* First of all: ZeroMQ's thread waits for ever to tell an event that nobody would read, and
+         * all sockets of the process with it. */
+        (void)zmq_socket_monitor(s->zmq, NULL, 0);
         (void)zmq_close(s->monitor);
         s->monitor = NULL;
     }
@@ -557,7 +560,8 @@ static int open_monitor(struct proto_net_socket *s)
         return -1;
     }
     s->monitor = zmq_socket(s->net->context, ZMQ_PAIR);
-    if (s->monitor == NULL || set_int(s->monitor, ZMQ_LINGER, 0) != 0) {
+    if (s->monitor == NULL || set_int(s->monitor, ZMQ_LINGER, 0) != 0 ||
+        set_int(s->monitor, ZMQ_RCVHWM, 0) != 0) { /* or its thread would wait for us */
         return -1;
     }
     return zmq_connect(s->monitor, address);

@@ -1,5 +1,8 @@
 #include <ev.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -302,6 +305,79 @@ TEST(a_lost_connection_is_reported_and_comes_back)
     client_stop(&c);
     echo_stop(&e);
     drop_dir();
+}
+
+static int listen_somewhere(char *endpoint, size_t n)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t len = sizeof at;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK_EQ(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
+    CHECK_EQ(listen(fd, 16), 0);
+    CHECK_EQ(getsockname(fd, (struct sockaddr *)&at, &len), 0);
+    (void)snprintf(endpoint, n, "tcp://127.0.0.1:%d", ntohs(at.sin_port));
+    return fd;
+}
+
+/* ZeroMQ's thread tells that a connection is lost, and must not wait for who does not listen any
+ * more: with it all sockets would stand still. */
+TEST(both_ends_may_close_a_connection_at_a_time)
+{
+    enum { ROUNDS = 2000, ALIVE_MS = 20000 };
+    static const struct proto_net_ops nothing = {0};
+    struct ev_loop *loop = ev_loop_new(0);
+    struct proto_net *net;
+    char endpoint[48];
+    int fd = listen_somewhere(endpoint, sizeof endpoint);
+    CHECK_EQ(proto_net_create(&net, loop, NULL, NULL), 0);
+    for (int i = 0; i < ROUNDS; i++) {
+        struct proto_net_options o = {
+            .class = PROTO_NET_CTL, .endpoint = endpoint, .ops = &nothing};
+        struct proto_net_socket *s;
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        CHECK_EQ(proto_net_connect(net, &o, &s, NULL), 0);
+        CHECK_EQ(poll(&p, 1, ALIVE_MS), 1);
+        int theirs = accept(fd, NULL, NULL);
+        CHECK(theirs >= 0);
+        CHECK_EQ(close(theirs), 0);
+        proto_net_close(s);
+        (void)ev_run(loop, EVRUN_NOWAIT);
+    }
+    CHECK_EQ(close(fd), 0);
+    proto_net_destroy(net);
+    ev_loop_destroy(loop);
+}
+
+static void knock(const char *endpoint)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    to.sin_port = htons((uint16_t)atoi(strrchr(endpoint, ':') + 1));
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK(fd >= 0);
+    CHECK_EQ(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    CHECK_EQ(close(fd), 0);
+}
+
+/* Nor for who is late: strangers come and go while the program does something else. */
+TEST(connections_that_end_while_nobody_looks_stop_nothing)
+{
+    enum { STRANGERS = 2200, HANGS_S = 60 }; /* ZeroMQ would keep 2000 */
+    static const struct proto_net_ops nothing = {0};
+    struct ev_loop *loop = ev_loop_new(0);
+    struct proto_net *net;
+    struct proto_net_options o = {
+        .class = PROTO_NET_CTL, .endpoint = "tcp://127.0.0.1:*", .ops = &nothing};
+    struct proto_net_socket *s;
+    (void)alarm(HANGS_S);
+    CHECK_EQ(proto_net_create(&net, loop, NULL, NULL), 0);
+    CHECK_EQ(proto_net_bind(net, &o, &s, NULL), 0);
+    for (int i = 0; i < STRANGERS; i++) {
+        knock(proto_net_endpoint(s));
+    }
+    proto_net_close(s);
+    proto_net_destroy(net);
+    ev_loop_destroy(loop);
+    (void)alarm(0);
 }
 
 TEST(a_key_file_that_others_can_read_is_refused)
