@@ -48,7 +48,7 @@ add_test(NAME cluster.upgrade COMMAND ${CMAKE_SOURCE_DIR}/tests/cluster/run --up
 set_tests_properties(cluster.faults cluster.upgrade PROPERTIES LABELS cluster RUN_SERIAL ON TIMEOUT 600
   SKIP_RETURN_CODE 77 ENVIRONMENT "WARREN_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONDONTWRITEBYTECODE=1")
 add_test(NAME integration.cluster_gateway COMMAND ${CMAKE_SOURCE_DIR}/tests/cluster/test_gateway.py)
-set_tests_properties(integration.cluster_gateway PROPERTIES LABELS integration TIMEOUT 240
+set_tests_properties(integration.cluster_gateway PROPERTIES LABELS integration TIMEOUT 300
   ENVIRONMENT "WARREN_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};PYTHONDONTWRITEBYTECODE=1;WARREN_CLUSTER_RIG=$<TARGET_FILE:cluster_rig>")
 add_test(NAME integration.cluster_voters
   COMMAND ${CMAKE_SOURCE_DIR}/tests/integration/test_cluster_voters.py)
