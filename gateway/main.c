@@ -83,6 +83,8 @@ static void on_stop(struct ev_loop *loop, ev_signal *w, int revents)
     }
     g->stopping = true;
     LOG_INFO(&g->log, "stopping, running requests have %u s", g->config->drain_s);
+    ev_timer_stop(loop, &g->first);
+    gw_early_open(&g->early); /* they are told now: 503 when there still is no worker */
     gw_server_drain(g->server, g->config->drain_s, on_drained, g);
 }
 

@@ -113,7 +113,8 @@ static void ask(struct gw_task *t)
     /* One that is late is left for another only when that one could answer. */
     struct gw_calls *c = gw_api_calls(t->api);
     int other = next(t);
-    bool better = other >= 0 && gw_calls_ready(c, (unsigned)other);
+    bool known = find(t->api, t->route.pool)->name[0] != '\0'; /* what was told once will do */
+    bool better = other >= 0 && (known || gw_calls_ready(c, (unsigned)other));
     uint32_t left = left_ms(t);
     struct gw_call_options opt = {.kind = GW_CALL_READ,
         .deadline_ms = left > TRY_MS && better ? TRY_MS : left,

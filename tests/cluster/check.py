@@ -23,7 +23,7 @@ def judge(events, starts_known):
 
 
 CLOSED = ("ConnectionResetError", "RemoteDisconnected", "BrokenPipeError")
-AT_ONCE_NS = 50 * 10**6
+AT_ONCE_NS = 500 * 10**6
 
 
 def refused(answer, asked, restarts):
