@@ -99,6 +99,12 @@ static uint64_t mark(const struct gw_task *t, const void *data, size_t n)
     return base_hash_sip24(gw_api_opt(t->api)->cluster_key, data, n);
 }
 
+static void number_id(struct exec *s, const char *kind, uint64_t one, uint64_t two)
+{
+    (void)snprintf(s->id_text, sizeof s->id_text, "%s-%016llx%016llx", kind,
+        (unsigned long long)one, (unsigned long long)two);
+}
+
 /* Any text may be a key; what could not be in a URL becomes a number. */
 static bool copy_key(struct gw_task *t, struct exec *s, const char *key, size_t n)
 {
@@ -111,9 +117,7 @@ static bool copy_key(struct gw_task *t, struct exec *s, const char *key, size_t 
     }
     memcpy(text, key, n);
     text[n] = '\0';
-    uint64_t one = mark(t, text, n), two = mark(t, text, n + 1);
-    (void)snprintf(s->id_text, sizeof s->id_text, "key-%016llx%016llx", (unsigned long long)one,
-        (unsigned long long)two);
+    number_id(s, "key", mark(t, text, n), mark(t, text, n + 1));
     return true;
 }
 
@@ -429,11 +433,9 @@ void gw_exec_begin(struct gw_task *t, const void *json, size_t n, const struct g
         return;
     }
     if (s->given) { /* MCP clients set headers per connection: other code is another call */
-        char key[sizeof s->id_text];
-        memcpy(key, s->id_text, sizeof key);
-        uint64_t code = mark(t, json, n), whose = mark(t, key, strlen(key));
-        (void)snprintf(s->id_text, sizeof s->id_text, "mcp-%d-%016llx%016llx", (int)watch->kernel,
-            (unsigned long long)code, (unsigned long long)whose);
+        char kind[16];
+        (void)snprintf(kind, sizeof kind, "mcp-%d", (int)watch->kernel);
+        number_id(s, kind, mark(t, json, n), mark(t, s->id_text, strlen(s->id_text)));
     }
     if (gw_exec_body_parse(json, n, &s->body, &f) < 0) {
         gw_task_fail(t, &f);

@@ -12,6 +12,7 @@ struct sched_key {
 };
 
 enum { SCHED_KEY_POOL_BITS = 24 };
+#define SCHED_KEY_POOL_MASK ((UINT64_C(1) << SCHED_KEY_POOL_BITS) - 1)
 
 /* One life of a worker. A worker that was removed from the view, or that lost its run store, comes
  * back with a higher incarnation; inc 0 is "none". */
@@ -71,7 +72,7 @@ static inline bool sched_host_eq(struct sched_host a, struct sched_host b)
 /* Two pools may have one number; they are taken for one where that costs little. */
 static inline uint32_t sched_key_pool(struct sched_key k)
 {
-    return (uint32_t)(k.lo & ((UINT64_C(1) << SCHED_KEY_POOL_BITS) - 1));
+    return (uint32_t)(k.lo & SCHED_KEY_POOL_MASK);
 }
 
 static inline uint32_t sched_key_part(struct sched_key k, unsigned pbits)

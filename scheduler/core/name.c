@@ -19,9 +19,9 @@ int sched_name_key(
     int rc = sched_place_key(key, pool, id, id_n, &k.hi);
     rc = rc != 0 ? rc : sched_place_key(second, pool, id, id_n, &k.lo);
     if (rc == 0) {
-        uint64_t mask = (UINT64_C(1) << SCHED_KEY_POOL_BITS) - 1;
+        uint64_t number = base_hash_sip24(second, pool, strlen(pool)) & SCHED_KEY_POOL_MASK;
         *ret = k;
-        ret->lo = (k.lo & ~mask) | (base_hash_sip24(second, pool, strlen(pool)) & mask);
+        ret->lo = (k.lo & ~SCHED_KEY_POOL_MASK) | number;
     }
     return rc;
 }

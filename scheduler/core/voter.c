@@ -122,24 +122,28 @@ static void store_vote(struct sched_voter *v)
  * Where views were missed as many as there may be: the least patient voter decides for all. */
 static uint32_t repeats_after(const struct sched_voter *v, const struct sched_view *view)
 {
-    bool lost = false;
-    for (uint32_t i = 0; i < view->n; i++) {
-        uint8_t was = SCHED_MEMBER_IN | SCHED_MEMBER_PREV;
-        lost = lost || (view->m[i].flags & was) == SCHED_MEMBER_PREV;
-    }
     if (view->num > v->known.num + 1) {
         return sched_bucket_any(view->rec) ? SCHED_VOTER_REPEATS_MAX : 0;
     }
-    if (lost || sched_bucket_apart(v->known.rec, view->rec)) {
+    if (sched_bucket_apart(v->known.rec, view->rec)) {
         return 0;
+    }
+    for (uint32_t i = 0; i < view->n; i++) {
+        uint8_t was = SCHED_MEMBER_IN | SCHED_MEMBER_PREV;
+        if ((view->m[i].flags & was) == SCHED_MEMBER_PREV) {
+            return 0; /* lost */
+        }
     }
     return v->repeats + (v->repeats < SCHED_VOTER_REPEATS_MAX);
 }
 
 void sched_voter_learn(struct sched_voter *v, const struct sched_view *view)
 {
+    if (view->num <= v->known.num) {
+        return;
+    }
     uint32_t repeats = repeats_after(v, view);
-    if (view->num <= v->known.num || sched_view_copy(&v->known, view) != 0) {
+    if (sched_view_copy(&v->known, view) != 0) {
         return;
     }
     v->repeats = repeats;

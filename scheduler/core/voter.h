@@ -12,7 +12,7 @@
  * R5 An incarnation is admitted at most once.
  * R6 View v+1 comes after every surviving member has settled v, or after stuck_ms with the buckets
  *    that cannot settle listed for rebuilding. Where they are being rebuilt already and nobody is
- *    lost, it waits twice as long each time: rebuilding takes as long as it takes.
+ *    lost, it waits twice as long each time, within bounds: rebuilding takes as long as it takes.
  * R7 A member that does not install the view within stuck_ms is not renewed, so that it lapses: R6
  *    would wait for it for ever, and members never skip a view (hand-over relies on that).
  *

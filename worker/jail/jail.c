@@ -40,8 +40,7 @@ static int set_limits(void)
         {RLIMIT_NOFILE, 64},
         {RLIMIT_FSIZE, 4 << 20}, /* only its log is a file that grows */
         {RLIMIT_MEMLOCK, 64 << 10},
-        {RLIMIT_NPROC,
-            96}, /* it has up to 64 threads for slow reads of disks, and ends without one */
+        {RLIMIT_NPROC, 96}, /* 64 threads for slow reads of disks; it ends without one */
         {RLIMIT_MSGQUEUE, 0},
     };
     for (size_t i = 0; i < ARRAY_LEN(limits); i++) {

@@ -402,15 +402,20 @@ static void set_ready(unsigned worker, bool ready)
     w->links[PROTO_NET_CTL].ready = w->links[PROTO_NET_BULK].ready = ready;
 }
 
-/* The order in which they would be asked changes meanwhile. */
-TEST(of_workers_that_know_the_same_nobody_is_asked_twice)
+static void setup_two(void)
 {
-    struct gw_calls_asked asked = {0};
     setup();
     cluster_dir_list("worker", "w2");
     start_host(0, "w1", 1, 2);
     start_host(1, "w2", 3, 4);
     UNTIL(g.calls->workers_n == 2 && sched_route_node_members(g.calls->route) == 2);
+}
+
+/* The order in which they would be asked changes meanwhile. */
+TEST(of_workers_that_know_the_same_nobody_is_asked_twice)
+{
+    struct gw_calls_asked asked = {0};
+    setup_two();
     set_ready(1, true);
     CHECK_EQ(gw_calls_any(g.calls, 0, &asked), 1);
     gw_calls_note(&asked, 1);
@@ -459,11 +464,7 @@ static bool refuse(struct gw_call *call, uint32_t shut_ms)
 TEST(a_worker_that_refuses_again_is_not_another_one)
 {
     struct asked a = {0};
-    setup();
-    cluster_dir_list("worker", "w2");
-    start_host(0, "w1", 1, 2);
-    start_host(1, "w2", 3, 4);
-    UNTIL(g.calls->workers_n == 2 && sched_route_node_members(g.calls->route) == 2);
+    setup_two();
     struct gw_call *call = start_call(&a, GW_CALL_READ, 60000);
     const struct host *first = told(call);
     struct host *other = &g.hosts[first == &g.hosts[0]];
@@ -483,11 +484,7 @@ TEST(a_worker_that_refuses_again_is_not_another_one)
 TEST(when_nobody_else_has_a_place_the_end_is_what_the_last_one_said)
 {
     struct asked a = {0};
-    setup();
-    cluster_dir_list("worker", "w2");
-    start_host(0, "w1", 1, 2);
-    start_host(1, "w2", 3, 4);
-    UNTIL(g.calls->workers_n == 2 && sched_route_node_members(g.calls->route) == 2);
+    setup_two();
     struct gw_call *call = start_call(&a, GW_CALL_READ, 60000);
     struct host *other = &g.hosts[told(call) == &g.hosts[0]];
     sched_host_node_shut(other->node, NULL, 60000);

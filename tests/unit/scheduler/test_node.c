@@ -301,28 +301,36 @@ static struct sched_rec bound_to(const struct rig *g)
     return b != NULL ? b->rec : (struct sched_rec){0};
 }
 
+/* The session that an execution, which may travel with it, is bound to. */
+static struct sched_rec open_with(struct rig *g, struct sched_exec exec)
+{
+    struct sched_msg open = {.type = SCHED_MSG_OPEN,
+        .from = 11,
+        .open = {
+            .rid = 1, .key = other, .view = 1, .exec = exec, .has_exec = true, .exec_view = 1}};
+    step(g, 11, &open);
+    return bound_to(g);
+}
+
+/* Its host does not start it. */
+static void refuse_bind(struct rig *g, uint64_t at_ms, const struct sched_rec *rec, bool idle)
+{
+    struct sched_msg unbound = {.type = SCHED_MSG_UNBOUND,
+        .from = 10,
+        .bind = {.op = answered(g, SCHED_MSG_BIND)->op, .key = other, .rec = *rec}};
+    unbound.bind.rec.idle = idle;
+    step(g, at_ms, &unbound);
+}
+
 TEST(an_execution_travels_again_when_the_session_it_came_with_has_run_nothing)
 {
     for (unsigned idle = 0; idle < 2; idle++) {
         struct rig g;
         struct sched_rec none = {0};
         with_register(&g, &none);
-        struct sched_msg open = {.type = SCHED_MSG_OPEN,
-            .from = 11,
-            .open = {.rid = 1,
-                .key = other,
-                .view = 1,
-                .exec = {3, 4},
-                .has_exec = true,
-                .exec_view = 1}};
-        step(&g, 11, &open);
-        struct sched_rec first = bound_to(&g);
+        struct sched_rec first = open_with(&g, (struct sched_exec){3, 4});
         CHECK(first.inline_epoch == first.epoch && first.inline_id.lo == 4);
-        struct sched_msg unbound = {.type = SCHED_MSG_UNBOUND,
-            .from = 10,
-            .bind = {.op = answered(&g, SCHED_MSG_BIND)->op, .key = other, .rec = first}};
-        unbound.bind.rec.idle = idle == 1;
-        step(&g, 12, &unbound);
+        refuse_bind(&g, 12, &first, idle == 1);
         for (uint64_t ms = 13; ms < 600 && answered(&g, SCHED_MSG_BIND) == NULL; ms++) {
             step(&g, ms, NULL);
         }
@@ -343,17 +351,8 @@ TEST(an_execution_does_not_travel_again_when_another_session_came_between)
         .inline_epoch = sched_epoch_make(1, 1, 1),
         .state = SCHED_REC_LIVE};
     with_register(&g, &old);
-    struct sched_msg open = {.type = SCHED_MSG_OPEN,
-        .from = 11,
-        .open = {
-            .rid = 1, .key = other, .view = 1, .exec = {3, 4}, .has_exec = true, .exec_view = 1}};
-    step(&g, 11, &open);
-    struct sched_rec first = bound_to(&g);
-    struct sched_msg unbound = {.type = SCHED_MSG_UNBOUND,
-        .from = 10,
-        .bind = {.op = answered(&g, SCHED_MSG_BIND)->op, .key = other, .rec = first}};
-    unbound.bind.rec.idle = true;
-    step(&g, 11, &unbound);
+    struct sched_rec first = open_with(&g, (struct sched_exec){3, 4});
+    refuse_bind(&g, 11, &first, true);
     /* Another coordinator's session, in which the execution has run: it is over. */
     struct sched_rec between = first;
     between.epoch = sched_epoch_make(1, 5, 1);
