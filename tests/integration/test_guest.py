@@ -241,6 +241,45 @@ class Python(Case):
         outcome = self.g.run("a = None;a")
         self.assertEqual((outcome.has_value, outcome.value), (True, {}))
 
+    def test_an_expression_alone_is_worth_what_it_is_after_others(self):
+        """Alone it takes a shorter way than the last one of several lines."""
+        self.g.run("async def late(x):\n    return x\nd = dict(a=[None, 3])\nprint = print")
+        for code in (
+                "d['a'][1]", "d['a'][0]", "(None)", "None", "...", "-1", "1_000", "not 1", "1, 2", "*d,", "f'{1}'",
+                "print('x')", "(print('x'))", "d.get(9)", "None if print('x') is None else 1",
+                "await late(None)", "await late(4)", "[await late(i) for i in (1, 2)]", "late(1).close()",
+                "'a' # =", "'\u20ac' * 90", r"'\ud800'", "'\\d'", "7  ", "7 # ;", "7;", "d;", "d == 1", "(x := 7)",
+                "x: int", "1 is 1", "__import__('warnings').warn('w')", "{1: 2}", "7\f", "print",
+                "yes", "1 +", "{'x' 1}", "1 if 0", "*d", "yield 1", "return 1", "1 / 0", "match", "nonlocal x"):
+            with self.subTest(code):
+                alone, after = self.g.run(code), self.g.run("0\n" + code)
+                for what in ("value", "stdout", "error", "status"):
+                    self.assertEqual(getattr(alone, what), getattr(after, what), what)
+                self.assertEqual(alone.stderr.count(b"Warning"), after.stderr.count(b"Warning"))
+
+    def test_an_expression_alone_is_remembered_as_others_are(self):
+        self.assertIn("\n    1 / 0\n", self.g.run("1 / 0").traceback)
+        self.assertEqual(self.g.run("_i").text, repr("1 / 0"))
+        self.assertEqual(self.g.run("6 * 7").text, "42")
+        self.assertEqual(self.g.run("_").text, "42")
+        self.assertEqual(self.g.run("In[-3:]").text, repr(["6 * 7", "_", "In[-3:]"]))
+        count = int(self.g.run("get_ipython().execution_count").text)
+        self.assertEqual(self.g.run("get_ipython().execution_count").text, str(count + 1))
+        self.assertEqual(self.g.run("Out[%d]" % count).text, str(count))
+        self.g.run("_ = 'mine'")
+        self.g.run("2 + 3")
+        self.assertEqual(self.g.run("_").text, "'mine'")
+        self.g.run("del _")
+
+    def test_forms_that_the_user_registers_are_used(self):
+        forms = "get_ipython().display_formatter.formatters['text/%s']"
+        self.g.run(f"{forms % 'html'}.for_type(int, lambda n: f'<b>{{n}}</b>');")
+        self.assertEqual(self.g.run("7").value["text/html"], b"<b>7</b>")
+        self.g.run(f"{forms % 'html'}.pop(int);{forms % 'plain'}.for_type(int, lambda n, p, c: p.text('n'));")
+        self.assertEqual(self.g.run("7").value, {"text/plain": b"n"})
+        self.g.run(f"{forms % 'plain'}.pop(int);")
+        self.assertEqual(self.g.run("7").value, {"text/plain": b"7"})
+
     def test_long_lists_are_pretty_printed_one_item_a_line(self):
         text = self.g.run("list(range(50))").text
         self.assertEqual(text.splitlines()[:2], ["[0,", " 1,"])

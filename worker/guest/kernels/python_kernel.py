@@ -345,6 +345,24 @@ for feature in __future__.all_feature_names:
     FUTURE_FLAGS |= getattr(__future__, feature).compiler_flag
 
 
+CALLS = (ast.Call, ast.Await)
+UNPARSABLE = (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError)
+STATEMENTS = frozenset(
+    "assert async break class continue def del for from global if import match nonlocal pass raise "
+    "return try while with".split()
+)
+first_word = re.compile(r"\w+").match
+is_no_magic = re.compile(r"\w+\s*(=[^=]|[.(\[:])").match
+
+
+def trait_values(owner, *names):
+    """Where the traits of an object are. The way through traitlets takes a hundred times as many
+    steps, half of what a small cell costs; nothing watches these."""
+    for name in names:
+        getattr(owner, name)  # from here on it is there
+    return owner._trait_values
+
+
 def on_idle_interrupt(number, frame):
     """SIGINT between two cells: too late, nothing is to be stopped."""
 
@@ -358,15 +376,25 @@ class Kernel:
         self.interrupt_handler = signal.default_int_handler
         self.loop = None
         formatters = self.shell.display_formatter.formatters
-        self.plain = formatters["text/plain"]
-        self.rich = [f for f in formatters.values() if f is not self.plain]
+        plain, history = formatters["text/plain"], self.shell.history_manager
+        self.traits = trait_values(
+            self.shell, "execution_count", "ast_transformers", "input_transformers_post"
+        )
+        self.past = trait_values(
+            history, "_i", "_ii", "_iii", "_i00", "input_hist_raw", "input_hist_parsed"
+        )
+        self.plain = trait_values(plain, "type_printers")
+        self.rich = [trait_values(f, "type_printers") for f in formatters.values() if f is not plain]
+        self.hook = self.shell.displayhook
+        self.compiler = self.shell.compile
         self.magics = self.shell.magics_manager.magics["line"]
+        self.callbacks = self.shell.events.callbacks
         self.settle()
 
     def settle(self):
         """What is registered now is ours: only more than that sends cells the long way."""
-        self.plain_printers = dict(self.plain.type_printers)
-        self.callbacks = sum(map(len, self.shell.events.callbacks.values()))
+        self.plain_printers = dict(self.plain["type_printers"])
+        self.callbacks_known = sum(map(len, self.callbacks.values()))
 
     # -- values
 
@@ -376,10 +404,12 @@ class Kernel:
         kind = type(value)
         if kind not in SIMPLE or (depth > 0 and kind is str and len(value) > LINE):
             return False
-        if self.plain.type_printers.get(kind) is not self.plain_printers.get(kind):
+        if self.plain["type_printers"].get(kind) is not self.plain_printers.get(kind):
             return False
-        if depth == 0 and any(kind in f.type_printers for f in self.rich):
-            return False
+        if depth == 0:
+            for form in self.rich:
+                if kind in form["type_printers"]:
+                    return False
         if kind is list or kind is tuple or kind is dict:
             if len(value) > LINE // 2 or depth > 3:
                 return False
@@ -402,45 +432,58 @@ class Kernel:
             body = b""
         else:
             text = self.text(value)
-            if text is not None:
-                data = {"text/plain": text}
+            if text is not None and len(text) <= LINE:
+                body = part("text/plain", text.encode("utf-8", "backslashreplace"))
             else:
-                data, _ = self.shell.display_formatter.format(value)
-            body = bundle(data or {"text/plain": "(its repr fails)"})
+                data = {"text/plain": text}
+                if text is None:
+                    data, _ = self.shell.display_formatter.format(value)
+                body = bundle(data or {"text/plain": "(its repr fails)"})
         send("result", body)
 
     # -- plain Python
 
     def needs_ipython(self, code):
         """True for what is Python as well but means something else to IPython."""
-        shell = self.shell
-        if shell.ast_transformers or shell.input_transformers_post:
+        if self.traits["ast_transformers"] or self.traits["input_transformers_post"]:
             return True
-        if sum(map(len, shell.events.callbacks.values())) > self.callbacks:
+        if sum(map(len, self.callbacks.values())) > self.callbacks_known:
             return True
         line = code.strip()
         if "\n" in line:
             return False
         # `pwd` and `ls -l` mean the magic, unless a variable has that name.
-        word = re.match(r"\w+", line)
+        word = first_word(line)
         if word is None or word[0] not in self.magics or word[0] in self.names:
             return False
-        return not re.match(r"\w+\s*(=[^=]|[.(\[:])", line)
+        return not is_no_magic(line)
 
     def parse(self, code, name):
-        """The cell's tree, or None when it is not plain Python."""
-        if self.needs_ipython(code):
+        """The cell's tree, or None when it is not Python."""
+        try:
+            return compile(code, name, "exec", ast.PyCF_ONLY_AST | AWAIT | self.compiler.flags, True)
+        except UNPARSABLE:
+            return None
+
+    def parse_expression(self, code, name):
+        """The code object of a cell that is one expression on one line, or None. It is what its
+        tree would give, without the way over Python's own copy of the tree."""
+        word = first_word(code)
+        if "=" in code or "\n" in code or ";" in code or code[:1].isspace():
+            return None
+        if word is not None and word[0] in STATEMENTS:
             return None
         try:
-            flags = ast.PyCF_ONLY_AST | AWAIT | self.shell.compile.flags
-            return compile(code, name, "exec", flags, True)
-        except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):
+            return compile(code, name, "eval", AWAIT | self.compiler.flags, True)
+        except UNPARSABLE:
             return None
 
     def run(self, tree, name, mode, names):
-        """Runs a tree; top-level await gets an event loop, one for the session."""
-        code = compile(tree, name, mode, AWAIT | self.shell.compile.flags, True)
-        self.shell.compile.flags |= code.co_flags & FUTURE_FLAGS
+        return self.run_code(compile(tree, name, mode, AWAIT | self.compiler.flags, True), names)
+
+    def run_code(self, code, names):
+        """Top-level await gets an event loop, one for the session."""
+        self.compiler.flags |= code.co_flags & FUTURE_FLAGS
         if not code.co_flags & CO_COROUTINE:
             return eval(code, names)
         if self.loop is None or self.loop.is_closed():
@@ -448,10 +491,17 @@ class Kernel:
             asyncio.set_event_loop(self.loop)
         return self.loop.run_until_complete(eval(code, names))
 
+    def run_expression(self, compiled, code, name):
+        """Runs what parse_expression() found; its value or NOTHING."""
+        value = self.run_code(compiled, self.names)
+        if value is None:
+            tree = self.parse(code, name)
+            if tree is None or isinstance(tree.body[0].value, CALLS):
+                return NOTHING  # print(x) was not called for its value
+        return value
+
     def run_plain(self, tree, code, name, names):
         """Runs a cell's tree; its value or NOTHING."""
-        lines = [line + "\n" for line in code.splitlines()]
-        linecache.cache[name] = (len(code), None, lines, name)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
         if tree.body:
             self.run(tree, name, "exec", names)
@@ -460,52 +510,59 @@ class Kernel:
         value = self.run(ast.Expression(last.value), name, "eval", names)
         if code.rstrip().endswith(";"):
             return NOTHING
-        if value is None and isinstance(last.value, (ast.Call, ast.Await)):
-            return NOTHING  # print(x) was not called for its value
+        if value is None and isinstance(last.value, CALLS):
+            return NOTHING
         return value
 
     def run_visible(self, code):
         """A cell of the user; its value or NOTHING."""
-        shell = self.shell
-        name = "<cell %d>" % shell.execution_count
-        tree = self.parse(code, name)
-        if tree is None:
-            shell.run_cell(code, store_history=True)
+        number = self.traits["execution_count"]
+        name = "<cell %d>" % number
+        compiled = tree = None
+        if not self.needs_ipython(code):
+            compiled = self.parse_expression(code, name)
+            tree = self.parse(code, name) if compiled is None else None
+        if compiled is None and tree is None:
+            self.shell.run_cell(code, store_history=True)
             return NOTHING  # IPython has shown it
-        self.remember_input(code)
+        self.remember_input(code, number)
+        linecache.cache[name] = (len(code), None, [s + "\n" for s in code.splitlines()], name)
         try:
-            value = self.run_plain(tree, code, name, self.names)
+            if compiled is not None:
+                value = self.run_expression(compiled, code, name)
+            else:
+                value = self.run_plain(tree, code, name, self.names)
             if value is not NOTHING and value is not None:
                 self.remember_output(value)
             return value
         finally:
-            shell.execution_count += 1
+            self.traits["execution_count"] += 1
 
-    def remember_input(self, code):
+    def remember_input(self, code, number):
         """What HistoryManager.store_inputs does, without what only its database needs."""
-        history, names = self.shell.history_manager, self.names
-        history.input_hist_parsed.append(code)
-        history.input_hist_raw.append(code)
-        last = (code, history._i00, history._i, history._ii)
-        history._i00, history._i, history._ii, history._iii = last
-        here = {"_i": last[1], "_ii": last[2], "_iii": last[3]}
-        here["_i%d" % self.shell.execution_count] = code
+        past, names = self.past, self.names
+        past["input_hist_parsed"].append(code)
+        past["input_hist_raw"].append(code)
+        i, ii, iii = past["_i00"], past["_i"], past["_ii"]
+        past["_i00"], past["_i"], past["_ii"], past["_iii"] = code, i, ii, iii
+        here = {"_i": i, "_ii": ii, "_iii": iii, "_i%d" % number: code}
         names.update(here)
         self.shell.user_ns_hidden.update(here)
         names.pop("__warningregistry__", None)  # each cell warns anew
 
     def remember_output(self, value):
         """What DisplayHook.update_user_ns does."""
-        hook, names = self.shell.displayhook, self.names
-        cache = names["_oh"]
+        hook, names = self.hook, self.names
+        cache, get = names["_oh"], names.get
         if value is cache:
             return
         if len(cache) >= hook.cache_size:
             hook.cull_cache()
-        if all(names.get(u) is getattr(hook, u) for u in ("_", "__", "___")):
-            hook.___, hook.__, hook._ = hook.__, hook._, value
-            names["_"], names["__"], names["___"] = value, hook.__, hook.___
-        number = self.shell.execution_count
+        before = hook._, hook.__, hook.___
+        if get("_") is before[0] and get("__") is before[1] and get("___") is before[2]:
+            hook._, hook.__, hook.___ = value, before[0], before[1]
+            names["_"], names["__"], names["___"] = value, before[0], before[1]
+        number = self.traits["execution_count"]
         names["_%d" % number] = cache[number] = value
 
     def run_hidden(self, code):
