@@ -62,7 +62,7 @@ class Machine:
             argv += ["-serial", f"file:{self.log_path}", "-kernel", f"{args.image}/vmlinuz",
                      "-initrd", os.path.join(work, "initrd"), "-append",
                      f"console=ttyS0 tsc=reliable tsc_early_khz={khz} lpj={khz * 4} no_timer_check "
-                     "init_on_alloc=0 nowatchdog psi=0 mitigations=off cryptomgr.notests "
+                     "init_on_alloc=0 nowatchdog psi=0 mitigations=off cryptomgr.notests lsm=landlock,yama "
                      "initcall_blacklist=init_kprobe_trace rcupdate.rcu_expedited=1 quiet "
                      f"reboot=t panic=-1 warren.kernels={args.kernels}"]
         self.errors = open(os.path.join(self.dir, "qemu"), "w")

@@ -241,21 +241,33 @@ class Python(Case):
         outcome = self.g.run("a = None;a")
         self.assertEqual((outcome.has_value, outcome.value), (True, {}))
 
-    def test_an_expression_alone_is_worth_what_it_is_after_others(self):
-        """Alone it takes a shorter way than the last one of several lines."""
-        self.g.run("async def late(x):\n    return x\nd = dict(a=[None, 3])\nprint = print")
-        for code in (
-                "d['a'][1]", "d['a'][0]", "(None)", "None", "...", "-1", "1_000", "not 1", "1, 2", "*d,", "f'{1}'",
-                "print('x')", "(print('x'))", "d.get(9)", "None if print('x') is None else 1",
-                "await late(None)", "await late(4)", "[await late(i) for i in (1, 2)]", "late(1).close()",
-                "'a' # =", "'\u20ac' * 90", r"'\ud800'", "'\\d'", "7  ", "7 # ;", "7;", "d;", "d == 1", "(x := 7)",
-                "x: int", "1 is 1", "__import__('warnings').warn('w')", "{1: 2}", "7\f", "print",
-                "yes", "1 +", "{'x' 1}", "1 if 0", "*d", "yield 1", "return 1", "1 / 0", "match", "nonlocal x"):
+    def test_the_short_way_to_a_last_expression_gives_what_the_tree_gives(self):
+        self.g.run("async def late(x):\n    return x\ndef same(x=None):\n    return x\nd = dict(a=[None, 3])")
+        lines = (
+            "d['a'][1]", "d['a'][0]", "(None)", "None", "...", "-1", "1_000", "not 1", "1, 2", "*d,", "f'{1}'",
+            "print('x')", "(print('x'))", "d.get(9)", "None if print('x') is None else 1", "same() or print('x')",
+            "print('x') and 1", "same(print('x') or 1)", "same(1 if d else 2)", "same(*[None])", "same(same)()",
+            "await late(None)", "await late(4)", "[await late(i) for i in (1, 2)]", "late(1).close()",
+            "'a' # =", "'\u20ac' * 90", r"'\ud800'", "'\\d'", "7  ", "7 # ;", "7;", "d;", "d == 1", "(x := 7)",
+            "x: int", "1 is 1", "__import__('warnings').warn('w')", "{1: 2}", "7\f", "print", "7\n\n  \n", "7\n# c",
+            "yes", "1 +", "{'x' 1}", "1 if 0", "*d", "yield 1", "return 1", "1 / 0", "match", "nonlocal x", ")",
+            "'''a\nd'''", "same(\n'a')", "same(\n'a'\n)", "same()\\\n.x", "if d:\n  print(1)\nelse:\n  print(2)",
+            "if d:\n  print(1)\nprint(3)", "if 1:\nprint(4)", "@same\nprint", "\\\n7", "for i in d: pass\ni", "x = 5\nx",
+            "def f():\n  return 1 / 0\n\nf()", "'''\n'''\nsame('''\n''')", "try:\n  1/0\nexcept Exception:\n  print(5)\n6")
+        for code in lines:
             with self.subTest(code):
-                alone, after = self.g.run(code), self.g.run("0\n" + code)
-                for what in ("value", "stdout", "error", "status"):
-                    self.assertEqual(getattr(alone, what), getattr(after, what), what)
-                self.assertEqual(alone.stderr.count(b"Warning"), after.stderr.count(b"Warning"))
+                whole = self.g.run("'__future__'\n" + code)
+                for short in (self.g.run(code), self.g.run("0\n" + code), self.g.run("\n" + code)):
+                    for what in ("value", "stdout", "error", "status"):
+                        self.assertEqual(getattr(short, what), getattr(whole, what), what)
+                    if whole.error not in ("SyntaxError", "IndentationError"):
+                        self.assertEqual(short.error_value, whole.error_value)
+                    self.assertEqual(short.stderr.count(b"Warning"), whole.stderr.count(b"Warning"))
+
+    def test_the_short_way_counts_lines_as_they_are(self):
+        self.assertIn('line 4, in <module>\n    1 / 0\n', self.g.run("x = 1\n\n\n1 / 0").traceback)
+        self.assertIn('line 2, in <module>\n    1 / 0\n', self.g.run("x = 1\n1 / 0\n\nx").traceback)
+        self.assertIn('line 2, in <module>\n    1 / 0\n', self.g.run("\n1 / 0\n").traceback)
 
     def test_an_expression_alone_is_remembered_as_others_are(self):
         self.assertIn("\n    1 / 0\n", self.g.run("1 / 0").traceback)

@@ -22,6 +22,7 @@ import hashlib
 import io
 import json
 import linecache
+import opcode
 import os
 import _random
 import random
@@ -346,6 +347,8 @@ for feature in __future__.all_feature_names:
 
 
 CALLS = (ast.Call, ast.Await)
+CALL_OPS = [opcode.opmap[op] for op in ("CALL", "CALL_FUNCTION_EX") if "CALL" in opcode.opmap]
+JUMPS = frozenset(opcode.hasjrel + opcode.hasjabs)
 UNPARSABLE = (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError)
 STATEMENTS = frozenset(
     "assert async break class continue def del for from global if import match nonlocal pass raise "
@@ -465,16 +468,22 @@ class Kernel:
         except UNPARSABLE:
             return None
 
-    def parse_expression(self, code, name):
-        """The code object of a cell that is one expression on one line, or None. It is what its
-        tree would give, without the way over Python's own copy of the tree."""
-        word = first_word(code)
-        if "=" in code or "\n" in code or ";" in code or code[:1].isspace():
+    def compile_quickly(self, code, name):
+        """A cell whose last line is an expression, as (code object of what is before it or None,
+        that of the expression, that line); else None. It is what the cell's tree would give,
+        without the way over Python's own copy of the tree: what is whole at the begin of a line
+        is as whole for the parser."""
+        code = code.rstrip()
+        head, newline, last = code.rpartition("\n")
+        word = first_word(last)
+        if "=" in last or ";" in last or last[:1].isspace() or "__future__" in head:
             return None
         if word is not None and word[0] in STATEMENTS:
             return None
+        flags = AWAIT | self.compiler.flags
         try:
-            return compile(code, name, "eval", AWAIT | self.compiler.flags, True)
+            value = compile("\n" * (head.count("\n") + len(newline)) + last, name, "eval", flags, True)
+            return compile(head, name, "exec", flags, True) if head else None, value, last
         except UNPARSABLE:
             return None
 
@@ -491,14 +500,22 @@ class Kernel:
             asyncio.set_event_loop(self.loop)
         return self.loop.run_until_complete(eval(code, names))
 
-    def run_expression(self, compiled, code, name):
-        """Runs what parse_expression() found; its value or NOTHING."""
-        value = self.run_code(compiled, self.names)
-        if value is None:
-            tree = self.parse(code, name)
-            if tree is None or isinstance(tree.body[0].value, CALLS):
-                return NOTHING  # print(x) was not called for its value
-        return value
+    def run_quickly(self, head, value, last, name):
+        """Runs what compile_quickly() made; the cell's value or NOTHING."""
+        if head is not None:
+            self.run_code(head, self.names)
+        result = self.run_code(value, self.names)
+        if result is None and self.is_call(value, last, name):
+            return NOTHING  # print(x) was not called for its value
+        return result
+
+    def is_call(self, compiled, text, name):
+        """Is an expression that gave None a call? Code without jumps is one when it ends so."""
+        ops = compiled.co_code[::2].replace(b"\0", b"")  # without inline caches
+        if CALL_OPS and JUMPS.isdisjoint(ops):
+            return ops[-2] in CALL_OPS
+        tree = self.parse(text, name)
+        return tree is None or isinstance(tree.body[0].value, CALLS)
 
     def run_plain(self, tree, code, name, names):
         """Runs a cell's tree; its value or NOTHING."""
@@ -518,18 +535,18 @@ class Kernel:
         """A cell of the user; its value or NOTHING."""
         number = self.traits["execution_count"]
         name = "<cell %d>" % number
-        compiled = tree = None
+        quick = tree = None
         if not self.needs_ipython(code):
-            compiled = self.parse_expression(code, name)
-            tree = self.parse(code, name) if compiled is None else None
-        if compiled is None and tree is None:
+            quick = self.compile_quickly(code, name)
+            tree = self.parse(code, name) if quick is None else None
+        if quick is None and tree is None:
             self.shell.run_cell(code, store_history=True)
             return NOTHING  # IPython has shown it
         self.remember_input(code, number)
         linecache.cache[name] = (len(code), None, [s + "\n" for s in code.splitlines()], name)
         try:
-            if compiled is not None:
-                value = self.run_expression(compiled, code, name)
+            if quick is not None:
+                value = self.run_quickly(*quick, name)
             else:
                 value = self.run_plain(tree, code, name, self.names)
             if value is not NOTHING and value is not None:
