@@ -28,7 +28,7 @@ enum {
     PROTO_CHUNK_CREDIT = 4, /* chunks in flight per stream */
     PROTO_CTL_BYTES_MAX = 128 << 10,
     PROTO_BULK_BYTES_MAX = 9 << 20, /* a whole request with the longest code, or one event */
-    PROTO_CLUSTER_LEASE_MS = 6000,  /* of settings that a cluster does not name */
+    PROTO_CLUSTER_LEASE_MS = 5000,  /* of settings that a cluster does not name */
     PROTO_CLUSTER_MEMBERS = 256,
     PROTO_CLUSTER_PARTITION_BITS = 12,
     PROTO_NODE_BYTES_MAX = 1 << 20, /* between schedulers; the longest is a view */

@@ -282,7 +282,7 @@ static int run(struct cli *cli, const struct cli_command *self, int argc, char *
         {"gateway", 0, CLI_OPTION_LIST, &w.gateways, "NAME=ADDRESS:PORT", "init, join: a gateway",
             0, 0},
         {"lease-ms", 0, CLI_OPTION_UINT, &w.shared.lease_ms, "N",
-            "init: how long a worker may run without the voters (6000)", 2000, 60000},
+            "init: how long a worker may run without the voters (5000)", 2000, 60000},
         {"partition-bits", 0, CLI_OPTION_UINT, &w.shared.partition_bits, "N",
             "init: the directory has 2^N partitions (12)", 4, 18},
         {"members-max", 0, CLI_OPTION_UINT, &w.shared.members_max, "N",

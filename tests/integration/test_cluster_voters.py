@@ -216,8 +216,8 @@ class Cluster(unittest.TestCase):
 
     def test_a_voter_with_other_settings_is_heard_by_nobody_and_named(self):
         yaml = self.config("v3").read_text()
-        self.assertIn("lease_ms: 6000\n", yaml)
-        self.config("v3").write_text(yaml.replace("lease_ms: 6000", "lease_ms: 7000"))
+        self.assertIn("lease_ms: 5000\n", yaml)
+        self.config("v3").write_text(yaml.replace("lease_ms: 5000", "lease_ms: 7000"))
         self.start_all()
         self.until("each has refused the other", lambda a: len(a) == 3 and all(
             x["mesh"]["otherSettings"] > 0 for x in a.values()))
