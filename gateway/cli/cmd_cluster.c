@@ -130,6 +130,31 @@ static void print_voters(const struct cli_cluster *c, const json_t *answers)
     }
 }
 
+/* What of the cluster's messages is spoken, and who keeps it from being more. */
+static void print_versions(const json_t *best)
+{
+    const json_t *m = json_object_get(best, "messages"), *speaks = json_object_get(m, "speaks");
+    const char *const why[][2] = {
+        {"heldBy", "held back by"}, {"refused", "not taken in, speaks another"}};
+    if (m == NULL) {
+        return; /* an older build */
+    }
+    (void)printf("messages of version %lld, %s speaks %lld to %lld\n", number(m, "version"),
+        text(best, "node"), (long long)json_integer_value(json_array_get(speaks, 0)),
+        (long long)json_integer_value(json_array_get(speaks, 1)));
+    for (size_t k = 0; k < sizeof why / sizeof why[0]; k++) {
+        size_t i;
+        json_t *n;
+        json_array_foreach(json_object_get(m, why[k][0]), i, n)
+        {
+            const json_t *s = json_object_get(n, "speaks");
+            (void)printf("  %s: %s (%lld to %lld)\n", why[k][1], text(n, "node"),
+                (long long)json_integer_value(json_array_get(s, 0)),
+                (long long)json_integer_value(json_array_get(s, 1)));
+        }
+    }
+}
+
 static const char *gossip_state(const json_t *answer, const char *node)
 {
     size_t i;
@@ -233,6 +258,8 @@ static int ask(const struct cli *cli, bool members, uint32_t timeout_s)
     } else {
         print_voters(c, answers);
         print_members(answers, best);
+        (void)printf("\n");
+        print_versions(best);
     }
     json_decref(answers);
     return CLI_OK;

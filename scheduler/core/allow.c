@@ -31,7 +31,7 @@ static uint8_t senders(enum sched_msg_type type)
     case SCHED_MSG_VIEW: /* a worker that could send it could remove all others */
         return V;
     case SCHED_MSG_VPULL:
-        return V | G;
+        return V | G | W;
     case SCHED_MSG_OPEN:
     case SCHED_MSG_EXEC:
         return G;

@@ -1,10 +1,19 @@
 #pragma once
 #include "scheduler/core/msgtype.h"
 #include "scheduler/core/rec.h"
+#include "scheduler/core/version.h"
 #include "scheduler/core/view.h"
 
 struct sched_m_ballot {
     uint64_t ballot;
+};
+
+/* The form is the same in every version. Before nodes told what they speak the body was the
+ * number alone, in eight bytes: who knows only that takes what is told for a number higher than
+ * any, and does not answer. So a question that an older voter shall answer tells nothing. */
+struct sched_m_pull {
+    uint32_t known; /* UINT32_MAX: nothing is asked for */
+    struct sched_speaks speaks;
 };
 
 struct sched_m_vprom {
@@ -213,6 +222,7 @@ struct sched_msg {
     uint64_t from, to;
     union {
         struct sched_m_ballot ballot;
+        struct sched_m_pull pull;
         struct sched_m_vprom vprom;
         struct sched_m_vacc vacc;
         struct sched_m_vtell vtell;

@@ -13,7 +13,7 @@
     X(VASK, ballot)   /* a voter that lost its store asks for the register's state */              \
     X(VTELL, vtell)   /* the answer */                                                             \
     X(VIEW, view)     /* a chosen view, to anybody */                                              \
-    X(VPULL, ballot)  /* send me the view, I have number `ballot` */                               \
+    X(VPULL, pull)    /* send me the view, I have number `known`; and what I speak */              \
     X(LEASE, lease)   /* worker to voter: renew me, or admit me */                                 \
     X(GRANT, grant)   /* the lease runs from when request seq was sent */                          \
     X(NOGRANT, grant) /* not a member, or not to be renewed */                                     \

@@ -32,6 +32,7 @@ void sched_node_init(struct sched_node *n, const struct sched_cfg *cfg, struct s
     n->cfg = cfg;
     n->zone = boot->zone;
     n->weight = boot->weight;
+    n->speaks = sched_speaks_or_all(boot->speaks);
     n->coord.reg = &n->reg;
     n->coord.sess = &n->sess;
     n->env.cfg = cfg;
@@ -257,6 +258,17 @@ static void on_vm(struct sched_node *n, const struct sched_event *ev)
 
 /* ---- time ---- */
 
+/* While the cluster could be at a later version, or has to know before it takes this worker in. */
+static void tell_versions(struct sched_node *n)
+{
+    const struct sched_env *e = &n->env;
+    uint8_t told = sched_env_member(e) ? sched_view_version(e->view) : SCHED_VERSION_BASE;
+    for (uint32_t i = 0; n->speaks.max > told && i < e->cfg->n_voters; i++) {
+        sched_fx_send(e->fx, SCHED_MSG_VPULL, e->cfg->voters[i])->pull =
+            (struct sched_m_pull){UINT32_MAX, n->speaks};
+    }
+}
+
 static void ask_lease(struct sched_node *n)
 {
     struct sched_env *e = &n->env;
@@ -273,6 +285,7 @@ static void ask_lease(struct sched_node *n)
         .ready = sched_sess_shut(&n->sess, e) ? 0 : n->cfg->sess_max - n->sess.used};
     sched_hand_unsettled(&n->hand, e, &n->reg, m.unsettled);
     n->told_unsettled = n->hand.unsettled > 0;
+    tell_versions(n);
     sched_lease_ask(&n->lease, e, &m);
 }
 

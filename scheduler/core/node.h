@@ -50,6 +50,7 @@ struct sched_node {
     bool told_unsettled;        /* the last lease request listed buckets */
     uint16_t zone;
     uint8_t weight;
+    struct sched_speaks speaks;
 };
 
 struct sched_node_boot {
@@ -60,6 +61,7 @@ struct sched_node_boot {
     uint64_t now_ns;
     uint16_t zone;
     uint8_t weight;
+    struct sched_speaks speaks; /* max 0: all that this build does */
     struct sched_placer placer;
 };
 

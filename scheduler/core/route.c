@@ -34,6 +34,7 @@ void sched_route_init(struct sched_route *r, const struct sched_cfg *cfg,
     memset(r, 0, sizeof *r);
     r->cfg = cfg;
     r->rcfg = *rcfg;
+    r->rcfg.speaks = sched_speaks_or_all(rcfg->speaks);
     r->placer = placer;
     carve(r, mem);
     REQUIRE(mem->used <= mem->size);
@@ -235,12 +236,17 @@ static void on_not_here(struct sched_route *r, struct sched_req *q, const struct
     open(r, q);
 }
 
-/* The voters are asked in turn. */
+/* The voters are asked in turn, and told what this gateway speaks while the cluster could be at
+ * more than it is. */
 static void pull(struct sched_route *r)
 {
     uint64_t voter = r->cfg->voters[r->pulls++ % r->cfg->n_voters];
     r->pulled_ns = r->now_ns;
-    sched_fx_send(r->fx, SCHED_MSG_VPULL, voter)->ballot.ballot = r->view->num;
+    sched_fx_send(r->fx, SCHED_MSG_VPULL, voter)->pull.known = r->view->num;
+    if (r->rcfg.speaks.max > sched_view_version(r->view)) {
+        sched_fx_send(r->fx, SCHED_MSG_VPULL, voter)->pull =
+            (struct sched_m_pull){UINT32_MAX, r->rcfg.speaks};
+    }
 }
 
 /* Who mentions a view need not be right, and is not asked for it. */

@@ -38,9 +38,10 @@ struct sched_route_slot {
 
 struct sched_route_cfg {
     uint32_t reqs_max;
-    uint32_t cache_max; /* a power of two */
-    uint32_t hedge_ms;  /* another seat is asked after this */
-    uint32_t resend_ms; /* an execution is sent again after this */
+    uint32_t cache_max;         /* a power of two */
+    uint32_t hedge_ms;          /* another seat is asked after this */
+    uint32_t resend_ms;         /* an execution is sent again after this */
+    struct sched_speaks speaks; /* max 0: all that this build does */
 };
 
 struct sched_route {

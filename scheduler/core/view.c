@@ -16,6 +16,7 @@ int sched_view_copy(struct sched_view *dst, const struct sched_view *src)
         return BASE_EFULL;
     }
     dst->num = src->num;
+    dst->version = src->version;
     dst->n = src->n;
     memcpy(dst->rec, src->rec, sizeof dst->rec);
     if (src->n > 0) {
@@ -161,7 +162,8 @@ static bool member_equal(const struct sched_member *a, const struct sched_member
 
 bool sched_view_equal(const struct sched_view *a, const struct sched_view *b)
 {
-    if (a->num != b->num || a->n != b->n || memcmp(a->rec, b->rec, sizeof a->rec) != 0) {
+    if (a->num != b->num || a->n != b->n || sched_view_version(a) != sched_view_version(b) ||
+        memcmp(a->rec, b->rec, sizeof a->rec) != 0) {
         return false;
     }
     for (uint32_t i = 0; i < a->n; i++) {
@@ -175,6 +177,9 @@ bool sched_view_equal(const struct sched_view *a, const struct sched_view *b)
 uint64_t sched_view_digest(const struct sched_view *v)
 {
     uint64_t d = base_hash_mix64(v->num ^ (uint64_t)v->n << 32);
+    if (sched_view_version(v) > SCHED_VERSION_BASE) { /* else as builds that know no other say */
+        d = base_hash_mix64(d ^ v->version);
+    }
     for (uint32_t i = 0; i < SCHED_BUCKET_WORDS; i++) {
         d = base_hash_mix64(d ^ v->rec[i]);
     }

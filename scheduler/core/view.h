@@ -5,6 +5,7 @@
 #include "scheduler/core/ids.h"
 #include "scheduler/core/limits.h"
 #include "scheduler/core/mem.h"
+#include "scheduler/core/version.h"
 
 /* The view: the agreed, numbered membership. View v+1 is made from view v by the voters; every
  * node installs numbers in rising order. A view knows its predecessor's membership too, because the
@@ -31,6 +32,7 @@ struct sched_member {
 
 struct sched_view {
     uint32_t num;                     /* 0: no view yet */
+    uint8_t version;                  /* see sched_view_version() */
     uint32_t n, cap;                  /* entries, sorted by node */
     uint64_t rec[SCHED_BUCKET_WORDS]; /* buckets to rebuild from the hosts in this view (R6) */
     struct sched_member *m;
@@ -63,6 +65,12 @@ void sched_view_advance(struct sched_view *v);
 int sched_view_admit(struct sched_view *v, struct sched_host h, uint16_t zone, uint8_t weight);
 void sched_view_drop(struct sched_view *v, uint64_t node);
 int sched_view_weigh(struct sched_view *v, uint64_t node, uint8_t weight);
+
+/* The version of the messages that everybody in this view speaks: what is newer is not sent. */
+static inline uint8_t sched_view_version(const struct sched_view *v)
+{
+    return v->version < SCHED_VERSION_BASE ? SCHED_VERSION_BASE : v->version;
+}
 
 /* NULL when the node was never a member. */
 const struct sched_member *sched_view_find(const struct sched_view *v, uint64_t node);

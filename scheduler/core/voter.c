@@ -19,6 +19,7 @@ static void carve(struct sched_voter *v, const struct sched_cfg *cfg, struct sch
     v->peers = sched_mem_take(mem, cfg->members_max, sizeof *v->peers);
     v->lapses = sched_mem_take(mem, cfg->members_max, 1);
     sched_map_init(&v->by_node, cfg->members_max, mem);
+    sched_speak_init(&v->speak, cfg->members_max, mem);
     v->quotas = sched_mem_take(mem, cfg->n_quotas, sizeof *v->quotas);
     struct sched_quota_keep sizes;
     for (uint32_t i = 0; i < cfg->n_quotas; i++) {
@@ -93,6 +94,7 @@ void sched_voter_init(struct sched_voter *v, const struct sched_cfg *cfg, struct
     REQUIRE(mem->used <= mem->size);
     v->cfg = cfg;
     v->id = boot->id;
+    v->speaks = sched_speaks_or_all(boot->speaks);
     v->now_ns = boot->now_ns;
     base_hash_rng_seed(&v->rng, boot->seed);
     while (v->index < cfg->n_voters && cfg->voters[v->index] != boot->id) {
@@ -292,6 +294,8 @@ static bool form_value(struct sched_voter *v)
             changes += sched_view_weigh(val, p->node, p->weight) == 0;
         }
     }
+    val->version = sched_voter_common(v, val);
+    changes += sched_view_version(val) != sched_view_version(&v->known);
     memcpy(val->rec, v->op.rec, sizeof val->rec);
     return (changes > 0 || sched_bucket_any(val->rec)) && sched_view_members(val) > 0;
 }
@@ -316,6 +320,8 @@ void sched_voter_to_others(struct sched_voter *v, uint8_t type, uint64_t ballot)
         struct sched_msg *m = sched_fx_send(v->fx, type, v->cfg->voters[i]);
         if (type == SCHED_MSG_VACC) {
             m->vacc = (struct sched_m_vacc){ballot, &v->val};
+        } else if (type == SCHED_MSG_VPULL) {
+            m->pull.known = v->known.num;
         } else {
             m->ballot.ballot = ballot;
         }
@@ -367,7 +373,7 @@ static void on_vote(struct sched_voter *v, uint32_t from, const struct sched_msg
         m->vprom.ballot == op->ballot && (op->promises >> from & 1) == 0) {
         if (m->vprom.known > v->known.num) {
             op->phase = SCHED_VOTER_IDLE;
-            sched_fx_send(v->fx, SCHED_MSG_VPULL, m->from)->ballot.ballot = v->known.num;
+            sched_fx_send(v->fx, SCHED_MSG_VPULL, m->from)->pull.known = v->known.num;
             return;
         }
         if (m->vprom.known < v->known.num) { /* it cannot accept the next one yet */
@@ -465,6 +471,21 @@ static void on_voter(struct sched_voter *v, const struct sched_msg *m)
 
 /* ---- time ---- */
 
+/* The other voters hear what this one speaks while that is more than what the cluster is at. */
+static void tell_versions(struct sched_voter *v)
+{
+    if (v->speaks.max <= sched_view_version(&v->known) || v->now_ns < v->speak_ns) {
+        return;
+    }
+    v->speak_ns = v->now_ns + SCHED_MS(SCHED_SPEAK_TELL_MS);
+    for (uint32_t i = 0; i < v->cfg->n_voters; i++) {
+        if (i != v->index) {
+            sched_fx_send(v->fx, SCHED_MSG_VPULL, v->cfg->voters[i])->pull =
+                (struct sched_m_pull){UINT32_MAX, v->speaks};
+        }
+    }
+}
+
 static void tick(struct sched_voter *v)
 {
     v->tick_ns = v->now_ns + SCHED_MS(TICK_MS) * 9 / 10 +
@@ -475,6 +496,7 @@ static void tick(struct sched_voter *v)
         }
         return;
     }
+    tell_versions(v);
     if (v->op.phase == SCHED_VOTER_IDLE || v->now_ns > v->op.deadline_ns) {
         v->op.phase = SCHED_VOTER_IDLE;
         sched_voter_review(v, SCHED_MS(JOIN_MS));
@@ -518,7 +540,8 @@ void sched_voter_step(
     } else if (m->type == SCHED_MSG_RELINQ) {
         sched_voter_relinquish(v, m);
     } else if (m->type == SCHED_MSG_VPULL) {
-        if (!v->amnesia && m->ballot.ballot < v->known.num) {
+        sched_speak_hear(&v->speak, m->from, m->pull.speaks, v->now_ns);
+        if (!v->amnesia && m->pull.known < v->known.num) {
             sched_fx_send(v->fx, SCHED_MSG_VIEW, m->from)->view.view = &v->known;
         }
     } else {

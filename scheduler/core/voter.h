@@ -1,5 +1,6 @@
 #pragma once
 #include "scheduler/core/quota.h"
+#include "scheduler/core/speak.h"
 
 /* A voter: grants leases to worker incarnations and agrees with the other voters on the view, which
  * is one CASPaxos register. It never decides where a session runs.
@@ -15,6 +16,10 @@
  *    lost, it waits twice as long each time, within bounds: rebuilding takes as long as it takes.
  * R7 A member that does not install the view within stuck_ms is not renewed, so that it lapses: R6
  *    would wait for it for ever, and members never skip a view (hand-over relies on that).
+ *
+ * V1 The view's version of messages rises to what every voter, every member, every gateway and
+ * every worker that was heard lately says it speaks; it never falls. Who does not speak it is not
+ * admitted.
  *
  * A voter that lost its store waits until every proposal that used one of its forgotten promises is
  * over. Then it asks, and does not vote until it has heard the register's state from a majority of
@@ -78,6 +83,9 @@ struct sched_voter {
     uint64_t promised, accepted;
     struct sched_view known, acc, val;
     struct sched_voter_op op;
+    struct sched_speaks speaks; /* this voter */
+    struct sched_speak speak;   /* the others */
+    uint64_t speak_ns;          /* the other voters are told again */
     struct sched_voter_peer *peers;
     uint32_t n_peers;
     struct sched_map by_node;
@@ -88,6 +96,7 @@ struct sched_voter {
 
 struct sched_voter_boot {
     uint64_t id;
+    struct sched_speaks speaks; /* max 0: all that this build does */
     uint64_t seed;
     uint64_t now_ns;
     /* The store's rows, NULL: none; for the birth of a cluster a VOTE row of zeros and a KNOWN row
@@ -108,6 +117,15 @@ void sched_voter_step(
 
 /* When the next step with NULL is due. */
 uint64_t sched_voter_deadline_ns(const struct sched_voter *v);
+
+/* What a voter, member or gateway speaks: what it said, or what its cluster is at. */
+struct sched_speaks sched_voter_speaks(const struct sched_voter *v, uint64_t node);
+
+/* The same for one who is in no view yet: what it said, or the base. */
+struct sched_speaks sched_voter_spoken(const struct sched_voter *v, uint64_t node);
+
+/* Has this node asked to be admitted, and is not because of the version of its messages? */
+bool sched_voter_refuses(const struct sched_voter *v, uint64_t node);
 
 /* Does this incarnation hold a lease as far as this voter knows? For checks. */
 bool sched_voter_holds(const struct sched_voter *v, struct sched_host h, uint64_t now_ns);

@@ -22,6 +22,9 @@ void sched_voter_propose(struct sched_voter *v, const uint64_t *rec);
 /* Does this peer ask to be admitted? */
 bool sched_voter_joining(const struct sched_voter *v, const struct sched_voter_peer *p);
 
+/* The version that the successor of the known view may have: `val` says who is in it. V1 */
+uint8_t sched_voter_common(const struct sched_voter *v, const struct sched_view *val);
+
 /* Does a member want another weight than the view gives it? */
 bool sched_voter_reweigh(const struct sched_voter_peer *p, const struct sched_member *m);
 

@@ -44,9 +44,66 @@ bool sched_voter_holds(const struct sched_voter *v, struct sched_host h, uint64_
     return p != NULL && h.inc != 0 && p->inc == h.inc && !p->gone && now_ns < p->until_ns;
 }
 
-bool sched_voter_joining(const struct sched_voter *v, const struct sched_voter_peer *p)
+struct sched_speaks sched_voter_speaks(const struct sched_voter *v, uint64_t node)
+{
+    uint8_t now = sched_view_version(&v->known);
+    struct sched_speaks s = node == v->id ? v->speaks : sched_speak_of(&v->speak, node, v->now_ns);
+    return s.max != 0 ? s : (struct sched_speaks){now, now};
+}
+
+static void lower(uint8_t *version, uint8_t to)
+{
+    *version = to < *version ? to : *version;
+}
+
+uint8_t sched_voter_common(const struct sched_voter *v, const struct sched_view *val)
+{
+    uint8_t now = sched_view_version(&v->known), most = v->speaks.max;
+    for (uint32_t i = 0; i < v->cfg->n_voters && !MUTANT(80); i++) {
+        lower(&most, sched_voter_speaks(v, v->cfg->voters[i]).max);
+    }
+    for (uint32_t i = 0; i < val->n && !MUTANT(81); i++) {
+        if ((val->m[i].flags & SCHED_MEMBER_IN) != 0) {
+            lower(&most, sched_voter_speaks(v, val->m[i].node).max);
+        }
+    }
+    for (uint32_t i = 0; i < v->speak.n && !MUTANT(81);
+         i++) { /* gateways, and workers that are out */
+        const struct sched_speak_entry *e = sched_speak_at(&v->speak, i, v->now_ns);
+        if (e != NULL) {
+            lower(&most, e->speaks.max != 0 ? e->speaks.max : now);
+        }
+    }
+    return most > now ? most : now;
+}
+
+/* A worker that has told nothing is of a build that does not. */
+struct sched_speaks sched_voter_spoken(const struct sched_voter *v, uint64_t node)
+{
+    struct sched_speaks s = sched_speak_of(&v->speak, node, v->now_ns);
+    return s.max != 0 ? s : (struct sched_speaks){SCHED_VERSION_BASE, SCHED_VERSION_BASE};
+}
+
+static bool speaks_ours(const struct sched_voter *v, uint64_t node)
+{
+    return MUTANT(82) ||
+           sched_speaks_has(sched_voter_spoken(v, node), sched_view_version(&v->known));
+}
+
+static bool wants_in(const struct sched_voter *v, const struct sched_voter_peer *p)
 {
     return p->join_inc != 0 && (MUTANT(5) || p->join_inc > sched_view_maxinc(&v->known, p->node));
+}
+
+bool sched_voter_joining(const struct sched_voter *v, const struct sched_voter_peer *p)
+{
+    return wants_in(v, p) && speaks_ours(v, p->node);
+}
+
+bool sched_voter_refuses(const struct sched_voter *v, uint64_t node)
+{
+    const struct sched_voter_peer *p = find(v, node);
+    return p != NULL && wants_in(v, p) && !speaks_ours(v, node);
 }
 
 bool sched_voter_reweigh(const struct sched_voter_peer *p, const struct sched_member *m)
@@ -132,6 +189,8 @@ void sched_voter_lease(struct sched_voter *v, const struct sched_msg *msg)
     if (p == NULL) {
         return;
     }
+    /* Who leaves has to be told that it is out: the version waits for it, too. */
+    sched_speak_hear(&v->speak, msg->from, (struct sched_speaks){0}, v->now_ns);
     struct sched_host h = {msg->from, m->inc};
     /* Reports can overtake each other; a lower one is old news. */
     if (m->inc > p->seen_inc || (m->inc == p->seen_inc && m->installed >= p->installed)) {
@@ -237,6 +296,7 @@ void sched_voter_review(struct sched_voter *v, uint64_t join_ns)
             look_at_member(v, &v->known.m[i], &r);
         }
     }
+    r.change = r.change || sched_voter_common(v, &v->known) > sched_view_version(&v->known);
     bool unsettled = sched_bucket_any(r.unsettled);
     if (!unsettled) {
         v->unsettled_ns = 0;

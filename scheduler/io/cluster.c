@@ -36,7 +36,8 @@ struct sched_cluster {
     ev_timer turn;        /* never started, only fed */
     ev_timer look;        /* at the file of the gossip's keys */
     struct stat keys;
-    bool keys_due; /* they are not those of the file: to be read again */
+    bool keys_due;   /* they are not those of the file: to be read again */
+    uint8_t version; /* messages are sent in */
     uint64_t not_allowed, malformed, other_version;
     uint64_t told_other_ns, told_version_ns;
     uint64_t tag[3]; /* of the settings: two for the gossip, one for the mesh */
@@ -76,9 +77,10 @@ static void other_version(struct sched_cluster *c, uint64_t from, uint8_t versio
     c->other_version++;
     if (time_to_tell(&c->told_version_ns)) {
         LOG_ERROR(c->cfg.log,
-            "node=%s speaks version %u of the cluster's messages, this one version %u: neither "
-            "understands the other",
-            sched_cluster_name(c, from), version, SCHED_WIRE_VERSION);
+            "node=%s speaks version %u of the cluster's messages, this one versions %u to %u: %s",
+            sched_cluster_name(c, from), version, SCHED_VERSION_MIN, SCHED_VERSION_MAX,
+            version > SCHED_VERSION_MAX ? "this node has to be upgraded"
+                                        : "that node has to be upgraded");
     }
 }
 
@@ -202,7 +204,7 @@ static void on_turn(struct ev_loop *loop, ev_timer *w, int events)
 /* Bytes in c->bytes; 0: it cannot be packed, which a core never asks for. */
 static size_t pack(struct sched_cluster *c, const struct sched_msg *m)
 {
-    int n = sched_wire_encode(m, c->bytes, sizeof c->bytes - 64);
+    int n = sched_wire_encode_as(m, c->version, c->bytes, sizeof c->bytes - 64);
     if (n < 0) {
         LOG_ERROR(c->cfg.log, "a message cannot be packed type=%s", sched_msg_name(m->type));
         return 0;
@@ -537,6 +539,7 @@ int sched_cluster_create(
         return base_fail(err, BASE_ENOMEM, "cluster: out of memory");
     }
     c->cfg = *cfg;
+    c->version = SCHED_VERSION_MIN;
     ev_timer_init(&c->turn, on_turn, 0., 0.);
     ev_timer_init(&c->look, on_look, KEYS_EVERY_MS / 1e3, KEYS_EVERY_MS / 1e3);
     c->turn.data = c->look.data = c;
@@ -585,6 +588,11 @@ uint64_t sched_cluster_self(const struct sched_cluster *c)
 void sched_cluster_dynamic(struct sched_cluster *c, const struct sched_dynamic *d)
 {
     sched_gossip_node_set_dynamic(c->gossip, d);
+}
+
+void sched_cluster_set_version(struct sched_cluster *c, uint8_t version)
+{
+    c->version = version;
 }
 
 void sched_cluster_leave(struct sched_cluster *c)

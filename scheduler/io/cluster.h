@@ -47,6 +47,9 @@ void sched_cluster_destroy(struct sched_cluster *c); /* NULL is fine */
 
 uint64_t sched_cluster_self(const struct sched_cluster *c);
 
+/* The version of the messages in this node's view; until there is one, the lowest is spoken. */
+void sched_cluster_set_version(struct sched_cluster *c, uint8_t version);
+
 /* Sends to m->to. What a node says to itself comes back as a message in this turn of the loop,
  * after the caller has returned; all else may be lost. */
 void sched_cluster_send(struct sched_cluster *c, const struct sched_msg *m);

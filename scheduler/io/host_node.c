@@ -125,8 +125,8 @@ static void tell_gossip(struct sched_host_node *n)
         return;
     }
     if (view->num != n->told_view) {
-        LOG_INFO(n->cfg.log, "view num=%u members=%u member=%d", view->num,
-            sched_view_members(view), sched_env_member(&n->node.env));
+        LOG_INFO(n->cfg.log, "view num=%u members=%u member=%d version=%u", view->num,
+            sched_view_members(view), sched_env_member(&n->node.env), sched_view_version(view));
     } else {
         LOG_INFO(n->cfg.log, "view num=%u settled", view->num);
     }
@@ -134,6 +134,7 @@ static void tell_gossip(struct sched_host_node *n)
     n->told_settled = settled;
     struct sched_dynamic d = {.view = view->num, .flags = settled ? SCHED_DYN_SETTLED : 0};
     sched_cluster_dynamic(n->cluster, &d);
+    sched_cluster_set_version(n->cluster, sched_view_version(view));
 }
 
 static void arm(struct sched_host_node *n)

@@ -129,9 +129,11 @@ static void on_message(void *user, const struct sched_msg *m)
     step(n, &copy);
     sched_views_drop(n->views, n->kept);
     n->kept = view;
-    LOG_INFO(n->cfg.log, "view num=%u members=%u", view->num, sched_view_members(view));
+    LOG_INFO(n->cfg.log, "view num=%u members=%u version=%u", view->num, sched_view_members(view),
+        sched_view_version(view));
     struct sched_dynamic d = {.view = view->num, .flags = SCHED_DYN_SETTLED};
     sched_cluster_dynamic(n->cluster, &d);
+    sched_cluster_set_version(n->cluster, sched_view_version(view));
 }
 
 static void on_suspect(void *user, uint64_t id, bool suspected)

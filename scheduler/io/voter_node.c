@@ -15,6 +15,8 @@
 
 /* Rows in node.mdb are packed messages: VTELL for promise and accepted view, VIEW for the known
  * one, QTELL for the permits of a pool. */
+enum { REFUSED_EVERY_MS = 10000 };
+
 static const char *const key_vote = "vote", *const key_known = "known",
                          *const key_gossip = "gossip";
 
@@ -29,6 +31,7 @@ struct sched_voter_node {
     ev_timer timer;
     bool failed;
     uint64_t commits;
+    uint64_t told_refused_ns;
     uint8_t bytes[SCHED_NODE_DB_VALUE_MAX];
 };
 
@@ -103,6 +106,7 @@ static void tell_gossip(struct sched_voter_node *v)
 {
     struct sched_dynamic d = {.view = v->voter.known.num, .flags = SCHED_DYN_SETTLED};
     sched_cluster_dynamic(v->cluster, &d);
+    sched_cluster_set_version(v->cluster, sched_view_version(&v->voter.known));
 }
 
 static void arm(struct sched_voter_node *v)
@@ -131,8 +135,8 @@ static void step(struct sched_voter_node *v, const struct sched_msg *m)
         }
     }
     if (v->voter.known.num != known) {
-        LOG_INFO(v->cfg.log, "view num=%u members=%u", v->voter.known.num,
-            sched_view_members(&v->voter.known));
+        LOG_INFO(v->cfg.log, "view num=%u members=%u version=%u", v->voter.known.num,
+            sched_view_members(&v->voter.known), sched_view_version(&v->voter.known));
         tell_gossip(v);
     }
     if (amnesia && !v->voter.amnesia) {
@@ -148,9 +152,29 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int events)
     step(w->data, NULL);
 }
 
+/* Once in a while: the worker goes on asking. */
+static void tell_refused(struct sched_voter_node *v, uint64_t node)
+{
+    uint64_t now = base_clock_mono_ns();
+    bool due =
+        v->told_refused_ns == 0 || now - v->told_refused_ns > REFUSED_EVERY_MS * BASE_NS_PER_MS;
+    if (!due || !sched_voter_refuses(&v->voter, node)) {
+        return;
+    }
+    v->told_refused_ns = now;
+    struct sched_speaks s = sched_voter_spoken(&v->voter, node);
+    LOG_WARN(v->cfg.log,
+        "node=%s is not taken in: it speaks versions %u to %u of the cluster's messages, the "
+        "cluster is at version %u",
+        sched_cluster_name(v->cluster, node), s.min, s.max, sched_view_version(&v->voter.known));
+}
+
 static void on_message(void *user, const struct sched_msg *m)
 {
     step(user, m);
+    if (m->type == SCHED_MSG_LEASE) {
+        tell_refused(user, m->from);
+    }
 }
 
 static void on_incarnation(void *user, uint32_t inc)
@@ -203,6 +227,78 @@ static int describe_members(const struct sched_voter_node *v, struct base_buf *t
     return rc;
 }
 
+struct list {
+    struct base_buf *to;
+    const struct sched_voter_node *v;
+    bool any;
+    int rc;
+};
+
+static void put_node(struct list *l, uint64_t node, struct sched_speaks s)
+{
+    l->rc = l->rc != 0
+                ? l->rc
+                : base_buf_printf(l->to, "%s{\"node\":\"%s\",\"speaks\":[%u,%u]}",
+                      l->any ? "," : "", sched_cluster_name(l->v->cluster, node), s.min, s.max);
+    l->any = true;
+}
+
+/* Who speaks no more than what the cluster is at, or has not told yet. */
+static void put_if_holding(struct list *l, uint64_t node)
+{
+    struct sched_speaks s = sched_voter_speaks(&l->v->voter, node);
+    if (s.max <= sched_view_version(&l->v->voter.known)) {
+        put_node(l, node, s);
+    }
+}
+
+static bool is_listed(const struct sched_voter_node *v, uint64_t node)
+{
+    const struct sched_member *m = sched_view_find(&v->voter.known, node);
+    return (m != NULL && (m->flags & SCHED_MEMBER_IN) != 0) ||
+           sched_cfg_is_voter(&v->core_cfg, node);
+}
+
+static void list_holders(struct list *l)
+{
+    const struct sched_voter *core = &l->v->voter;
+    uint64_t now = base_clock_boot_ns();
+    for (uint32_t i = 0; i < core->cfg->n_voters; i++) {
+        put_if_holding(l, core->cfg->voters[i]);
+    }
+    for (uint32_t i = 0; i < core->known.n; i++) {
+        if ((core->known.m[i].flags & SCHED_MEMBER_IN) != 0) {
+            put_if_holding(l, core->known.m[i].node);
+        }
+    }
+    for (uint32_t i = 0; i < core->speak.n; i++) {
+        const struct sched_speak_entry *e = sched_speak_at(&core->speak, i, now);
+        if (e != NULL && !is_listed(l->v, e->node)) {
+            put_if_holding(l, e->node);
+        }
+    }
+}
+
+/* The version of the messages: what the cluster is at, what this voter speaks, who holds the
+ * cluster below that, and who is not taken in because of it. */
+static int describe_versions(const struct sched_voter_node *v, struct base_buf *to)
+{
+    const struct sched_voter *core = &v->voter;
+    struct list held = {.to = to, .v = v}, refused = {.to = to, .v = v};
+    held.rc = base_buf_printf(to, "\"messages\":{\"version\":%u,\"speaks\":[%u,%u],\"heldBy\":[",
+        sched_view_version(&core->known), core->speaks.min, core->speaks.max);
+    if (core->speaks.max > sched_view_version(&core->known)) {
+        list_holders(&held);
+    }
+    refused.rc = held.rc != 0 ? held.rc : base_buf_printf(to, "],\"refused\":[");
+    for (uint32_t i = 0; i < core->n_peers; i++) {
+        if (sched_voter_refuses(core, core->peers[i].node)) {
+            put_node(&refused, core->peers[i].node, sched_voter_spoken(core, core->peers[i].node));
+        }
+    }
+    return refused.rc != 0 ? refused.rc : base_buf_printf(to, "]},");
+}
+
 static void on_admin(void *user, const char *question, struct base_buf *to)
 {
     struct sched_voter_node *v = user;
@@ -223,6 +319,7 @@ static void on_admin(void *user, const char *question, struct base_buf *to)
         rc = base_buf_printf(to, "%s\"%s\"", i == 0 ? "" : ",", s->voters[i]);
     }
     rc = rc != 0 ? rc : base_buf_printf(to, "],");
+    rc = rc != 0 ? rc : describe_versions(v, to);
     rc = rc != 0 ? rc : sched_cluster_describe(v->cluster, to);
     rc = rc != 0 ? rc : base_buf_printf(to, "}");
     if (rc != 0) {

@@ -6,6 +6,7 @@
 /* A walk over a message in either direction. When bad, nothing more is read or written. */
 struct walk {
     bool decode, bad;
+    uint8_t version;
     const uint8_t *in;
     uint8_t *out;
     size_t at, end;
@@ -130,6 +131,12 @@ static void member(struct walk *w, struct sched_member *m)
 static void view_body(struct walk *w, struct sched_view *v)
 {
     u32(w, &v->num);
+    if (w->version >= 3) {
+        u8(w, &v->version, w->version);
+        w->bad = w->bad || v->version < SCHED_VERSION_BASE;
+    } else {
+        v->version = SCHED_VERSION_BASE;
+    }
     buckets(w, v->rec);
     count(w, &v->n, w->decode ? w->room->view.cap : v->n);
     for (uint32_t i = 0; i < v->n; i++) {
@@ -166,6 +173,16 @@ static void view(struct walk *w, const struct sched_view **v, bool optional)
 static void ballot_body(struct walk *w, struct sched_m_ballot *m)
 {
     u64(w, &m->ballot);
+}
+
+static void pull_body(struct walk *w, struct sched_m_pull *m)
+{
+    uint16_t none = 0;
+    u32(w, &m->known);
+    u8(w, &m->speaks.min, 255);
+    u8(w, &m->speaks.max, 255);
+    u16(w, &none);
+    w->bad = w->bad || none != 0 || m->speaks.min > m->speaks.max;
 }
 
 static void vprom_body(struct walk *w, struct sched_m_vprom *m)
@@ -439,31 +456,73 @@ void sched_wire_room_init(struct sched_wire_room *room, uint32_t members_max, st
     room->entries = sched_mem_take(mem, members_max, sizeof *room->entries);
 }
 
-int sched_wire_encode(const struct sched_msg *m, uint8_t *buf, size_t cap)
+/* What came with a later version than the first is after what was there before. */
+static uint8_t since(uint8_t type)
+{
+    return type > SCHED_MSG_QTELL ? 3 : SCHED_VERSION_BASE;
+}
+
+static const struct sched_view *carried(const struct sched_msg *m)
+{
+    switch (m->type) {
+    case SCHED_MSG_VPROM:
+        return m->vprom.view;
+    case SCHED_MSG_VACC:
+        return m->vacc.view;
+    case SCHED_MSG_VTELL:
+        return m->vtell.view;
+    case SCHED_MSG_VIEW:
+        return m->view.view;
+    default:
+        return NULL;
+    }
+}
+
+static uint8_t higher(uint8_t version, const struct sched_view *view)
+{
+    return view != NULL && sched_view_version(view) > version ? sched_view_version(view) : version;
+}
+
+int sched_wire_encode_as(const struct sched_msg *m, uint8_t version, uint8_t *buf, size_t cap)
 {
     if (m->type == SCHED_MSG_NONE || m->type >= SCHED_MSG_TYPES) {
         return BASE_EINVAL;
     }
+    version = higher(version, carried(m));
+    if (version < since(m->type)) {
+        return BASE_EVERSION;
+    }
     struct sched_wire_room limits = {.members_max = SCHED_MEMBERS_MAX};
-    struct walk w = {.out = buf, .end = cap, .room = &limits};
+    struct walk w = {.version = version, .out = buf, .end = cap, .room = &limits};
     struct sched_msg copy = *m;
-    uint8_t version = SCHED_WIRE_VERSION;
     u8(&w, &version, 255);
     u8(&w, &copy.type, 255);
     body(&w, &copy);
     return w.bad ? BASE_ETOOBIG : (int)w.at;
 }
 
+int sched_wire_encode(const struct sched_msg *m, uint8_t *buf, size_t cap)
+{
+    return sched_wire_encode_as(m, since(m->type), buf, cap);
+}
+
+static bool spoken(uint8_t version)
+{
+    return version >= SCHED_VERSION_MIN && version <= SCHED_VERSION_MAX;
+}
+
 int sched_wire_decode(
     const uint8_t *buf, size_t len, struct sched_wire_room *room, struct sched_msg *ret)
 {
     struct walk w = {.decode = true, .in = buf, .end = len, .room = room};
-    uint8_t version = 0;
     memset(ret, 0, sizeof *ret);
-    u8(&w, &version, 255);
+    u8(&w, &w.version, 255);
+    if (!w.bad && !spoken(w.version)) {
+        return BASE_EVERSION; /* its types may be others */
+    }
     u8(&w, &ret->type, SCHED_MSG_TYPES - 1);
-    if (!w.bad && version != SCHED_WIRE_VERSION) {
-        return BASE_EVERSION;
+    if (!w.bad && w.version < since(ret->type)) {
+        w.bad = true;
     }
     if (!w.bad) {
         body(&w, ret);
@@ -514,12 +573,17 @@ static void row_body(struct walk *w, struct sched_row *r)
     }
 }
 
+static uint8_t row_version(const struct sched_row *r)
+{
+    return higher(SCHED_VERSION_BASE, r->kind == SCHED_ROW_VIEW ? r->view : NULL);
+}
+
 int sched_wire_row_encode(const struct sched_row *r, uint8_t *buf, size_t cap)
 {
     struct sched_wire_room limits = {.members_max = SCHED_MEMBERS_MAX};
-    struct walk w = {.out = buf, .end = cap, .room = &limits};
+    uint8_t version = row_version(r);
+    struct walk w = {.version = version, .out = buf, .end = cap, .room = &limits};
     struct sched_row copy = *r;
-    uint8_t version = SCHED_WIRE_VERSION;
     u8(&w, &version, 255);
     row_body(&w, &copy);
     return w.bad ? BASE_EINVAL : (int)w.at;
@@ -529,14 +593,14 @@ int sched_wire_row_decode(
     const uint8_t *buf, size_t len, struct sched_wire_room *room, struct sched_row *ret)
 {
     struct walk w = {.decode = true, .in = buf, .end = len, .room = room};
-    uint8_t version = 0;
     memset(ret, 0, sizeof *ret);
-    u8(&w, &version, 255);
-    if (!w.bad && version != SCHED_WIRE_VERSION) {
+    u8(&w, &w.version, 255);
+    if (!w.bad && !spoken(w.version)) {
         return BASE_EVERSION;
     }
     if (!w.bad) {
         row_body(&w, ret);
+        w.bad = w.bad || w.version != row_version(ret);
     }
     return w.bad || w.at != len ? BASE_EBADMSG : 0;
 }

@@ -63,7 +63,7 @@ class RealWorld(world.World):
 
     def daemon(self, name, journal):
         what = "worker" if name in self.workers else "gateway"
-        return [BIN / f"warren-{what}", "--config", self.config(name).parent / f"{what}.yaml"]
+        return [self.bin(name) / f"warren-{what}", "--config", self.config(name).parent / f"{what}.yaml"]
 
     def life_over(self, name, code):
         return code == 1 and "ending so that a successor joins it" in self.tail(name)

@@ -1,4 +1,5 @@
-"""A rolling upgrade: every node of a cluster under load is stopped in order and started again, one after the other."""
+"""A rolling upgrade: every node of a cluster under load is stopped in order and started again, one after the other.
+With WARREN_OLD_BIN_DIR they run that build until then, and the cluster's version of messages rises when the last is replaced."""
 import random
 import time
 
@@ -23,6 +24,7 @@ def play(world, seed, told):
     begun = time.monotonic()
     world.until("settled at the end", world.settled, 60)
     told["settled s"], told["stage"] = round(time.monotonic() - begun, 1), "end"
+    world.until("the version of the messages is that of this build", world.up_to_date, 60)
     told["bad"] += world.finish() + world.left_over()
     told["bad"] += check.nothing_failed(world.history(), restarts) + check.no_session_lost(world.history(), world.ended)
 
@@ -30,6 +32,7 @@ def play(world, seed, told):
 def restart(world, name):
     """Returns when it serves again; what went wrong, as lines."""
     bad = world.take_out(name) if name in world.workers else world.end([name])
+    world.upgraded.add(name)
     world.start(name)
     if name in world.workers:
         world.bring_back(name)

@@ -15,6 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from nodes import LEAVES, members, tied, wait_for  # noqa: E402
 
 BIN = pathlib.Path(os.environ["WARREN_BIN_DIR"])
+OLD_BIN = pathlib.Path(os.environ.get("WARREN_OLD_BIN_DIR", BIN))  # what nodes run until upgrade.py replaces it
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIVES_MAX, RESTART_S = 60, 0.2
 PORT = 7400
@@ -108,6 +109,7 @@ class World:
         self.lives = {n: [] for n in self.names}
         self.clients = {}  # other processes that must stay: name, process
         self.down, self.full = set(), set()
+        self.upgraded = set()  # who runs BIN, not OLD_BIN
         self.again = {}  # who has ended by itself, and is started again then
         self.log, self.crashes, self.lost_lives = [], [], 0
         self.disturbed = False  # faults have begun: lives of workers may end
@@ -149,11 +151,14 @@ class World:
 
     # ---
 
+    def bin(self, name):
+        return BIN if name in self.upgraded else OLD_BIN
+
     def command(self, name, journal):
         if name not in self.voters:
             return self.daemon(name, journal)
         birth = [] if self.lives[name] else ["--birth"]
-        return [BIN / "warren-scheduler", "--config", self.config(name), *birth]
+        return [self.bin(name) / "warren-scheduler", "--config", self.config(name), *birth]
 
     def born(self):
         return {n for n in self.names if self.lives[n]}
@@ -284,6 +289,10 @@ class World:
         got = self.status()
         return len(got) == len(self.voters) and all(set(members(a)) == set(self.workers) for a in got.values())
 
+    def up_to_date(self):
+        told = [a.get("messages") for a in self.status().values()]
+        return len(told) == len(self.voters) and all(m and m["version"] == m["speaks"][1] for m in told)
+
     def until(self, what, holds, timeout_s):
         end = time.monotonic() + timeout_s
         while not holds():
@@ -381,8 +390,8 @@ class RigWorld(World):
 
     def daemon(self, name, journal):
         if name in self.workers:
-            return [BIN / "cluster_rig", "host", self.config(name), self.run_dir(name), journal]
-        return [BIN / "cluster_rig", "load", self.config(name), journal, str(self.KEYS)]
+            return [self.bin(name) / "cluster_rig", "host", self.config(name), self.run_dir(name), journal]
+        return [self.bin(name) / "cluster_rig", "load", self.config(name), journal, str(self.KEYS)]
 
     def life_over(self, name, code):
         return code == LEAVES

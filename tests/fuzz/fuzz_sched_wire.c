@@ -29,7 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     if (n > sizeof again || sched_wire_decode(data, n, &room, &m) != 0) {
         return 0;
     }
-    int len = sched_wire_encode(&m, again, sizeof again);
+    int len = sched_wire_encode_as(&m, data[0], again, sizeof again);
     if (len < 0 || (size_t)len != n || memcmp(again, data, n) != 0) {
         abort();
     }

@@ -79,9 +79,19 @@ static uint64_t hash_of(const struct sim_packet *p)
     return h;
 }
 
-static struct sim_packet *encode(struct sim *s, const struct sched_msg *m)
+/* S18: in the version of the sender's view, as the shells do (scheduler/io/cluster.c). */
+static uint8_t version_of(const struct sim_node *n)
 {
-    int len = sched_wire_encode(m, s->buf, SCHED_WIRE_BYTES_MAX);
+    const struct sched_view *v = n->kind == SIM_VOTER  ? &n->voter->known
+                                 : n->kind == SIM_HOST ? n->host->env.view
+                                                       : n->gw->view;
+    return v->num == 0 ? n->speaks.min : sched_view_version(v);
+}
+
+static struct sim_packet *encode(
+    struct sim *s, const struct sim_node *from, const struct sched_msg *m)
+{
+    int len = sched_wire_encode_as(m, version_of(from), s->buf, SCHED_WIRE_BYTES_MAX);
     if (len < 0) {
         sim_bad(s, "S13 message %s cannot be encoded: %d", sched_msg_name(m->type), len);
         return NULL;
@@ -99,14 +109,15 @@ static struct sim_packet *encode(struct sim *s, const struct sched_msg *m)
 
 /* NULL when it cannot be. One reference is the caller's. Views are sent to everybody by everybody;
  * that those of one number are the same was checked when they were learned. */
-static struct sim_packet *pack(struct sim *s, const struct sched_msg *m)
+static struct sim_packet *pack(
+    struct sim *s, const struct sim_node *from, const struct sched_msg *m)
 {
     if (m->type != SCHED_MSG_VIEW || m->view.view->num < s->last_view_num) {
-        return encode(s, m);
+        return encode(s, from, m);
     }
     if (m->view.view->num > s->last_view_num || s->last_view == NULL) {
         sim_packet_drop(s->last_view);
-        s->last_view = encode(s, m);
+        s->last_view = encode(s, from, m);
         s->last_view_num = m->view.view->num;
     }
     if (s->last_view != NULL) {
@@ -158,7 +169,7 @@ void sim_send(struct sim *s, struct sim_node *from, const struct sched_msg *m)
         sim_bad(s, "S13 message to unknown node %llu", (unsigned long long)m->to);
         return;
     }
-    struct sim_packet *p = pack(s, m);
+    struct sim_packet *p = pack(s, from, m);
     if (p != NULL) {
         post(s, p, (uint32_t)(from - s->nodes), (uint32_t)(to - s->nodes));
         sim_packet_drop(p);
@@ -178,13 +189,13 @@ static void to_all(struct sim *s, const struct sim_node *from, struct sim_packet
 void sim_push(struct sim *s, struct sim_node *from, const struct sched_msg *m)
 {
     check_allowed(s, from, m);
-    to_all(s, from, pack(s, m));
+    to_all(s, from, pack(s, from, m));
 }
 
 void sim_forge(struct sim *s, struct sim_node *from, const struct sched_view *v)
 {
     struct sched_msg m = {.type = SCHED_MSG_VIEW, .view = {v}};
-    to_all(s, from, encode(s, &m));
+    to_all(s, from, encode(s, from, &m));
 }
 
 static bool unpack(struct sim *s, struct sim_packet *p, struct sched_msg *m)
@@ -211,6 +222,10 @@ void sim_deliver(struct sim *s, struct sim_event *ev)
     if (!lost && n->paused) {
         sim_event(s, ev, n->resume_ns + sim_rand(s, 10 * SIM_MS));
         return;
+    }
+    if (!lost && p->bytes[0] > n->speaks.max) {
+        sim_check_unread(s, n, p);
+        lost = true;
     }
     struct sched_msg m;
     if ((!lost || s->opt.trace) && unpack(s, p, &m)) {

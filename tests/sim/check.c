@@ -69,6 +69,39 @@ static void check_dropped(struct sim *s, const struct sched_view *v)
     }
 }
 
+/* ---- versions: S18 ---- */
+
+static const struct sched_view *chosen(const struct sim *s);
+
+/* Nobody whose messages count is spoken to in a version that he does not know: not voters, not
+ * members. A gateway that no voter has heard of may be. */
+void sim_check_unread(struct sim *s, const struct sim_node *to, const struct sim_packet *p)
+{
+    struct sched_host h = {to->id, to->inc};
+    if (to->kind == SIM_VOTER || (to->kind == SIM_HOST && sched_view_has(chosen(s), h))) {
+        char name[16];
+        sim_name(to, name);
+        sim_bad(s, "S18 %s speaks versions to %u and is sent %s in version %u", name,
+            to->speaks.max, sched_msg_name(p->type), p->bytes[0]);
+    }
+}
+
+static void check_version(struct sim *s, const struct sched_view *v)
+{
+    if (v->version < s->version) {
+        sim_bad(s, "S18 view %u is of version %u, after %u", v->num, v->version, s->version);
+    }
+    s->version = v->version;
+    for (uint32_t i = 0; i < s->n_nodes; i++) {
+        const struct sim_node *n = &s->nodes[i];
+        if ((n->kind == SIM_VOTER || sched_view_has(v, (struct sched_host){n->id, n->inc})) &&
+            n->speaks.max < v->version) {
+            sim_bad(s, "S18 view %u is of version %u, and %c%u does not speak it", v->num,
+                v->version, "VHG"[n->kind], n -> index);
+        }
+    }
+}
+
 void sim_check_chosen(struct sim *s, const struct sched_view *v)
 {
     struct sim_view *sv = sim_view_of(s, v);
@@ -94,6 +127,7 @@ void sim_check_chosen(struct sim *s, const struct sched_view *v)
         s->chosen_num = v->num;
     }
     check_dropped(s, v);
+    check_version(s, v);
     sim_check_place(s, v);
 }
 
@@ -344,6 +378,9 @@ void sim_check_end(struct sim *s)
         if (n->frozen) {
             sim_bad(s, "L2 H%u is frozen", n->index);
         }
+    }
+    if (s->version != s->opt.speaks) {
+        sim_bad(s, "L9 everybody speaks version %u, the cluster %u", s->opt.speaks, s->version);
     }
     check_dead_permits(s, v);
     uint32_t want = s->opt.load == 0 ? 0 : 8;

@@ -7,6 +7,8 @@ void sim_bad(struct sim *s, const char *fmt, ...) __attribute__((format(printf, 
 /* The name of the violated invariant, like "S1". */
 const char *sim_bad_name(const struct sim *s);
 void sim_check_view(struct sim *s, struct sim_node *n, const struct sched_view *v);
+/* A message of a version that its addressee does not speak. */
+void sim_check_unread(struct sim *s, const struct sim_node *to, const struct sim_packet *p);
 void sim_check_chosen(struct sim *s, const struct sched_view *v);
 void sim_check_quota(struct sim *s, struct sim_node *n);
 void sim_check_vote(struct sim *s, struct sim_node *n, const struct sched_msg *m);

@@ -272,7 +272,10 @@ void sim_calm(struct sim *s)
         struct sim_node *n = &s->nodes[i];
         n->torn = 0;
         n->slow_ns = 0;
-        if (!n->up) {
+        if (n->up && n->speaks.max < s->opt.speaks) {
+            struct sim_fault f = {.kind = SIM_F_RESTART, .dur_ms = 500};
+            fell(s, n, &f);
+        } else if (!n->up) {
             struct sim_event ev = {.kind = SIM_E_UP, .node = i, .gen = n->gen};
             sim_event(s, &ev, s->now_ns + SIM_S / 2);
         }

@@ -58,6 +58,8 @@ void sim_opts_draw(struct sim_opts *o, uint64_t seed)
     }
     o->kill_ms = seed % 7 == 3 ? 4000 : 0;
     o->forge = seed % 9 == 8;
+    o->speaks = SCHED_VERSION_MAX;
+    o->mixed = seed % 5 == 2;
 }
 
 static struct sim_fault draw_one(const struct sim_opts *o, struct base_hash_rng *r)
@@ -149,7 +151,7 @@ static const struct field fields[] = {FIELD(voters), FIELD(hosts), FIELD(gateway
     FIELD(cooldown_ms), FIELD(vm_fail_ppm), FIELD(vm_hang_ppm), FIELD(vm_slow_ppm), FIELD(fault_ms),
     FIELD(drift_ppm), FIELD(cache), FIELD(quota), FIELD(chunk), FIELD(lives_below),
     FIELD(views_below), FIELD(views_min), FIELD(kill_ms), FIELD(stuck_ms), FIELD(pool),
-    FIELD(liars), FIELD(slow), FIELD(forge), FIELD(load)};
+    FIELD(liars), FIELD(slow), FIELD(forge), FIELD(speaks), FIELD(mixed), FIELD(load)};
 enum { FIELDS = sizeof fields / sizeof fields[0] };
 
 static bool is_node(uint8_t kind, int arg)
@@ -281,6 +283,7 @@ bool sim_schedule_read(
     }
     *ret_n = 0;
     o->load = 0;
+    o->speaks = SCHED_VERSION_BASE; /* of files that do not say */
     while (ok && fgets(line, sizeof line, in) != NULL) {
         if (line[0] == '#' || line[0] == '\n') {
             continue;

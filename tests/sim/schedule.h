@@ -33,6 +33,8 @@ struct sim_opts {
     uint32_t liars;    /* hosts whose reports of load are made up */
     uint32_t slow;     /* machines are slow and suspended, too */
     uint32_t forge;    /* hosts forge views, too */
+    uint32_t speaks;   /* the latest version of the messages that builds speak */
+    uint32_t mixed;    /* older builds, too, replaced one after the other */
     bool voter_loss;   /* a voter may lose its store */
     bool trace, no_liveness;
     uint32_t load;      /* 0: no requests but those of the file */

@@ -55,6 +55,7 @@ struct sim_node {
     bool up, paused, draining;
     bool left;    /* the next process starts empty */
     uint8_t torn; /* 1: dies before commit, 2: after */
+    struct sched_speaks speaks;
     uint32_t gen; /* of the process; events of an older one are void */
     uint64_t resume_ns;
     int64_t rate_ppm;
@@ -165,6 +166,7 @@ struct sim {
     uint32_t n_nodes;
     struct sim_view **views; /* by number */
     uint32_t cap_views, chosen_num;
+    uint8_t version;                 /* of the chosen view */
     uint32_t *admitted;              /* per host index: highest incarnation */
     struct sched_place place, grown; /* grown: from chosen view to chosen view */
     void *place_mem, *grown_mem;

@@ -347,6 +347,16 @@ void sim_step(struct sim *s, struct sim_node *n, const struct sched_event *ev)
 
 /* ---- life of a process ---- */
 
+/* What is installed when a process starts: never an older build than before. */
+static void choose_build(struct sim *s, struct sim_node *n, bool first)
+{
+    bool later = s->opt.mixed == 0 || s->calm || sim_rand(s, 4) >= (first ? 2 : 1);
+    if (later || n->speaks.max == 0) {
+        n->speaks = (struct sched_speaks){
+            SCHED_VERSION_BASE, later ? (uint8_t)s->opt.speaks : SCHED_VERSION_BASE};
+    }
+}
+
 static void boot_voter(struct sim *s, struct sim_node *n, bool first)
 {
     size_t size = sched_voter_size(&s->cfg);
@@ -362,6 +372,7 @@ static void boot_voter(struct sim *s, struct sim_node *n, bool first)
         .now_ns = sim_local(n, s->now_ns),
         .vote = sim_rows_vote(n->rows),
         .known = sim_rows_known(n->rows),
+        .speaks = n->speaks,
         .quotas = {sim_rows_quota(n->rows)}};
     sched_voter_init(n->voter, &s->cfg, &mem, &b);
 }
@@ -387,6 +398,7 @@ static void boot_host(struct sim *s, struct sim_node *n)
         .now_ns = sim_local(n, s->now_ns),
         .zone = (uint16_t)(n->index % 3),
         .weight = 100,
+        .speaks = n->speaks,
         .placer = {s, group}};
     sched_node_init(n->host, &s->cfg, &mem, &b);
     sim_rows_each(n->rows, restore, n->host);
@@ -404,6 +416,9 @@ void sim_boot(struct sim *s, struct sim_node *n, bool first)
     n->tick_ns = 0;
     n->seen_view = 0;
     n->awake_ns = s->now_ns;
+    if (!first) {
+        choose_build(s, n, false);
+    }
     if (n->kind == SIM_VOTER) {
         boot_voter(s, n, first);
     } else if (n->kind == SIM_HOST) {
@@ -412,7 +427,9 @@ void sim_boot(struct sim *s, struct sim_node *n, bool first)
         sim_vm_attach(s, n);
     } else {
         struct sched_mem mem = {.base = n->mem, .size = sched_route_size(&s->cfg, &s->rcfg)};
-        sched_route_init(n->gw, &s->cfg, &s->rcfg, (struct sched_placer){s, group}, &mem);
+        struct sched_route_cfg rcfg = s->rcfg;
+        rcfg.speaks = n->speaks;
+        sched_route_init(n->gw, &s->cfg, &rcfg, (struct sched_placer){s, group}, &mem);
         sched_route_start(n->gw, (uint64_t)++n->run << 32);
     }
     sim_arm(s, n);
@@ -484,6 +501,7 @@ static void add_node(struct sim *s, enum sim_kind kind, uint32_t index)
     struct sim_node *n = &s->nodes[s->n_nodes++];
     *n = (struct sim_node){
         .kind = (uint8_t)kind, .id = s->n_nodes, .index = index, .inc = 1, .rows = sim_rows_new()};
+    choose_build(s, n, true);
     n->rate_ppm = (int64_t)sim_rand(s, 2 * s->opt.drift_ppm + 1) - s->opt.drift_ppm;
     n->off_ns = SIM_S + sim_rand(s, 1000000) * SIM_S;
     if (kind == SIM_VOTER) {
@@ -506,7 +524,10 @@ static void add_node(struct sim *s, enum sim_kind kind, uint32_t index)
 static void birth_view(struct sim *s)
 {
     struct sched_member *m = calloc(s->opt.hosts, sizeof *m);
-    struct sched_view v = {.num = 1, .n = 0, .cap = s->opt.hosts, .m = m};
+    struct sched_view v = {.num = 1,
+        .version = s->opt.mixed ? SCHED_VERSION_BASE : (uint8_t)s->opt.speaks,
+        .cap = s->opt.hosts,
+        .m = m};
     for (uint32_t i = 0; i < (s->opt.empty_birth ? 0 : s->opt.hosts); i++) {
         struct sched_host h = {s->opt.voters + 1 + i, 1};
         REQUIRE(sched_view_admit(&v, h, (uint16_t)(i % 3), 100) == 0);

@@ -40,6 +40,7 @@ static inline struct sched_view view_of(struct sched_mem *mem, uint32_t cap)
     struct sched_view v;
     sched_view_init(&v, cap, mem);
     v.num = 1;
+    v.version = SCHED_VERSION_MAX;
     for (uint64_t node = 10; node < 13; node++) {
         CHECK_EQ(sched_view_admit(&v, (struct sched_host){node, 1}, 0, 100), 0);
     }

@@ -440,6 +440,82 @@ TEST(messages_are_dropped_before_stores_are)
     CHECK(sched_fx_bytes(&fx, 1) == NULL);
 }
 
+/* What a build of version 2 wrote, byte for byte: a cluster is upgraded node by node. */
+TEST(an_older_build_reads_what_is_sent_before_the_view_says_more)
+{
+    struct sched_mem mem = fresh_memory();
+    struct sched_wire_room room;
+    sched_wire_room_init(&room, 8, &mem);
+    struct sched_view v = {.num = 7};
+    struct sched_msg m = {.type = SCHED_MSG_VIEW, .view = {&v}}, got;
+    uint8_t buf[512], want[2 + 1 + 4 + 32 + 4] = {2, SCHED_MSG_VIEW, 1, 7};
+    int len = sched_wire_encode(&m, buf, sizeof buf);
+    CHECK_EQ(len, (int)sizeof want);
+    CHECK(memcmp(buf, want, sizeof want) == 0);
+    CHECK_EQ(sched_wire_decode(want, sizeof want, &room, &got), 0);
+    CHECK_EQ(sched_view_version(got.view.view), SCHED_VERSION_BASE);
+    uint8_t pull[10] = {2, SCHED_MSG_VPULL, 7};
+    m = (struct sched_msg){.type = SCHED_MSG_VPULL, .pull = {.known = 7}};
+    CHECK_EQ(sched_wire_encode(&m, buf, sizeof buf), (int)sizeof pull);
+    CHECK(memcmp(buf, pull, sizeof pull) == 0);
+    struct sched_row row = {.kind = SCHED_ROW_VIEW, .num = 1, .view = &v};
+    CHECK(sched_wire_row_encode(&row, buf, sizeof buf) > 0);
+    CHECK_EQ(buf[0], 2);
+}
+
+TEST(a_view_of_a_later_version_is_sent_and_stored_in_it)
+{
+    struct sched_mem mem = fresh_memory();
+    struct sched_wire_room room;
+    sched_wire_room_init(&room, 8, &mem);
+    struct sched_view v = view_of(&mem, 8);
+    struct sched_msg m = {.type = SCHED_MSG_VIEW, .view = {&v}}, got;
+    uint8_t buf[512];
+    v.version = 3;
+    int len = sched_wire_encode_as(&m, 2, buf, sizeof buf);
+    CHECK(len > 0 && buf[0] == 3);
+    CHECK_EQ(sched_wire_decode(buf, (size_t)len, &room, &got), 0);
+    CHECK(sched_view_equal(got.view.view, &v));
+    uint64_t digest = sched_view_digest(&v);
+    v.version = 2;
+    CHECK(sched_view_digest(&v) != digest && !sched_view_equal(got.view.view, &v));
+    v.version = 3;
+    struct sched_row row = {.kind = SCHED_ROW_VIEW, .num = 1, .view = &v}, back;
+    len = sched_wire_row_encode(&row, buf, sizeof buf);
+    CHECK(len > 0 && buf[0] == 3);
+    CHECK_EQ(sched_wire_row_decode(buf, (size_t)len, &room, &back), 0);
+    CHECK(sched_view_equal(back.view, &v));
+    m = (struct sched_msg){.type = SCHED_MSG_VPULL, .pull = {UINT32_MAX, {2, 3}}};
+    len = sched_wire_encode_as(&m, 3, buf, sizeof buf);
+    CHECK(len > 0 && buf[0] == 3); /* all is sent in the version of the view */
+    CHECK_EQ(sched_wire_decode(buf, (size_t)len, &room, &got), 0);
+    CHECK(got.pull.known == UINT32_MAX && got.pull.speaks.min == 2 && got.pull.speaks.max == 3);
+    buf[2 + 4] = 4; /* from 4 to 3 */
+    CHECK_EQ(sched_wire_decode(buf, (size_t)len, &room, &got), BASE_EBADMSG);
+}
+
+TEST(what_nodes_speak_is_forgotten_after_a_while_and_makes_room)
+{
+    struct sched_mem mem = fresh_memory();
+    struct sched_speak s;
+    sched_speak_init(&s, 8, &mem);
+    uint64_t later = SCHED_MS(SCHED_SPEAK_LIFE_MS) + 1;
+    for (uint64_t node = 1; node <= s.cap; node++) {
+        sched_speak_hear(&s, node, (struct sched_speaks){2, 3}, node == 5 ? 0 : later);
+    }
+    sched_speak_hear(&s, 1000, (struct sched_speaks){2, 4}, later);
+    CHECK_EQ(sched_speak_of(&s, 1000, later).max, 4);
+    CHECK_EQ(sched_speak_of(&s, 5, later).max, 0); /* it made room */
+    sched_speak_hear(&s, 1001, (struct sched_speaks){2, 4}, later);
+    CHECK_EQ(sched_speak_of(&s, 1001, later).max, 0); /* all others were heard just now */
+    CHECK_EQ(s.n, s.cap);
+    sched_speak_hear(&s, 1, (struct sched_speaks){0}, later);
+    CHECK_EQ(sched_speak_of(&s, 1, later).max, 3);
+    CHECK_EQ(sched_speak_of(&s, 1, 2 * later).max, 0);
+    sched_speak_hear(&s, 1, (struct sched_speaks){0}, 2 * later);
+    CHECK_EQ(sched_speak_of(&s, 1, 2 * later).max, 0);
+}
+
 TEST(the_decoder_takes_exactly_one_message)
 {
     struct sched_mem mem = fresh_memory();

@@ -122,7 +122,7 @@ TEST(a_view_from_a_worker_is_not_installed)
     step(&g, 10, &m);
     CHECK_EQ(g.n.env.view->num, 1);
     CHECK(effect(&g, SCHED_FX_KILL_ALL) == NULL);
-    struct sched_msg pull = {.type = SCHED_MSG_VPULL, .from = 11, .ballot = {0}};
+    struct sched_msg pull = {.type = SCHED_MSG_VPULL, .from = 11, .pull = {0}};
     step(&g, 10, &pull); /* nor does it pass one on */
     CHECK(effect(&g, SCHED_FX_SEND) == NULL);
     next.num = 2;

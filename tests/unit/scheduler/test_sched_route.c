@@ -31,6 +31,7 @@ static void rig_init(struct rig *g, uint32_t reqs)
     sched_fx_init(&g->fx, &mem);
     sched_view_init(&g->view, 4, &mem);
     g->view.num = 1;
+    g->view.version = SCHED_VERSION_MAX;
     for (uint64_t node = 10; node < 13; node++) {
         CHECK_EQ(sched_view_admit(&g->view, (struct sched_host){node, 1}, 0, 100), 0);
     }
@@ -129,6 +130,27 @@ TEST(what_workers_say_about_views_is_asked_of_a_voter)
     m = (struct sched_msg){.type = SCHED_MSG_VIEW, .from = 1, .view = {&forged}};
     step(&g, 120, &m);
     CHECK_EQ(g.r.view->num, 9);
+}
+
+TEST(a_gateway_tells_what_it_speaks_while_the_cluster_is_at_less)
+{
+    struct rig g;
+    rig_init(&g, 2);
+    struct sched_view old = g.view;
+    old.num = 2;
+    old.version = SCHED_VERSION_BASE;
+    struct sched_msg m = {.type = SCHED_MSG_VIEW, .from = 1, .view = {&old}};
+    step(&g, 100, &m);
+    step(&g, 5000, NULL);
+    uint32_t asks = 0, tells = 0;
+    for (uint32_t i = 0; i < g.fx.n; i++) {
+        const struct sched_msg *p = &g.fx.items[i].msg;
+        if (g.fx.items[i].kind == SCHED_FX_SEND && p->type == SCHED_MSG_VPULL) {
+            asks += p->pull.known == 2 && p->pull.speaks.max == 0; /* an older voter answers it */
+            tells += p->pull.known == UINT32_MAX && p->pull.speaks.max == SCHED_VERSION_MAX;
+        }
+    }
+    CHECK(asks == 1 && tells == 1);
 }
 
 TEST(an_answer_for_another_key_is_not_taken)

@@ -17,9 +17,15 @@ static void poll_init(struct poll *p, struct sched_mem *mem, uint32_t voters)
     p->cfg = config(voters);
     sched_fx_init(&p->fx, mem);
     p->first = view_of(mem, 8);
+    p->first.version = SCHED_VERSION_BASE;
     struct sched_row vote = {.kind = SCHED_ROW_VOTE};
     struct sched_row known = {.kind = SCHED_ROW_KNOWN, .view = &p->first};
-    struct sched_voter_boot b = {.id = 1, .seed = 1, .now_ns = 1, .vote = &vote, .known = &known};
+    struct sched_voter_boot b = {.id = 1,
+        .speaks = {SCHED_VERSION_BASE, SCHED_VERSION_BASE},
+        .seed = 1,
+        .now_ns = 1,
+        .vote = &vote,
+        .known = &known};
     sched_voter_init(&p->v, &p->cfg, mem, &b);
 }
 
@@ -378,4 +384,149 @@ TEST(a_voter_accepts_the_successor_of_the_view_it_knows_and_no_later_one)
     tell(&p, 20, &view);
     tell(&p, 30, &acc);
     CHECK(said(&p.fx, SCHED_MSG_VACKED) != NULL);
+}
+
+/* ---- V1: the version of the messages ---- */
+
+static void say_speaks(struct poll *p, uint64_t now_ms, uint64_t node, uint8_t max)
+{
+    struct sched_msg m = {.type = SCHED_MSG_VPULL,
+        .from = node,
+        .pull = {UINT32_MAX, {max != 0 ? SCHED_VERSION_BASE : 0, max}}};
+    tell(p, now_ms, &m);
+}
+
+/* Whether the voter, the only one whose vote counts here, has raised the version by now_ms + 500.
+ * The members renew and settle; `silent` of them tells nothing. */
+static bool raised(struct poll *p, uint64_t now_ms, uint64_t silent)
+{
+    for (uint64_t node = 10; node < 13; node++) {
+        renew(p, now_ms, node, 1);
+        if (node != silent) {
+            say_speaks(p, now_ms, node, SCHED_VERSION_MAX);
+        }
+    }
+    for (uint64_t t = now_ms; t <= now_ms + 500; t += 100) {
+        tell(p, t, NULL);
+    }
+    return sched_view_version(&p->v.known) == SCHED_VERSION_MAX;
+}
+
+static void poll_of_new(struct poll *p, struct sched_mem *mem, uint32_t voters)
+{
+    poll_init(p, mem, voters);
+    p->v.speaks.max = SCHED_VERSION_MAX;
+}
+
+TEST(the_version_rises_when_every_member_speaks_it_and_does_not_fall)
+{
+    struct sched_mem mem = fresh_memory();
+    static struct poll p;
+    poll_of_new(&p, &mem, 1);
+    CHECK(!raised(&p, 1000, 11));
+    CHECK_EQ(sched_voter_speaks(&p.v, 11).max, SCHED_VERSION_BASE);
+    CHECK_EQ(sched_voter_speaks(&p.v, 12).max, SCHED_VERSION_MAX);
+    CHECK(raised(&p, 2000, 0));
+    CHECK_EQ(p.v.known.num, 2);
+    CHECK_EQ(sched_view_members(&p.v.known), 3);
+    CHECK(raised(&p, 40000, 11)); /* long after it said so */
+}
+
+TEST(what_a_member_said_long_ago_does_not_count)
+{
+    struct sched_mem mem = fresh_memory();
+    static struct poll p;
+    poll_of_new(&p, &mem, 1);
+    say_speaks(&p, 10, 11, SCHED_VERSION_MAX);
+    for (uint64_t now = 1000; now < 30000; now += 1000) {
+        for (uint64_t node = 10; node < 13; node++) {
+            renew(&p, now, node, 1);
+        }
+    }
+    CHECK(!raised(&p, 30100, 11));
+    CHECK(raised(&p, 31000, 0));
+}
+
+TEST(a_gateway_that_tells_nothing_holds_the_version_until_it_is_gone)
+{
+    struct sched_mem mem = fresh_memory();
+    static struct poll p;
+    poll_of_new(&p, &mem, 1);
+    say_speaks(&p, 900, 77, 0); /* as an older build asks for the view */
+    CHECK(!raised(&p, 1000, 0));
+    say_speaks(&p, 1600, 77, SCHED_VERSION_MAX); /* replaced by a newer one */
+    say_speaks(&p, 1700, 77, 0);                 /* whose questions are the same */
+    CHECK(raised(&p, 2000, 0));
+}
+
+TEST(a_worker_that_leaves_holds_the_version_until_it_cannot_wait_for_its_removal_any_more)
+{
+    struct sched_mem mem = fresh_memory();
+    static struct poll p;
+    poll_of_new(&p, &mem, 1);
+    renew(&p, 100, 11, 1);
+    struct sched_msg m = {.type = SCHED_MSG_RELINQ, .from = 11, .grant = {.inc = 1}};
+    tell(&p, 200, &m);
+    uint32_t num = p.v.known.num;
+    for (uint64_t now = 300; now < 30000; now += 1000) {
+        for (uint64_t node = 10; node < 13; node += 2) {
+            renew(&p, now, node, 1);
+            say_speaks(&p, now, node, SCHED_VERSION_MAX);
+        }
+        tell(&p, now + 600, NULL);
+    }
+    CHECK_EQ(p.v.known.num, num + 1); /* it is out, in a version that it knows */
+    CHECK_EQ(sched_view_version(&p.v.known), SCHED_VERSION_BASE);
+    for (uint64_t now = 30000; now < 32000; now += 500) {
+        for (uint64_t node = 10; node < 13; node += 2) {
+            renew(&p, now, node, 1);
+        }
+        tell(&p, now + 400, NULL);
+    }
+    CHECK_EQ(sched_view_version(&p.v.known), SCHED_VERSION_MAX);
+}
+
+TEST(the_version_waits_for_the_other_voters_too)
+{
+    struct sched_mem mem = fresh_memory();
+    static struct poll p;
+    poll_of_new(&p, &mem, 3);
+    for (uint64_t node = 10; node < 13; node++) {
+        renew(&p, 100, node, 1);
+        say_speaks(&p, 100, node, SCHED_VERSION_MAX);
+    }
+    say_speaks(&p, 110, 2, SCHED_VERSION_MAX);
+    uint32_t told = 0;
+    for (uint64_t t = 200; t <= 1400; t += 100) {
+        tell(&p, t, NULL);
+        CHECK(said(&p.fx, SCHED_MSG_VPREP) == NULL);
+        const struct sched_msg *m = said(&p.fx, SCHED_MSG_VPULL);
+        told += m != NULL && m->pull.known == UINT32_MAX && m->pull.speaks.max == SCHED_VERSION_MAX;
+    }
+    CHECK_EQ(told, 1); /* it does not tell all the time */
+    say_speaks(&p, 1500, 3, SCHED_VERSION_MAX);
+    bool proposes = false;
+    for (uint64_t t = 1500; t <= 2200 && !proposes; t += 100) {
+        tell(&p, t, NULL);
+        proposes = said(&p.fx, SCHED_MSG_VPREP) != NULL;
+    }
+    CHECK(proposes);
+}
+
+TEST(who_does_not_speak_the_version_of_the_cluster_is_not_admitted)
+{
+    struct sched_mem mem = fresh_memory();
+    static struct poll p;
+    poll_of_new(&p, &mem, 1);
+    p.v.known.version = SCHED_VERSION_MAX;
+    renew(&p, 100, 20, 1);
+    CHECK(sched_voter_refuses(&p.v, 20));
+    CHECK_EQ(sched_voter_spoken(&p.v, 20).max, SCHED_VERSION_BASE);
+    (void)raised(&p, 200, 0);
+    CHECK(!sched_view_has(&p.v.known, (struct sched_host){20, 1}));
+    say_speaks(&p, 800, 20, SCHED_VERSION_MAX);
+    CHECK(!sched_voter_refuses(&p.v, 20));
+    renew(&p, 800, 20, 1);
+    (void)raised(&p, 900, 0);
+    CHECK(sched_view_has(&p.v.known, (struct sched_host){20, 1}));
 }
