@@ -269,6 +269,13 @@ uint64_t worker_member_generation(
     return b == NULL ? 0 : b->epoch;
 }
 
+bool worker_member_has(struct worker_member *m, uint32_t pool, const struct proto_identifier *id)
+{
+    struct sched_key key;
+    const struct bound *b = key_of(m, pool, id, &key) ? find(m, key) : NULL;
+    return b != NULL && b->made;
+}
+
 bool worker_member_moved(struct worker_member *m, uint32_t pool, const struct proto_identifier *id)
 {
     struct sched_key key;

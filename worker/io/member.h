@@ -82,6 +82,10 @@ bool worker_member_made(struct worker_member *m, uint32_t pool, const struct pro
 uint64_t worker_member_generation(
     struct worker_member *m, uint32_t pool, const struct proto_identifier *id);
 
+/* The place of this identifier has made its session. Else one that is there came up when an earlier
+ * place had been given up: it is nobody's. */
+bool worker_member_has(struct worker_member *m, uint32_t pool, const struct proto_identifier *id);
+
 /* An execution that the journal does not have may have run elsewhere, see sched_host_node_moved().
  */
 bool worker_member_moved(struct worker_member *m, uint32_t pool, const struct proto_identifier *id);

@@ -57,6 +57,13 @@ static void delete (struct rpc_exchange *x)
     }
 }
 
+/* Of nobody, see find(). */
+static bool is_nobodys(const struct rpc_exchange *x, const struct worker_session_info *info)
+{
+    struct worker_member *m = x->rpc->config.member;
+    return m != NULL && !worker_member_has(m, x->pool, &info->id);
+}
+
 struct listed {
     struct worker_session_info info;
     Warren__Session session;
@@ -75,7 +82,7 @@ static void list(struct rpc_exchange *x)
     } else {
         uint32_t i = WORKER_NONE;
         while ((i = worker_session_next(s, x->pool, i, &info)) != WORKER_NONE) {
-            if (total++ >= q->skip && n < limit) {
+            if (!is_nobodys(x, &info) && total++ >= q->skip && n < limit) {
                 all[n].info = info;
                 rpc_session_fill(x, &all[n].info, &all[n].session);
                 sessions[n] = &all[n].session;

@@ -509,6 +509,20 @@ static void on_own(struct worker_session_want *w, const struct worker_session_an
 }
 
 /* A microVM that came up for a place which was given up meanwhile. */
+/* How many sessions the worker lists. */
+static size_t listed(void)
+{
+    Warren__Reply *end =
+        rig_reply(&r, rig_about(&r, WARREN__REQUEST__OP_SESSION_LIST, NULL, 0), PROTO_ENVELOPE_END);
+    size_t n = end->n_sessions;
+    CHECK_EQ(end->total, n);
+    for (size_t i = 0; i < n; i++) {
+        CHECK(end->sessions[i]->generation != 0);
+    }
+    warren__reply__free_unpacked(end, NULL);
+    return n;
+}
+
 TEST(a_session_that_is_of_no_place_is_told_to_nobody_and_ends)
 {
     setup(2, false);
@@ -516,11 +530,16 @@ TEST(a_session_that_is_of_no_place_is_told_to_nobody_and_ends)
     CHECK_EQ(proto_identifier_set(&own.id, (const uint8_t *)"alice", 5), PROTO_IDENTIFIER_OK);
     worker_session_acquire(r.sessions, &own);
     RIG_UNTIL(&r, own.done == NULL);
+    CHECK_EQ(listed(), 0);
+    (void)ask("python", "bobby");
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "bobby", 1, "say x")), WARREN__STATUS__STATUS_OK);
+    CHECK_EQ(listed(), 1);
     const struct ask *a = ask("python", "alice");
+    CHECK_EQ(listed(), 1);
     CHECK_EQ(rig_status(&r, rig_about(&r, WARREN__REQUEST__OP_SESSION_GET, "alice", 0)),
         WARREN__STATUS__STATUS_NOT_FOUND);
     place_is_gone(a, "alice");
-    RIG_UNTIL(&r, worker_session_counts(r.sessions).sessions == 0);
+    RIG_UNTIL(&r, worker_session_counts(r.sessions).sessions == 1);
     teardown();
 }
 
