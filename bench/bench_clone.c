@@ -2,6 +2,7 @@
  * and p99. Usage: bench_clone IMAGE_DIR [CLONES]   (root; builds a template in a folder under /tmp)
  * SPARES=0 in the environment starts no QEMU ahead; LOG=debug prints every step. */
 #include <errno.h>
+#include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -238,6 +239,12 @@ static void print(struct bench *b)
     }
 }
 
+static int remove_it(const char *path, const struct stat *st, int kind, struct FTW *at)
+{
+    (void)st, (void)kind, (void)at;
+    return remove(path);
+}
+
 int main(int argc, char **argv)
 {
     static struct bench b;
@@ -289,5 +296,6 @@ int main(int argc, char **argv)
     ev_run(b.loop, 0);
     print(&b);
     worker_engine_destroy(b.engine);
+    (void)nftw(run, remove_it, 8, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
     return b.errors > 0;
 }
