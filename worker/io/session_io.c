@@ -555,7 +555,7 @@ void worker_session_pool_look(
     const struct worker_pool *p = &s->pools->pools[pool];
     const struct session_pool *x = &s->shell[pool];
     *ret = (struct worker_session_pool_info){.spec = &p->spec,
-        .container = worker_pool_container_text(x->container),
+        .container = proto_pool_container_text(x->container),
         .mcp = x->mcp,
         .mcp_extended = x->mcp_extended,
         .isolation = worker_engine_isolation(s->engine),

@@ -16,7 +16,7 @@ struct session_slot {
 
 struct session_pool {
     uint32_t engine; /* the engine's number of it */
-    enum worker_pool_container container;
+    enum proto_pool_container container;
     bool mcp, mcp_extended;
     char template_id[80];
     char state[160];

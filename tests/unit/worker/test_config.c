@@ -69,7 +69,7 @@ TEST(the_older_lifecycle_other_spellings_of_case_and_nulls)
         parsed("{\"NAME\":\"shell-1\",\"Properties\":{\"containertype\":\"shell\",\"secrets\":null,"
                "\"dynamicPoolConfiguration\":{\"executionType\":\"timed\","
                "\"coolDownPeriodInSeconds\":300}}}");
-    CHECK_EQ(f.container, WORKER_POOL_SHELL);
+    CHECK_EQ(f.container, PROTO_POOL_SHELL);
     CHECK_EQ(f.spec.cooldown_ms, 300000);
     CHECK_EQ(f.spec.sessions_max, 10);
     CHECK_EQ(f.spec.ready_target, 5);
@@ -146,7 +146,7 @@ TEST(a_pool_file_that_is_not_there_or_too_long)
     struct base_error err;
     CHECK_EQ(worker_pool_file_load("/nonexistent.json", &f, &err), -ENOENT);
     CHECK(strstr(err.text, "/nonexistent.json") != NULL);
-    CHECK_EQ(worker_pool_file_parse("", WORKER_POOL_FILE_BYTES_MAX + 1, &f, &err), BASE_ETOOBIG);
+    CHECK_EQ(worker_pool_file_parse("", PROTO_POOL_FILE_BYTES_MAX + 1, &f, &err), BASE_ETOOBIG);
 }
 
 /* --- worker.yaml --------------------------------------------------------------------------- */
