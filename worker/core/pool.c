@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "proto/base/assert.h"
+#include "proto/base/clock.h"
 #include "proto/base/err.h"
 #include "worker/core/pool_state.h"
 #include "worker/core/size.h"
@@ -13,7 +14,7 @@ static bool config_valid(const struct worker_pool_config *c, uint32_t pools_max)
            c->waiters_max <= 1048576 && c->tombs_max >= 1 && c->tombs_max <= 1048576 &&
            pools_max >= 1 && pools_max <= PROTO_POOLS_MAX && c->epoch_next >= 1 &&
            c->epoch_next <= c->epoch_limit && c->counted_max <= 1048576 &&
-           c->tenants_n <= WORKER_QUOTA_TENANTS_MAX;
+           c->tenants_n <= WORKER_QUOTA_TENANTS_MAX && c->tenants_max <= WORKER_QUOTA_TENANTS_MAX;
 }
 
 /* The most effects that one step can have: every waiter is answered once; a slot is stored, killed,
@@ -31,7 +32,8 @@ static struct worker_quota_config quota_config(
         .books_max = c->vms_max + c->counted_max,
         .tenant = c->tenant,
         .tenants = c->tenants,
-        .tenants_n = c->tenants_n};
+        .tenants_n = c->tenants_n,
+        .tenants_max = c->tenants_max};
     memcpy(q.key, c->quota_key, sizeof q.key);
     return q;
 }
@@ -156,29 +158,107 @@ uint32_t worker_pool_find(const struct worker_pools *p, const char *name)
     return WORKER_NONE;
 }
 
+static bool numbers_valid(const struct worker_pool_spec *spec)
+{
+    return spec->sessions_max > 0 && spec->sessions_max <= PROTO_SESSIONS_PER_POOL_MAX &&
+           (spec->lifecycle != WORKER_LIFECYCLE_TIMED || spec->cooldown_ms > 0);
+}
+
+/* The place of a new pool; WORKER_NONE: there is none. */
+static uint32_t place_new(struct worker_pools *p)
+{
+    uint32_t i = 0;
+    while (i < p->n && p->pools[i].spec.name[0] != '\0') { /* forgotten ones have no name */
+        i++;
+    }
+    if (i == p->pools_max) {
+        return WORKER_NONE;
+    }
+    p->n += i == p->n;
+    struct worker_pool *pool = &p->pools[i];
+    *pool = (struct worker_pool){.timer.kind = WORKER_TIMER_POOL};
+    worker_fair_init(&pool->queue);
+    worker_list_init(&pool->ready);
+    return i;
+}
+
+static void take_numbers(struct worker_pools *p, uint32_t i, const struct worker_pool_spec *spec)
+{
+    p->pools[i].spec = *spec;
+    worker_quota_pool(p->quota, i, &spec->whole, &spec->each);
+}
+
 int worker_pool_add(struct worker_pools *p, const struct worker_pool_spec *spec, uint32_t *ret_pool)
 {
     size_t len = strnlen(spec->name, sizeof spec->name);
-    if (!proto_pool_name_valid(spec->name, len) || spec->sessions_max == 0 ||
-        spec->sessions_max > PROTO_SESSIONS_PER_POOL_MAX ||
-        (spec->lifecycle == WORKER_LIFECYCLE_TIMED && spec->cooldown_ms == 0)) {
+    if (!proto_pool_name_valid(spec->name, len) || !numbers_valid(spec)) {
         return BASE_EINVAL;
     }
     uint32_t i = worker_pool_find(p, spec->name);
+    i = i != WORKER_NONE ? i : place_new(p);
     if (i == WORKER_NONE) {
-        if (p->n == p->pools_max) {
-            return BASE_EFULL;
-        }
-        i = p->n++;
-        struct worker_pool *pool = &p->pools[i];
-        *pool = (struct worker_pool){.timer.kind = WORKER_TIMER_POOL};
-        worker_fair_init(&pool->queue);
-        worker_list_init(&pool->ready);
+        return BASE_EFULL;
     }
-    p->pools[i].spec = *spec;
-    worker_quota_pool(p->quota, i, &spec->whole, &spec->each);
+    p->pools[i].retired = false;
+    take_numbers(p, i, spec);
     *ret_pool = i;
     return 0;
+}
+
+static void change(struct worker_pools *p, const struct worker_pool_event *ev)
+{
+    REQUIRE(ev->pool < p->n && numbers_valid(ev->spec));
+    struct worker_pool *pool = &p->pools[ev->pool];
+    struct worker_pool_spec spec = *ev->spec;
+    memcpy(spec.name, pool->spec.name, sizeof spec.name);
+    take_numbers(p, ev->pool, &spec);
+    worker_pool_sessions_arm(p, ev->pool);
+    if (spec.ready_target < UINT32_MAX - pool->queued) {
+        worker_pool_trim(p, ev->pool, pool->queued + spec.ready_target);
+    }
+}
+
+static void retire(struct worker_pools *p, uint32_t i)
+{
+    REQUIRE(i < p->n);
+    struct worker_pool *pool = &p->pools[i];
+    pool->retired = true;
+    pool->template = WORKER_POOL_TEMPLATE_NONE;
+    worker_pool_queue_refuse(p, pool);
+    worker_pool_trim(p, i, 0);
+    for (uint32_t k = 0; k < p->cfg.vms_max; k++) {
+        struct worker_slot *v = &p->slots[k];
+        if (v->pool == i && v->state == WORKER_SLOT_ADOPTING && v->session == WORKER_NONE) {
+            worker_pool_slot_kill(p, v);
+        }
+    }
+}
+
+static bool spent(const struct worker_pool *pool)
+{
+    uint32_t slots = 0;
+    for (int k = 0; k < WORKER_SLOT_STATE_END; k++) {
+        slots += pool->slots[k];
+    }
+    return pool->retired && pool->spec.name[0] != '\0' && pool->sessions == 0 && slots == 0;
+}
+
+uint32_t worker_pool_spent(const struct worker_pools *p)
+{
+    for (uint32_t i = 0; i < p->n; i++) {
+        if (spent(&p->pools[i])) {
+            return i;
+        }
+    }
+    return WORKER_NONE;
+}
+
+void worker_pool_forget(struct worker_pools *p, uint32_t pool)
+{
+    REQUIRE(pool < p->n && spent(&p->pools[pool]));
+    worker_pool_tombs_forget(p, pool);
+    sched_wheel_cancel(&p->wheel, &p->pools[pool].timer.node);
+    p->pools[pool].spec.name[0] = '\0';
 }
 
 static void timers_run(struct worker_pools *p)
@@ -275,6 +355,12 @@ static int dispatch(struct worker_pools *p, const struct worker_pool_event *ev)
         p->cfg.epoch_limit = ev->epoch > p->cfg.epoch_limit ? ev->epoch : p->cfg.epoch_limit;
         p->epochs_asked = false;
         break;
+    case WORKER_EV_CHANGE:
+        change(p, ev);
+        break;
+    case WORKER_EV_RETIRE:
+        retire(p, ev->pool);
+        break;
     }
     return 0;
 }
@@ -330,6 +416,26 @@ void worker_pool_fx_session(
                               .end = s->end});
 }
 
+uint64_t worker_pool_expires_ns(const struct worker_pools *p, const struct worker_session *s)
+{
+    const struct worker_pool_spec *spec = &p->pools[s->pool].spec;
+    uint64_t due = UINT64_MAX;
+    if (spec->lifecycle == WORKER_LIFECYCLE_TIMED) {
+        due = (s->holds > 0 ? p->now_ns : s->last_ns) + spec->cooldown_ms * BASE_NS_PER_MS;
+    }
+    if (spec->alive_ms_max > 0) {
+        uint64_t alive = s->created_ns + spec->alive_ms_max * BASE_NS_PER_MS;
+        due = alive < due ? alive : due;
+    }
+    return due;
+}
+
+uint64_t worker_pool_touch_ns(const struct worker_pools *p, uint32_t pool)
+{
+    uint32_t ms = p->pools[pool].spec.cooldown_ms / 8;
+    return (ms > p->cfg.touch_ms ? ms : p->cfg.touch_ms) * BASE_NS_PER_MS;
+}
+
 const char *worker_pool_end_text(enum worker_end end)
 {
     static const char *const texts[WORKER_END_MAX] = {
@@ -342,7 +448,9 @@ const char *worker_pool_fault(const struct worker_pools *p, uint32_t pool)
     if (p->frozen) {
         return "the worker has no lease at the moment";
     }
-    return p->drain ? "the worker is draining" : p->pools[pool].fault;
+    return p->drain                 ? "the worker is draining"
+           : p->pools[pool].retired ? "the pool is deleted"
+                                    : p->pools[pool].fault;
 }
 
 bool worker_pool_idle(const struct worker_pools *p)

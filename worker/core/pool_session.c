@@ -120,7 +120,7 @@ static struct worker_tomb *tomb_find(
     return NULL;
 }
 
-static void tomb_evict(struct worker_pools *p, struct worker_tomb *t)
+static void tomb_unlink(struct worker_pools *p, struct worker_tomb *t)
 {
     uint32_t *at = &p->tomb_buckets[t->hash & p->tomb_mask];
     while (*at != t->index) {
@@ -131,10 +131,25 @@ static void tomb_evict(struct worker_pools *p, struct worker_tomb *t)
     t->used = false;
     worker_list_remove(&t->link);
     worker_list_append(&p->limbo_tombs, &t->link);
+}
+
+static void tomb_evict(struct worker_pools *p, struct worker_tomb *t)
+{
+    tomb_unlink(p, t);
     worker_pool_fx_add(p, &(struct worker_pool_fx){.kind = WORKER_FX_DROP_TOMB,
                               .slot = t->index,
                               .pool = t->pool,
                               .session = WORKER_NONE});
+}
+
+/* Without effects. */
+void worker_pool_tombs_forget(struct worker_pools *p, uint32_t pool)
+{
+    for (uint32_t i = 0; i <= p->cfg.tombs_max; i++) {
+        if (p->tombs[i].used && p->tombs[i].pool == pool) {
+            tomb_unlink(p, &p->tombs[i]);
+        }
+    }
 }
 
 /* One record more than tombs_max exists, so that the oldest one can be dropped in the step that
@@ -186,20 +201,6 @@ static uint32_t clamp_ms(uint64_t ns)
     return (uint32_t)(ms > RETRY_MS_MAX ? RETRY_MS_MAX : ms);
 }
 
-uint64_t worker_pool_expires_ns(const struct worker_pools *p, const struct worker_session *s)
-{
-    const struct worker_pool_spec *spec = &p->pools[s->pool].spec;
-    uint64_t due = UINT64_MAX;
-    if (spec->lifecycle == WORKER_LIFECYCLE_TIMED) {
-        due = (s->holds > 0 ? p->now_ns : s->last_ns) + spec->cooldown_ms * BASE_NS_PER_MS;
-    }
-    if (spec->alive_ms_max > 0) {
-        uint64_t alive = s->created_ns + spec->alive_ms_max * BASE_NS_PER_MS;
-        due = alive < due ? alive : due;
-    }
-    return due;
-}
-
 /* How long until some session ends by itself; pool: WORKER_NONE for any; tenant: NULL for any. */
 static uint32_t full_retry_ms(
     const struct worker_pools *p, uint32_t pool, const struct proto_tenant *tenant)
@@ -243,15 +244,32 @@ static void session_arm(struct worker_pools *p, struct worker_session *s)
     sched_wheel_set(&p->wheel, &s->timer.node, worker_pool_expires_ns(p, s));
 }
 
+/* Stores the last use when its row is older by more than that. */
+static void store_use(struct worker_pools *p, struct worker_session *s, uint64_t slack_ns)
+{
+    if (s->last_ns - s->stored_ns > slack_ns) {
+        s->stored_ns = s->last_ns;
+        worker_pool_fx_session(p, WORKER_FX_STORE_SESSION, s);
+    }
+}
+
+void worker_pool_sessions_arm(struct worker_pools *p, uint32_t pool)
+{
+    for (uint32_t i = 0; i < p->cfg.vms_max; i++) {
+        struct worker_session *s = &p->sessions[i];
+        bool runs = s->state == WORKER_SESSION_LIVE || s->state == WORKER_SESSION_FROZEN;
+        if (runs && s->pool == pool) {
+            store_use(p, s, 0); /* a row may be as old as the cooldown before allowed */
+            session_arm(p, s);
+        }
+    }
+}
+
 static void touch(struct worker_pools *p, struct worker_session *s)
 {
     s->last_ns = p->now_ns;
     session_arm(p, s);
-    uint64_t slack = worker_pool_touch_ns(p, s->pool);
-    if (s->last_ns - s->stored_ns > slack) {
-        s->stored_ns = s->last_ns;
-        worker_pool_fx_session(p, WORKER_FX_STORE_SESSION, s);
-    }
+    store_use(p, s, worker_pool_touch_ns(p, s->pool));
 }
 
 /* Answers one that waited and frees it. */
@@ -315,7 +333,8 @@ static bool refuses(const struct worker_pools *p, const struct worker_pool *pool
 {
     bool broken = pool->failures >= WORKER_POOL_BROKEN_AFTER && pool->backoff_ns > p->now_ns &&
                   pool->slots[WORKER_SLOT_READY] == 0;
-    return p->drain || p->frozen || pool->template == WORKER_POOL_TEMPLATE_FAILED || broken;
+    return p->drain || p->frozen || pool->retired ||
+           pool->template == WORKER_POOL_TEMPLATE_FAILED || broken;
 }
 
 /* --- life ---------------------------------------------------------------------------------- */
@@ -391,7 +410,8 @@ void worker_pool_session_unclaim(struct worker_pools *p, struct worker_session *
     worker_pool_fx_session(p, WORKER_FX_DROP_SESSION, s);
     s->attempts++;
     enqueue(p, s, true);
-    if (s->attempts >= WORKER_POOL_CLAIMS_MAX || worker_list_empty(&s->waiters)) {
+    if (s->attempts >= WORKER_POOL_CLAIMS_MAX || worker_list_empty(&s->waiters) ||
+        p->pools[s->pool].retired) {
         waiters_answer(p, s, WORKER_ANSWER_UNAVAILABLE, backoff_ms(p, &p->pools[s->pool]));
         session_drop(p, s);
     }
@@ -693,12 +713,6 @@ void worker_pool_use(struct worker_pools *p, const struct worker_pool_event *ev)
 }
 
 /* --- after a restart of the worker ------------------------------------------------------------ */
-
-uint64_t worker_pool_touch_ns(const struct worker_pools *p, uint32_t pool)
-{
-    uint32_t ms = p->pools[pool].spec.cooldown_ms / 8;
-    return (ms > p->cfg.touch_ms ? ms : p->cfg.touch_ms) * BASE_NS_PER_MS;
-}
 
 static int restore_check(const struct worker_pools *p, const struct worker_pool_restore *r)
 {

@@ -95,6 +95,7 @@ struct worker_pool {
     uint64_t backoff_ns;   /* no start before */
     uint64_t replenish_ns; /* no start ahead of requests before */
     enum worker_pool_template template;
+    bool retired;    /* until it is added again */
     char fault[120]; /* last failure, for people */
 };
 
@@ -157,6 +158,8 @@ void worker_pool_slot_kill(struct worker_pools *p, struct worker_slot *v);
 void worker_pool_slot_freeze(struct worker_pools *p, struct worker_slot *v, bool freeze);
 void worker_pool_slot_timer(struct worker_pools *p, struct worker_slot *v);
 void worker_pool_template(struct worker_pools *p, const struct worker_pool_event *ev);
+/* Ends instances that nobody has, down to what the pool may have of them. */
+void worker_pool_trim(struct worker_pools *p, uint32_t pool, uint32_t keep);
 void worker_pool_pump(struct worker_pools *p); /* hands out ready instances, starts new ones */
 
 void worker_pool_request(struct worker_pools *p, const struct worker_pool_event *ev);
@@ -172,6 +175,9 @@ void worker_pool_session_claim(
     struct worker_pools *p, struct worker_session *s, struct worker_slot *v);
 /* One that waited for it is answered: maybe it is dropped. */
 void worker_pool_session_left(struct worker_pools *p, struct worker_session *s);
+/* Sessions of the pool end when it says so now. */
+void worker_pool_sessions_arm(struct worker_pools *p, uint32_t pool);
+void worker_pool_tombs_forget(struct worker_pools *p, uint32_t pool);
 /* Answers those that wait for it UNAVAILABLE. */
 void worker_pool_session_refuse(struct worker_pools *p, struct worker_session *s);
 /* Answers all that wait in the pool's queue UNAVAILABLE and forgets their sessions. */

@@ -239,6 +239,22 @@ void worker_pool_template(struct worker_pools *p, const struct worker_pool_event
     }
 }
 
+void worker_pool_trim(struct worker_pools *p, uint32_t pool, uint32_t keep)
+{
+    const struct worker_pool *o = &p->pools[pool];
+    const uint32_t *n = o->slots;
+    struct worker_list *l;
+    while (n[WORKER_SLOT_READY] + n[WORKER_SLOT_STARTING] > keep &&
+           (l = worker_list_first(&o->ready)) != NULL) {
+        worker_pool_slot_kill(p, CONTAINER_OF(l, struct worker_slot, link));
+    }
+    for (uint32_t i = 0; i < p->cfg.vms_max && n[WORKER_SLOT_STARTING] > keep; i++) {
+        if (p->slots[i].pool == pool && p->slots[i].state == WORKER_SLOT_STARTING) {
+            worker_pool_slot_kill(p, &p->slots[i]);
+        }
+    }
+}
+
 /* --- who gets what ------------------------------------------------------------------------- */
 
 static void hand_out(struct worker_pools *p, struct worker_pool *pool)
@@ -260,6 +276,9 @@ static bool wanted_now(const struct worker_pool *pool)
 
 static bool wanted_ahead(const struct worker_pool *pool)
 {
+    if (pool->retired) {
+        return false;
+    }
     uint32_t bound = pool->sessions - pool->queued;
     uint32_t room = pool->spec.sessions_max > bound ? pool->spec.sessions_max - bound : 0;
     uint32_t want = pool->queued + pool->spec.ready_target;

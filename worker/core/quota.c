@@ -34,10 +34,15 @@ struct worker_quota {
     struct worker_list free;
 };
 
+static uint32_t own_max(const struct worker_quota_config *cfg)
+{
+    return cfg->tenants_max > cfg->tenants_n ? cfg->tenants_max : cfg->tenants_n;
+}
+
 size_t worker_quota_size(const struct worker_quota_config *cfg)
 {
     if (cfg->pools_max < 1 || cfg->pools_max > POOLS_MAX || cfg->books_max < 1 ||
-        cfg->books_max > BOOKS_MAX || cfg->tenants_n > WORKER_QUOTA_TENANTS_MAX) {
+        cfg->books_max > BOOKS_MAX || own_max(cfg) > WORKER_QUOTA_TENANTS_MAX) {
         return 0;
     }
     uint32_t books = 2 * cfg->books_max;
@@ -45,7 +50,7 @@ size_t worker_quota_size(const struct worker_quota_config *cfg)
            worker_size_aligned(cfg->pools_max * sizeof(struct pool)) +
            worker_size_aligned(books * sizeof(struct worker_quota_book)) +
            worker_size_aligned(worker_size_buckets(books) * sizeof(uint32_t)) +
-           worker_size_aligned(worker_size_buckets(2 * cfg->tenants_n) * sizeof(uint32_t));
+           worker_size_aligned(worker_size_buckets(2 * own_max(cfg)) * sizeof(uint32_t));
 }
 
 static bool same(const struct proto_tenant *a, const struct proto_tenant *b)
@@ -66,7 +71,7 @@ static uint32_t *own_at(const struct worker_quota *q, const struct proto_tenant 
 
 static void own_init(struct worker_quota *q)
 {
-    uint32_t n = worker_size_buckets(2 * q->cfg.tenants_n);
+    uint32_t n = worker_size_buckets(2 * own_max(&q->cfg));
     q->own_mask = n - 1;
     memset(q->own, 0xff, n * sizeof *q->own);
     for (uint32_t i = 0; i < q->cfg.tenants_n; i++) {
@@ -105,6 +110,17 @@ int worker_quota_init(
     own_init(q);
     *ret = q;
     return 0;
+}
+
+void worker_quota_tenants(struct worker_quota *q, const struct worker_quota_limits *every,
+    const struct worker_quota_tenant *tenants, uint32_t n)
+{
+    REQUIRE(n <= own_max(&q->cfg));
+    q->cfg.tenants_max = own_max(&q->cfg); /* the room stays */
+    q->cfg.tenant = *every;
+    q->cfg.tenants = tenants;
+    q->cfg.tenants_n = n;
+    own_init(q);
 }
 
 void worker_quota_pool(struct worker_quota *q, uint32_t pool,

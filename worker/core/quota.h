@@ -39,6 +39,7 @@ struct worker_quota_config {
     struct worker_quota_limits tenant;         /* of every tenant */
     const struct worker_quota_tenant *tenants; /* borrowed; replaces `tenant` for these */
     uint32_t tenants_n;
+    uint32_t tenants_max; /* room for so many in worker_quota_tenants(); at least tenants_n is */
 };
 
 /* Who asks for what. */
@@ -77,6 +78,11 @@ int worker_quota_init(
 /* Limits of a pool, and of each tenant in it. */
 void worker_quota_pool(struct worker_quota *q, uint32_t pool,
     const struct worker_quota_limits *whole, const struct worker_quota_limits *each);
+
+/* Other limits of every tenant, and of those with limits of their own (borrowed; n is at most what
+ * the configuration has room for). Turns of who is counted already stay as they are. */
+void worker_quota_tenants(struct worker_quota *q, const struct worker_quota_limits *every,
+    const struct worker_quota_tenant *tenants, uint32_t n);
 
 /* Would n more be within all limits? */
 enum worker_quota_verdict worker_quota_check(const struct worker_quota *q,

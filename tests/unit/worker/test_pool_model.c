@@ -12,6 +12,7 @@
  *  - no session expires before its cooldown or while it is held;
  *  - without a lease nobody is given a microVM and none starts;
  *  - a crash of the worker loses no session whose microVM lives, and leaves no microVM behind;
+ *  - pools change, are retired and come back while all this goes on; a retired one starts nothing;
  *  - when faults stop, everything is answered and the ready instances are there. */
 
 #define MS BASE_NS_PER_MS
@@ -56,10 +57,12 @@ struct world {
     uint32_t holds[POOLS][IDS];
     proto_epoch epoch_seen;
     bool frozen;
+    bool retired[POOLS];
+    struct worker_pool_spec specs[POOLS];
     bool calm; /* no faults any more */
 };
 
-static const uint32_t sessions_max[POOLS] = {3, 4};
+static const uint32_t sessions_max[POOLS] = {3, 4}; /* at first, and never more */
 
 static uint32_t dice(struct world *w, uint32_t n)
 {
@@ -176,7 +179,7 @@ static void carry_out(struct world *w, const struct worker_pool_fx *f)
         break;
     case WORKER_FX_START:
         CHECK_EQ(vm->state, NO_VM);
-        CHECK(!w->frozen);
+        CHECK(!w->frozen && !w->retired[f->pool]);
         *vm = (struct vm){.state = BOOTING, .pool = f->pool, .id = -1};
         break;
     case WORKER_FX_CLAIM:
@@ -299,19 +302,30 @@ static void vm_moves(struct world *w, uint32_t slot)
     }
 }
 
+static struct worker_pool_spec spec_of(uint32_t pool)
+{
+    struct worker_pool_spec s = {.sessions_max = sessions_max[pool],
+        .each = {.max = {2}},
+        .ready_target = pool + 1,
+        .cooldown_ms = COOLDOWN_MS};
+    memcpy(s.name, pool == 0 ? "python" : "shell", 6);
+    return s;
+}
+
+static void add_pool(struct world *w, uint32_t i)
+{
+    uint32_t pool = 99;
+    CHECK_EQ(worker_pool_add(w->p, &w->specs[i], &pool), 0);
+    CHECK_EQ(pool, i);
+    w->retired[i] = false;
+}
+
 static void manager_new(struct world *w)
 {
     w->cfg.epoch_next = w->epoch_seen + 1;
     CHECK_EQ(worker_pool_init(&w->p, &w->cfg, POOLS, w->now_ns, w->mem, w->size), 0);
     for (uint32_t i = 0; i < POOLS; i++) {
-        struct worker_pool_spec s = {.sessions_max = sessions_max[i],
-            .each = {.max = {2}},
-            .ready_target = i + 1,
-            .cooldown_ms = COOLDOWN_MS};
-        memcpy(s.name, i == 0 ? "python" : "shell", 6);
-        uint32_t pool = 99;
-        CHECK_EQ(worker_pool_add(w->p, &s, &pool), 0);
-        CHECK_EQ(pool, i);
+        add_pool(w, i);
     }
 }
 
@@ -361,6 +375,29 @@ static void templates(struct world *w, enum worker_pool_template state)
     }
 }
 
+static void change(struct world *w)
+{
+    uint32_t i = dice(w, POOLS);
+    if (w->retired[i]) {
+        add_pool(w, i);
+        send(w, (struct worker_pool_event){
+                    .kind = WORKER_EV_TEMPLATE, .pool = i, .template = WORKER_POOL_TEMPLATE_READY});
+    } else if (dice(w, 3) == 0) {
+        w->retired[i] = true;
+        send(w, (struct worker_pool_event){.kind = WORKER_EV_RETIRE, .pool = i});
+    } else {
+        struct worker_pool_spec s = spec_of(i);
+        s.sessions_max = 1 + dice(w, sessions_max[i]);
+        s.ready_target = dice(w, s.sessions_max + 1);
+        s.cooldown_ms += dice(w, COOLDOWN_MS);
+        w->specs[i] = s;
+        send(w, (struct worker_pool_event){.kind = WORKER_EV_CHANGE, .pool = i, .spec = &s});
+        const uint32_t *n = w->p->pools[i].slots;
+        CHECK(n[WORKER_SLOT_READY] + n[WORKER_SLOT_STARTING] <=
+              w->p->pools[i].queued + s.ready_target);
+    }
+}
+
 static void one(struct world *w)
 {
     uint32_t what = dice(w, 100);
@@ -373,6 +410,9 @@ static void one(struct world *w)
     } else if (what < 97) {
         w->now_ns += dice(w, 1500) * MS;
         send(w, (struct worker_pool_event){.kind = WORKER_EV_TICK});
+        if (dice(w, 20) == 0) {
+            change(w);
+        }
     } else if (what < 98) {
         bool lost = dice(w, 4) == 0;
         templates(w, lost ? WORKER_POOL_TEMPLATE_FAILED : WORKER_POOL_TEMPLATE_READY);
@@ -392,6 +432,10 @@ static void settle(struct world *w)
     w->calm = true;
     lease(w, true);
     send(w, (struct worker_pool_event){.kind = WORKER_EV_DRAIN});
+    for (uint32_t i = 0; i < POOLS; i++) {
+        w->specs[i] = spec_of(i);
+        add_pool(w, i);
+    }
     templates(w, WORKER_POOL_TEMPLATE_READY);
     for (int round = 0; round < 200; round++) {
         for (uint32_t i = 0; i < VMS; i++) {
@@ -433,6 +477,9 @@ static uint64_t run(uint64_t seed)
     w.mem = malloc(w.size);
     for (int i = 0; i < VMS; i++) {
         w.vms[i].id = -1;
+    }
+    for (uint32_t i = 0; i < POOLS; i++) {
+        w.specs[i] = spec_of(i);
     }
     manager_new(&w);
     templates(&w, WORKER_POOL_TEMPLATE_READY);

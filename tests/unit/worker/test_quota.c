@@ -295,3 +295,24 @@ TEST(every_refusal_has_words_of_its_own)
     }
     CHECK_STR(worker_quota_text(WORKER_QUOTA_OK, WORKER_QUOTA_KINDS), "");
 }
+
+TEST(limits_of_tenants_change_while_they_are_counted)
+{
+    struct worker_quota_config cfg = {
+        .pools_max = 1, .books_max = 4, .tenants_max = 2, .tenant = {.max = {1}}};
+    struct worker_quota *q;
+    size_t n = worker_quota_size(&cfg);
+    void *mem = malloc(n);
+    CHECK_EQ(worker_quota_init(&q, &cfg, mem, n), 0);
+    struct worker_quota_who a = {.tenant = {.id = {1}}}, b = {.tenant = {.id = {2}}};
+    CHECK(worker_quota_charge(q, &a, WORKER_QUOTA_SESSIONS, 1));
+    CHECK_EQ(worker_quota_check(q, &a, WORKER_QUOTA_SESSIONS, 1), WORKER_QUOTA_OF_TENANT);
+    const struct worker_quota_tenant own[] = {{a.tenant, {.max = {3}}}, {b.tenant, {.max = {1}}}};
+    worker_quota_tenants(q, &(struct worker_quota_limits){.max = {2}}, own, 2);
+    CHECK_EQ(worker_quota_check(q, &a, WORKER_QUOTA_SESSIONS, 2), WORKER_QUOTA_OK);
+    CHECK_EQ(worker_quota_check(q, &b, WORKER_QUOTA_SESSIONS, 2), WORKER_QUOTA_OF_TENANT);
+    worker_quota_tenants(q, &(struct worker_quota_limits){.max = {2}}, NULL, 0);
+    CHECK_EQ(worker_quota_check(q, &a, WORKER_QUOTA_SESSIONS, 2), WORKER_QUOTA_OF_TENANT);
+    CHECK_EQ(worker_quota_check(q, &b, WORKER_QUOTA_SESSIONS, 2), WORKER_QUOTA_OK);
+    free(mem);
+}
