@@ -23,6 +23,8 @@ set_tests_properties(integration.guest PROPERTIES LABELS integration SKIP_RETURN
 warren_unit(worker_rpc SOURCES unit/worker/test_rpc.c unit/worker/rpc_rig.c lib/fake_engine.c
   lib/fake_world.c DEPS worker_rpc)
 target_link_options(test_worker_rpc PRIVATE -Wl,--wrap=proto_net_send)
+warren_unit(worker_session_pools SOURCES unit/worker/test_session_pools.c unit/worker/rpc_rig.c
+  lib/fake_engine.c lib/fake_world.c DEPS worker_rpc)
 warren_unit(worker_rpc_exec SOURCES unit/worker/test_rpc_exec.c unit/worker/rpc_rig.c
   lib/fake_engine.c lib/fake_world.c DEPS worker_rpc)
 warren_unit(worker_member SOURCES unit/worker/test_member.c unit/worker/rpc_rig.c lib/fake_engine.c

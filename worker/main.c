@@ -252,7 +252,7 @@ static void on_template(
 {
     struct worker *w = user;
     char line[640];
-    const char *name = pool < w->pools_n ? w->pools[pool].spec.name : "?";
+    const char *name = worker_session_pool_name(w->sessions, pool);
     (void)snprintf(line, sizeof line, "pool %s: %s%s", name,
         state == WORKER_TEMPLATE_READY    ? "template ready "
         : state == WORKER_TEMPLATE_FAILED ? "template failed, trying again: "

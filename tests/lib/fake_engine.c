@@ -438,7 +438,10 @@ static void on_turn(struct ev_loop *loop, struct ev_timer *t, int events)
     struct worker_engine *e = CONTAINER_OF(t, struct worker_engine, turn);
     bool progress = false;
     while (e->told < e->pools) {
-        e->events.template_state(e->events.user, e->told++, WORKER_TEMPLATE_READY, "t1");
+        char id[16];
+        (void)snprintf(id, sizeof id, "t%u", e->told + 1);
+        e->events.template_state(e->events.user, e->told, WORKER_TEMPLATE_READY, id);
+        e->told++;
         progress = true;
     }
     for (int i = 0; i < STREAMS; i++) { /* streams first: closed comes before dead */
@@ -490,6 +493,14 @@ int worker_engine_pool_add(struct worker_engine *e, const struct worker_engine_p
     *ret_pool = e->pools++;
     wake(e);
     return 0;
+}
+
+void worker_engine_pool_drop(struct worker_engine *e, uint32_t pool)
+{
+    if (pool >= e->pools || e->dropped[pool]) {
+        abort();
+    }
+    e->dropped[pool] = true;
 }
 
 void worker_engine_look(struct worker_engine *e)

@@ -48,6 +48,8 @@ struct worker_stream {
     bool fin, answered, opened, twice;
 };
 
+enum { FAKE_POOLS = 256 };
+
 struct fake_world {
     uint32_t slots;
     struct fake_vm *vms;
@@ -67,6 +69,7 @@ struct worker_engine {
     struct ev_timer turn;
     struct worker_stream *streams[STREAMS];
     uint32_t pools;
+    bool dropped[FAKE_POOLS];
     uint32_t told; /* pools whose template was announced */
     bool dead;     /* the worker has crashed */
     bool frozen;   /* what the worker was told */

@@ -26,8 +26,12 @@ enum { PROBE_MS_MAX = 250, RETRY_S_FIRST = 2, RETRY_S_MAX = 120, RENEW_MS = 1000
 /* Spares are started when no microVM has started for a moment, one at a time. */
 enum { SPARE_IDLE_MS = 250, SPARE_AGAIN_MS = 10000 };
 
+/* A pool that was dropped keeps its number while it has microVMs; one that changes has two. */
+enum { POOLS_MAX = 2 * PROTO_POOLS_MAX, DROP_AGAIN_MS = 500 };
+
 struct pool {
     struct worker_engine *engine;
+    bool dropped;
     struct worker_engine_pool spec;
     char name[PROTO_POOL_NAME_MAX + 1];
     uint32_t number;
@@ -51,9 +55,9 @@ struct worker_engine {
     uint32_t tsc_khz;
     char qemu_version[128], cpu[512];
     ev_timer renew;
-    struct ev_prepare post; /* never started: fed, see link.c */
-    struct pool pools[PROTO_POOLS_MAX];
-    uint32_t pools_n;
+    struct ev_prepare post;       /* never started: fed, see link.c */
+    struct pool pools[POOLS_MAX]; /* engine NULL: free */
+    uint32_t pools_next;          /* the number that is tried first */
     struct worker_places places;
     uint32_t *news; /* places with news, in order */
     uint32_t news_n;
@@ -210,11 +214,26 @@ static int open_lease(struct worker_engine *e, struct base_error *err)
 
 /* --- templates ------------------------------------------------------------------------------ */
 
+static void drop_template(struct pool *p)
+{
+    if (worker_template_busy(p->template)) { /* not waited for: leases have to be renewed */
+        ev_timer_set(&p->retry, DROP_AGAIN_MS / 1e3, 0.);
+        ev_timer_start(p->engine->config.loop, &p->retry);
+        return;
+    }
+    worker_template_destroy(p->template);
+    p->template = NULL;
+}
+
 static void on_retry(struct ev_loop *loop, ev_timer *w, int revents)
 {
     (void)loop;
     (void)revents;
     struct pool *p = CONTAINER_OF(w, struct pool, retry);
+    if (p->dropped) {
+        drop_template(p);
+        return;
+    }
     p->failed = false;
     worker_template_retry(p->template, p->engine->kvm);
 }
@@ -233,6 +252,9 @@ static void on_template(void *user, enum worker_template_state state, const char
 {
     struct pool *p = user;
     struct worker_engine *e = p->engine;
+    if (p->dropped) {
+        return;
+    }
     if (state != WORKER_TEMPLATE_READY) {
         end_spares(e, p->number);
     }
@@ -265,9 +287,9 @@ static bool on_in_work(void *user, const char *id)
 {
     const struct pool *p = user;
     const struct worker_engine *e = p->engine;
-    for (uint32_t i = 0; i < e->pools_n; i++) {
+    for (uint32_t i = 0; i < POOLS_MAX; i++) {
         const struct worker_template *t = e->pools[i].template;
-        if (t != p->template && worker_template_building(t) &&
+        if (t != NULL && t != p->template && worker_template_building(t) &&
             strcmp(worker_template_id(t), id) == 0) {
             return true;
         }
@@ -275,14 +297,44 @@ static bool on_in_work(void *user, const char *id)
     return false;
 }
 
+/* A number that nothing stands for, long unused ones first: POOLS_MAX: there is none. */
+static uint32_t free_number(const struct worker_engine *e)
+{
+    bool taken[POOLS_MAX] = {0};
+    for (uint32_t i = 0; i < e->places.n; i++) {
+        if (e->places.vms[i].state != WORKER_VM_FREE) {
+            taken[e->places.vms[i].pool] = true;
+        }
+    }
+    for (uint32_t k = 0; k < POOLS_MAX; k++) {
+        uint32_t i = (e->pools_next + k) % POOLS_MAX;
+        const struct pool *p = &e->pools[i];
+        if (p->engine == NULL || (p->dropped && p->template == NULL && !taken[i])) {
+            return i;
+        }
+    }
+    return POOLS_MAX;
+}
+
+void worker_engine_pool_drop(struct worker_engine *e, uint32_t pool)
+{
+    REQUIRE(pool < POOLS_MAX && e->pools[pool].engine != NULL && !e->pools[pool].dropped);
+    struct pool *p = &e->pools[pool];
+    p->dropped = true;
+    ev_timer_stop(e->config.loop, &p->retry);
+    end_spares(e, pool);
+    drop_template(p);
+}
+
 int worker_engine_pool_add(struct worker_engine *e, const struct worker_engine_pool *spec,
     uint32_t *ret_pool, struct base_error *err)
 {
-    if (e->pools_n == PROTO_POOLS_MAX) {
-        return base_fail(err, BASE_EFULL, "at most %d pools", PROTO_POOLS_MAX);
+    uint32_t number = free_number(e);
+    if (number == POOLS_MAX) {
+        return base_fail(err, BASE_EFULL, "at most %d pools", POOLS_MAX);
     }
-    struct pool *p = &e->pools[e->pools_n];
-    *p = (struct pool){.engine = e, .spec = *spec, .number = e->pools_n};
+    struct pool *p = &e->pools[number];
+    *p = (struct pool){.engine = e, .spec = *spec, .number = number};
     (void)snprintf(p->name, sizeof p->name, "%s", spec->name);
     p->spec.name = p->name;
     ev_init(&p->retry, on_retry);
@@ -302,10 +354,18 @@ int worker_engine_pool_add(struct worker_engine *e, const struct worker_engine_p
         .in_work = on_in_work,
     };
     int rc = worker_template_create(&setup, &p->template, err);
-    if (rc == 0) {
-        *ret_pool = e->pools_n++;
+    if (rc != 0) {
+        p->engine = NULL;
+        return rc;
     }
-    return rc;
+    e->pools_next = (number + 1) % POOLS_MAX;
+    *ret_pool = number;
+    return 0;
+}
+
+static bool in_service(const struct worker_engine *e, uint32_t pool)
+{
+    return pool < POOLS_MAX && e->pools[pool].engine != NULL && !e->pools[pool].dropped;
 }
 
 /* --- microVMs ------------------------------------------------------------------------------- */
@@ -335,7 +395,7 @@ static struct worker_vm *choose(struct worker_engine *e, const struct worker_vm_
 int worker_engine_vm_start(
     struct worker_engine *e, const struct worker_vm_start *start, struct base_error *err)
 {
-    REQUIRE(start->pool < e->pools_n);
+    REQUIRE(in_service(e, start->pool));
     struct pool *p = &e->pools[start->pool];
     if (!worker_template_ready(p->template)) {
         return base_fail(err, BASE_ESTATE, "pool '%s' has no template yet", p->name);
@@ -386,7 +446,7 @@ int32_t worker_engine_vm_pid(const struct worker_engine *e, uint32_t slot)
 int worker_engine_vm_adopt(
     struct worker_engine *e, uint32_t slot, uint32_t pool, const uint8_t vm_id[16], bool claimed)
 {
-    REQUIRE(pool < e->pools_n);
+    REQUIRE(in_service(e, pool));
     REQUIRE(slot < e->config.slots_max && e->places.at[slot] == NULL);
     struct worker_vm_adopt a = {
         .slot = slot, .pool = pool, .claimed = claimed, .kernels = e->pools[pool].spec.kernels};
@@ -430,7 +490,7 @@ struct spare_need {
 static struct spare_need spare_need(struct worker_engine *e)
 {
     struct spare_need need = {0};
-    bool has[PROTO_POOLS_MAX] = {0};
+    bool has[POOLS_MAX] = {0};
     for (uint32_t i = 0; i < e->places.n; i++) {
         struct worker_vm *vm = &e->places.vms[i];
         need.n += vm->state != WORKER_VM_FREE && vm->slot == WORKER_VM_NO_SLOT;
@@ -444,9 +504,9 @@ static struct spare_need spare_need(struct worker_engine *e)
         }
     }
     uint64_t now = base_clock_mono_ns();
-    for (uint32_t i = 0; i < e->pools_n; i++) {
+    for (uint32_t i = 0; i < POOLS_MAX; i++) {
         struct pool *p = &e->pools[i];
-        if (has[i] || !worker_template_ready(p->template)) {
+        if (!in_service(e, i) || has[i] || !worker_template_ready(p->template)) {
             continue;
         }
         if (p->spare_ns > now) {
@@ -662,8 +722,10 @@ void worker_engine_destroy(struct worker_engine *e)
     ev_timer_stop(loop, &e->renew);
     ev_timer_stop(loop, &e->look);
     ev_timer_stop(loop, &e->spare);
-    for (uint32_t i = 0; i < e->pools_n; i++) {
-        ev_timer_stop(loop, &e->pools[i].retry);
+    for (uint32_t i = 0; i < POOLS_MAX; i++) {
+        if (e->pools[i].engine != NULL) {
+            ev_timer_stop(loop, &e->pools[i].retry);
+        }
         worker_template_destroy(e->pools[i].template);
     }
     for (uint32_t i = 0; i < e->places.n; i++) {

@@ -76,9 +76,13 @@ const char *worker_engine_isolation(const struct worker_engine *e);    /* "kvm" 
 const char *worker_engine_accel_reason(const struct worker_engine *e); /* why, for people */
 
 /* Starts loading or building the template of a pool; template_state tells. *ret_pool is its number.
- */
+ * BASE_EFULL: twice PROTO_POOLS_MAX are there, those that were dropped and have microVMs too. */
 int worker_engine_pool_add(struct worker_engine *e, const struct worker_engine_pool *spec,
     uint32_t *ret_pool, struct base_error *err);
+
+/* The pool starts no more microVMs and its template goes; those that run are not concerned. No
+ * event comes for it any more. Its number may stand for another pool when none of them is left. */
+void worker_engine_pool_drop(struct worker_engine *e, uint32_t pool);
 
 struct worker_vm_start {
     uint32_t slot;

@@ -445,6 +445,26 @@ static const char *full_of(const struct worker_rpc *r, const struct proto_net_me
                : NULL;
 }
 
+/* False: it was told that there is none. The member of a cluster may not have heard of it yet. */
+static bool find_pool(struct rpc_exchange *x)
+{
+    struct worker_sessions *s = x->rpc->config.sessions;
+    struct worker_session_info info;
+    x->pool = worker_session_pool(s, x->req->msg->key->pool);
+    bool known = x->pool != WORKER_NONE;
+    if (known && (!worker_session_pool_retired(s, x->pool) ||
+                     (x->id.len > 0 && worker_session_find(s, x->pool, &x->id, &info)))) {
+        return true;
+    }
+    x->id.len = 0;
+    if (!known && x->rpc->config.member != NULL) {
+        rpc_end(x, WARREN__STATUS__STATUS_RETRY, "", "the pool is not known here yet");
+    } else {
+        rpc_end(x, WARREN__STATUS__STATUS_NOT_FOUND, "pool", "no such pool");
+    }
+    return false;
+}
+
 static void on_request(
     struct worker_rpc *r, enum proto_net_class class, const struct proto_net_message *m)
 {
@@ -478,10 +498,7 @@ static void on_request(
         rpc_request_release(q);
         return;
     }
-    x->pool = worker_session_pool(r->config.sessions, q->msg->key->pool);
-    if (x->pool == WORKER_NONE) {
-        x->id.len = 0;
-        rpc_end(x, WARREN__STATUS__STATUS_NOT_FOUND, "pool", "no such pool");
+    if (!find_pool(x)) {
         return;
     }
     x->who.pool = x->pool;

@@ -67,7 +67,7 @@ static void drop_vm(struct worker_sessions *s, uint32_t slot)
     worker_store_wait_cancel(&s->slots[slot].commit);
 }
 
-static void tomb(struct worker_sessions *s, uint32_t index, bool keep)
+void worker_session_tomb(struct worker_sessions *s, uint32_t index, bool keep)
 {
     const struct worker_tomb *t = &s->pools->tombs[index];
     struct worker_row_fence r = {.end = t->end, .epoch = t->epoch, .hash = t->hash, .id = t->id};
@@ -222,7 +222,7 @@ void worker_session_carry_out(struct worker_sessions *s, const struct worker_poo
         break;
     case WORKER_FX_STORE_TOMB:
     case WORKER_FX_DROP_TOMB:
-        tomb(s, fx->slot, fx->kind == WORKER_FX_STORE_TOMB);
+        worker_session_tomb(s, fx->slot, fx->kind == WORKER_FX_STORE_TOMB);
         break;
     case WORKER_FX_EPOCHS:
         epochs(s, fx->epoch);

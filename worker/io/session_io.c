@@ -112,41 +112,6 @@ static void on_timer(struct ev_loop *loop, struct ev_timer *w, int events)
 
 /* --- engine -------------------------------------------------------------------------------- */
 
-static uint32_t pool_of(const struct worker_sessions *s, uint32_t engine_pool)
-{
-    for (uint32_t i = 0; i < s->pools->n; i++) {
-        if (s->shell[i].engine == engine_pool) {
-            return i;
-        }
-    }
-    return WORKER_NONE;
-}
-
-static void on_template(
-    void *user, uint32_t engine_pool, enum worker_template_state state, const char *text)
-{
-    struct worker_sessions *s = user;
-    uint32_t i = pool_of(s, engine_pool);
-    if (i == WORKER_NONE) {
-        return;
-    }
-    struct session_pool *p = &s->shell[i];
-    struct worker_pool_event ev = {.kind = WORKER_EV_TEMPLATE, .pool = i, .text = text};
-    if (state == WORKER_TEMPLATE_READY) {
-        ev.template = WORKER_POOL_TEMPLATE_READY;
-        ev.renewed = p->template_id[0] != '\0' && strcmp(p->template_id, text) != 0;
-        (void)snprintf(p->template_id, sizeof p->template_id, "%s", text);
-        (void)snprintf(p->state, sizeof p->state, "ready");
-    } else if (state == WORKER_TEMPLATE_FAILED) {
-        ev.template = WORKER_POOL_TEMPLATE_FAILED;
-        (void)snprintf(p->state, sizeof p->state, "failed: %s", text);
-    } else {
-        ev.template = WORKER_POOL_TEMPLATE_NONE;
-        (void)snprintf(p->state, sizeof p->state, "building");
-    }
-    (void)worker_session_step(s, &ev);
-}
-
 static void on_ready(void *user, uint32_t slot)
 {
     struct worker_sessions *s = user;
@@ -212,6 +177,7 @@ static int cores_create(struct worker_sessions *s, proto_epoch first, struct bas
         .tenant = c->tenant,
         .tenants = c->tenants,
         .tenants_n = c->tenants_n,
+        .tenants_max = WORKER_QUOTA_TENANTS_MAX,
         .drop_unwanted = c->drop_unwanted};
     base_rand_bytes(pools.quota_key, sizeof pools.quota_key);
     struct worker_exec_config execs = {.execs_max = or_else(c->execs_max, EXECS_DEFAULT),
@@ -271,7 +237,7 @@ int worker_session_create(const struct worker_session_config *config, struct wor
     }
     s->config = *config;
     s->events = (struct worker_engine_events){.user = s,
-        .template_state = on_template,
+        .template_state = worker_session_on_template,
         .vm_ready = on_ready,
         .vm_dead = on_dead,
         .vm_gone = on_gone,
@@ -303,38 +269,9 @@ void worker_session_destroy(struct worker_sessions *s)
     free(s->execs);
     free(s->slots);
     free(s->uses);
+    free(s->tenants);
     base_buf_deinit(&s->queue);
     free(s);
-}
-
-int worker_session_pool_add(
-    struct worker_sessions *s, const struct worker_pool_file *file, struct base_error *err)
-{
-    static const Warren__Kernel kernels[] = {
-        WARREN__KERNEL__KERNEL_PYTHON, WARREN__KERNEL__KERNEL_NODE, WARREN__KERNEL__KERNEL_SHELL};
-    struct worker_engine_pool e = {.name = file->spec.name,
-        .memory_mib = file->memory_mib,
-        .cpus = file->cpus,
-        .kernels = {kernels[file->container]}};
-    uint32_t engine, i;
-    if (worker_session_pool(s, file->spec.name) != WORKER_NONE) {
-        return base_fail(err, BASE_EEXISTS, "pool '%s' is there twice", file->spec.name);
-    }
-    int rc = worker_engine_pool_add(s->engine, &e, &engine, err);
-    if (rc != 0) {
-        return rc;
-    }
-    rc = worker_pool_add(s->pools, &file->spec, &i);
-    if (rc != 0) {
-        return base_fail(err, rc, "pool '%s': %s", file->spec.name, base_err_str(rc));
-    }
-    s->shell[i] = (struct session_pool){.engine = engine,
-        .container = file->container,
-        .mcp = file->mcp,
-        .mcp_extended = file->mcp_extended,
-        .created_ns = base_clock_real_ns(),
-        .state = "building"};
-    return 0;
 }
 
 int worker_session_start(struct worker_sessions *s, struct base_error *err)
@@ -367,6 +304,9 @@ bool worker_session_ready(const struct worker_sessions *s)
 {
     for (uint32_t i = 0; i < s->pools->n && !s->pools->drain; i++) {
         const struct worker_pool *p = &s->pools->pools[i];
+        if (p->retired) {
+            continue;
+        }
         uint32_t max = p->spec.sessions_max;
         uint32_t room = max > p->sessions ? max - p->sessions : 0;
         uint32_t want = p->spec.ready_target < room ? p->spec.ready_target : room;
@@ -378,11 +318,6 @@ bool worker_session_ready(const struct worker_sessions *s)
 }
 
 /* --- pools and sessions -------------------------------------------------------------------- */
-
-uint32_t worker_session_pool(const struct worker_sessions *s, const char *name)
-{
-    return worker_pool_find(s->pools, name);
-}
 
 bool worker_session_leased(struct worker_sessions *s)
 {
@@ -547,23 +482,4 @@ uint32_t worker_session_next(
         }
     }
     return WORKER_NONE;
-}
-
-void worker_session_pool_look(
-    struct worker_sessions *s, uint32_t pool, struct worker_session_pool_info *ret)
-{
-    const struct worker_pool *p = &s->pools->pools[pool];
-    const struct session_pool *x = &s->shell[pool];
-    *ret = (struct worker_session_pool_info){.spec = &p->spec,
-        .container = proto_pool_container_text(x->container),
-        .mcp = x->mcp,
-        .mcp_extended = x->mcp_extended,
-        .isolation = worker_engine_isolation(s->engine),
-        .template_id = x->template_id,
-        .manifest = s->config.manifest != NULL ? s->config.manifest : "",
-        .state = x->state,
-        .ready = p->slots[WORKER_SLOT_READY],
-        .starting = p->slots[WORKER_SLOT_STARTING],
-        .active = p->sessions,
-        .created_ns = x->created_ns};
 }

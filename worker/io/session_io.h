@@ -48,9 +48,29 @@ void worker_session_destroy(struct worker_sessions *s); /* NULL is fine; ends no
 const struct worker_engine_events *worker_session_engine_events(struct worker_sessions *s);
 void worker_session_set_engine(struct worker_sessions *s, struct worker_engine *e);
 
-/* Starts its template too. */
+/* Starts its template too. BASE_EEXISTS. */
 int worker_session_pool_add(
     struct worker_sessions *s, const struct worker_pool_file *file, struct base_error *err);
+
+/* At any time: a pool is as the file says from now on. What is new is added; what was retired comes
+ * back. When its microVMs are to be others, those that are made before the new template is ready
+ * are still the old ones. On an error nothing has changed. Not from inside of callbacks of this
+ * module. */
+int worker_session_pool_set(
+    struct worker_sessions *s, const struct worker_pool_file *file, struct base_error *err);
+
+/* No new sessions; ready instances end; sessions live on until they end. Of a pool that is not
+ * retired. Not from inside of callbacks. */
+void worker_session_pool_retire(struct worker_sessions *s, uint32_t pool);
+bool worker_session_pool_retired(const struct worker_sessions *s, uint32_t pool);
+uint32_t worker_session_pools(const struct worker_sessions *s); /* 0 .. n-1, retired ones too */
+
+/* Limits of all tenants from now on; copied. BASE_EFULL, BASE_ENOMEM: nothing has changed. */
+int worker_session_tenants(struct worker_sessions *s, const struct worker_quota_limits *every,
+    const struct worker_quota_tenant *tenants, uint32_t n);
+
+/* The name of the pool that the engine's number stands for; "". */
+const char *worker_session_pool_name(const struct worker_sessions *s, uint32_t engine_pool);
 
 /* Reads the store of this boot and adopts what still runs; the rest is buried. */
 int worker_session_start(struct worker_sessions *s, struct base_error *err);
@@ -69,7 +89,8 @@ bool worker_session_ready(const struct worker_sessions *s);
 
 /* --- pools and sessions -------------------------------------------------------------------- */
 
-uint32_t worker_session_pool(const struct worker_sessions *s, const char *name); /* WORKER_NONE */
+/* WORKER_NONE: never heard of. May be a retired one. */
+uint32_t worker_session_pool(const struct worker_sessions *s, const char *name);
 uint64_t worker_session_hash(
     const struct worker_sessions *s, uint32_t pool, const struct proto_identifier *id);
 

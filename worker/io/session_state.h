@@ -15,8 +15,10 @@ struct session_slot {
 };
 
 struct session_pool {
-    uint32_t engine; /* the engine's number of it */
+    uint32_t engine; /* the engine's number of it; WORKER_NONE: it is retired */
+    uint32_t next;   /* of what it is to be when its template is ready; WORKER_NONE */
     enum proto_pool_container container;
+    uint32_t cpus, memory_mib;
     bool mcp, mcp_extended;
     char template_id[80];
     char state[160];
@@ -40,6 +42,7 @@ struct worker_sessions {
     struct worker_list *uses; /* per session */
     struct worker_list lives; /* exec_io.c: running, or not yet committed */
     struct session_pool shell[PROTO_POOLS_MAX];
+    struct worker_quota_tenant *tenants; /* of worker_session_tenants() */
     struct ev_timer timer;
     bool stepping;
     bool started;
@@ -55,6 +58,13 @@ uint64_t worker_session_now(void); /* boot time */
 const char *worker_session_log_name(uint64_t hash, char text[17]);
 /* session_fx.c */
 void worker_session_carry_out(struct worker_sessions *s, const struct worker_pool_fx *fx);
+
+/* session_pools.c */
+void worker_session_on_template(
+    void *user, uint32_t engine_pool, enum worker_template_state state, const char *text);
+
+/* session_fx.c: the row of an ended session. */
+void worker_session_tomb(struct worker_sessions *s, uint32_t index, bool keep);
 
 /* session_restore.c */
 int worker_session_restore(struct worker_sessions *s, struct base_error *err);

@@ -546,6 +546,11 @@ bool worker_template_building(const struct worker_template *t)
     return t->phase >= PHASE_BOOTING && t->phase <= PHASE_STORING;
 }
 
+bool worker_template_busy(const struct worker_template *t)
+{
+    return t->thread_runs;
+}
+
 void worker_template_destroy(struct worker_template *t)
 {
     if (t == NULL) {

@@ -41,6 +41,8 @@ void worker_template_retry(struct worker_template *t, bool kvm);
 
 bool worker_template_ready(const struct worker_template *t);
 bool worker_template_building(const struct worker_template *t); /* booting ... storing */
+/* A thread reads or writes it: worker_template_destroy() would wait for that. */
+bool worker_template_busy(const struct worker_template *t);
 const char *worker_template_id(const struct worker_template *t);
 const struct worker_qemu_machine *worker_template_machine(const struct worker_template *t);
 int worker_template_memory_fd(const struct worker_template *t);  /* borrowed; sealed */

@@ -410,7 +410,7 @@ static void one(struct world *w)
     } else if (what < 97) {
         w->now_ns += dice(w, 1500) * MS;
         send(w, (struct worker_pool_event){.kind = WORKER_EV_TICK});
-        if (dice(w, 20) == 0) {
+        if (dice(w, 45) == 0) {
             change(w);
         }
     } else if (what < 98) {
