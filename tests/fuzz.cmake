@@ -1,3 +1,4 @@
+warren_fuzz(pool SOURCES fuzz/fuzz_pool.c DEPS proto_pool)
 warren_fuzz(proto_frame SOURCES fuzz/fuzz_proto_frame.c DEPS proto)
 warren_fuzz(worker_link SOURCES fuzz/fuzz_worker_link.c DEPS worker_engine)
 warren_fuzz(worker_qmp SOURCES fuzz/fuzz_worker_qmp.c DEPS worker_engine)

@@ -2,19 +2,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "gateway/keys/mcp_key.h"
 #include "proto/base/err.h"
 #include "proto/ids.h"
 
 /* Keys of MCP endpoints, one per pool, in a folder that gateways and the command line share: a file
- * POOL.mcp-key each. A file holds salted hashes, and the current key sealed (AES-256-GCM, bound to
- * the pool) under a key derived from the cluster key: who steals the file alone learns nothing, and
- * still a key can be fetched again, as the public service does. The cluster key lies elsewhere.
- *
- * After a rotation the old key is good for GW_MCP_KEY_OLD_S more. Changes are seen at the next
- * check, whoever made them. Not for threads. */
+ * POOL.mcp-key each, see mcp_key.h. The cluster key lies elsewhere. Changes are seen at the next
+ * check, whoever made them. Not for threads. (The gateways of a cluster have them in its catalogue
+ * and need no folder.) */
 struct gw_mcp_keys;
-
-enum { GW_MCP_KEY_CHARS = 64, GW_MCP_KEY_OLD_S = 300 };
 
 int gw_mcp_keys_create(struct gw_mcp_keys **ret, const char *folder, const uint8_t cluster_key[16],
     struct base_error *err);

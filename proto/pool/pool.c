@@ -408,8 +408,7 @@ static int whole(struct parse *p)
     return 0;
 }
 
-int proto_pool_parse(
-    const char *json, size_t n, struct proto_pool *ret, struct base_error *err)
+int proto_pool_parse(const char *json, size_t n, struct proto_pool *ret, struct base_error *err)
 {
     static const struct property all[] = {{"name", take_name}, {"properties", take_properties},
         {"location", take_nothing}, {"id", take_nothing}, {"type", take_nothing},

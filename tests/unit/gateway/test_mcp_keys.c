@@ -122,3 +122,27 @@ TEST(a_damaged_file_takes_no_key_and_a_rotation_heals_it)
     CHECK(gw_mcp_keys_check(k, "python", a, NOW));
     end(k);
 }
+
+TEST(a_text_that_is_kept_elsewhere_is_worth_as_much_as_a_file)
+{
+    static const uint8_t ours[16] = {3}, theirs[16] = {4};
+    struct gw_mcp_seal seal, stranger;
+    struct gw_mcp_made first, second;
+    char key[GW_MCP_KEY_CHARS + 1];
+    CHECK_EQ(gw_mcp_seal_of(&seal, ours), 0);
+    CHECK_EQ(gw_mcp_seal_of(&stranger, theirs), 0);
+    CHECK_EQ(gw_mcp_key_make(&seal, "python", (struct gw_mcp_text){0}, 1000, &first), 0);
+    struct gw_mcp_text text = {first.text, strlen(first.text)};
+    CHECK_EQ(gw_mcp_key_open(&seal, "python", text, key), 0);
+    CHECK_STR(key, first.key);
+    CHECK_EQ(gw_mcp_key_open(&seal, "shell", text, key), BASE_ECORRUPT);
+    CHECK_EQ(gw_mcp_key_open(&stranger, "python", text, key), BASE_ECORRUPT);
+    CHECK(gw_mcp_key_check(text, first.key, 1000));
+    CHECK(!gw_mcp_key_check((struct gw_mcp_text){0}, first.key, 1000));
+    CHECK_EQ(gw_mcp_key_make(&seal, "python", text, 2000, &second), 0);
+    text = (struct gw_mcp_text){second.text, strlen(second.text)};
+    CHECK(gw_mcp_key_check(text, second.key, 9000));
+    CHECK(gw_mcp_key_check(text, first.key, 2000 + GW_MCP_KEY_OLD_S - 1));
+    CHECK(!gw_mcp_key_check(text, first.key, 2000 + GW_MCP_KEY_OLD_S));
+    CHECK(!gw_mcp_text_valid((struct gw_mcp_text){"nothing", 7}));
+}
