@@ -59,8 +59,15 @@ int cli_cluster_ring(const char *state_dir, const char *verb, struct base_error 
 /* The numbers of the ring's keys, the one in use first. The caller owns *ret. */
 int cli_cluster_ring_ids(const char *state_dir, json_t **ret, struct base_error *err);
 
-/* Asks all nodes with this role at once and waits for timeout_s at the longest. *ret: an array with
- * an object per answer, {"asked":NAME,...}; nodes that did not answer are missing. The caller owns
- * it. */
-int cli_cluster_ask(const struct cli_cluster *c, const char *role, const char *question,
-    unsigned timeout_s, json_t **ret, struct base_error *err);
+struct cli_question {
+    const char *role; /* of the nodes that are asked at once */
+    const char *name; /* NULL: all of them; else only this one */
+    const char *text;
+    const char *id; /* NULL, or "id" of the answers that are meant: others come from before */
+    unsigned timeout_s;
+};
+
+/* Asks and waits for timeout_s at the longest. *ret: an array with an object per answer,
+ * {"asked":NAME,...}; nodes that did not answer are missing. The caller owns it. */
+int cli_cluster_ask(const struct cli_cluster *c, const struct cli_question *q, json_t **ret,
+    struct base_error *err);

@@ -21,7 +21,7 @@ struct asked {
 
 struct asking {
     struct ev_loop *loop;
-    const char *question;
+    const struct cli_question *question;
     json_t *answers;
     unsigned open;
     struct asked *asked;
@@ -42,7 +42,8 @@ static void on_state(void *owner, enum proto_net_state state)
     struct asked *a = owner;
     struct proto_envelope e = {.type = PROTO_ENVELOPE_NODE, .stream = CHANNEL_ADMIN};
     if (state == PROTO_NET_UP && !a->done) {
-        (void)proto_net_send(a->socket, NULL, &e, a->all->question, strlen(a->all->question));
+        (void)proto_net_send(
+            a->socket, NULL, &e, a->all->question->text, strlen(a->all->question->text));
     } else if (state == PROTO_NET_REFUSED) {
         finish(a);
     }
@@ -56,6 +57,11 @@ static void on_message(void *owner, const struct proto_net_message *m)
         return;
     }
     json_t *doc = json_loadb((const char *)m->body, m->body_bytes, 0, NULL);
+    const char *id = json_string_value(json_object_get(doc, "id")), *want = a->all->question->id;
+    if (want != NULL && (id == NULL || strcmp(id, want) != 0)) {
+        json_decref(doc);
+        return;
+    }
     if (json_is_object(doc)) {
         (void)json_object_set_new(doc, "asked", json_string(a->node->name));
         (void)json_array_append(a->all->answers, doc);
@@ -85,8 +91,14 @@ static bool key_of(const struct proto_net_client *list, int n, const char *name,
     return false;
 }
 
-static int connect_all(struct asking *all, const struct cli_cluster *c, const char *role,
-    struct proto_net *net, struct base_error *err)
+static bool meant(const struct cli_question *q, const struct cli_cluster_node *node)
+{
+    return strcmp(node->role, q->role) == 0 &&
+           (q->name == NULL || strcmp(node->name, q->name) == 0);
+}
+
+static int connect_all(
+    struct asking *all, const struct cli_cluster *c, struct proto_net *net, struct base_error *err)
 {
     char path[CLI_PATH_MAX];
     struct proto_net_key self;
@@ -98,7 +110,7 @@ static int connect_all(struct asking *all, const struct cli_cluster *c, const ch
     rc = rc != 0 ? rc : proto_net_clients_read(path, &list, &n, err);
     for (size_t i = 0; rc == 0 && i < c->n; i++) {
         char endpoint[CLI_CLUSTER_ADDRESS_MAX + 8], key[PROTO_NET_Z85_MAX];
-        if (strcmp(c->nodes[i].role, role) != 0 || !key_of(list, n, c->nodes[i].name, key)) {
+        if (!meant(all->question, &c->nodes[i]) || !key_of(list, n, c->nodes[i].name, key)) {
             continue;
         }
         (void)snprintf(endpoint, sizeof endpoint, "tcp://%s", c->nodes[i].address);
@@ -118,21 +130,21 @@ static int connect_all(struct asking *all, const struct cli_cluster *c, const ch
     return rc;
 }
 
-int cli_cluster_ask(const struct cli_cluster *c, const char *role, const char *question,
-    unsigned timeout_s, json_t **ret, struct base_error *err)
+int cli_cluster_ask(
+    const struct cli_cluster *c, const struct cli_question *q, json_t **ret, struct base_error *err)
 {
     struct asking all = {.loop = ev_loop_new(EVBACKEND_EPOLL),
-        .question = question,
+        .question = q,
         .answers = json_array(),
         .asked = calloc(c->n + 1, sizeof *all.asked)};
     struct proto_net *net = NULL;
     int rc = all.loop == NULL || all.asked == NULL || all.answers == NULL
                  ? base_fail(err, BASE_ENOMEM, "out of memory")
                  : proto_net_create(&net, all.loop, NULL, err);
-    rc = rc != 0 ? rc : connect_all(&all, c, role, net, err);
+    rc = rc != 0 ? rc : connect_all(&all, c, net, err);
     if (rc == 0 && all.open > 0) {
         ev_timer late;
-        ev_timer_init(&late, on_late, timeout_s, 0.);
+        ev_timer_init(&late, on_late, q->timeout_s, 0.);
         ev_timer_start(all.loop, &late);
         ev_run(all.loop, 0);
         ev_timer_stop(all.loop, &late);

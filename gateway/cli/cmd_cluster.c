@@ -239,8 +239,9 @@ static int ask(const struct cli *cli, bool members, uint32_t timeout_s)
     struct base_error err = {0};
     CLEANUP(base_freep) struct cli_cluster *c = NULL;
     json_t *answers = NULL;
+    const struct cli_question q = {.role = "voter", .text = "status", .timeout_s = timeout_s};
     int rc = cli_cluster_read(cli->state_dir, &c, &err);
-    rc = rc != 0 ? rc : cli_cluster_ask(c, "voter", "status", timeout_s, &answers, &err);
+    rc = rc != 0 ? rc : cli_cluster_ask(c, &q, &answers, &err);
     if (rc != 0) {
         return fail(cli, &err);
     }

@@ -1,23 +1,197 @@
+#include <jansson.h>
+#include <openssl/crypto.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "gateway/cli/catalog.h"
 #include "gateway/cli/command.h"
 #include "gateway/cli/file.h"
+#include "gateway/cli/pools.h"
 #include "gateway/keys/mcp_keys.h"
+#include "proto/base/cleanup.h"
 #include "proto/base/clock.h"
+#include "proto/base/text.h"
 #include "proto/ids.h"
 #include "proto/net/cluster_key.h"
 
-/* Works on the state folder that gateways share; needs no gateway that runs. */
+/* Pools of a cluster, which are in its catalogue. The key of an MCP endpoint is there too; without
+ * a cluster it is in a folder that gateways share. */
 
-static int fetch(
+enum { PATIENCE_S = 15, MCP_TRIES = 5 };
+
+static int fail(const struct cli *cli, const struct base_error *err)
+{
+    const char *hint = NULL;
+    enum cli_exit code = CLI_LOCAL;
+    if (err->code == BASE_EINVAL || err->code == BASE_ETOOBIG) {
+        code = CLI_USAGE;
+    } else if (err->code == BASE_ECLOSED || err->code == BASE_EVERSION) {
+        code = CLI_UNREACHABLE;
+        hint = "do the voters run, and can they be reached from here? `warren cluster status`";
+    } else if (err->code == BASE_ENOTFOUND || err->code == BASE_EFULL || err->code == BASE_ESTATE) {
+        code = CLI_REFUSED;
+    }
+    return cli_fail(cli, code, hint, "%s", err->text);
+}
+
+static int no_cluster(const struct cli *cli)
+{
+    return cli_fail(cli, CLI_LOCAL,
+        "`warren up --pool FILE` gives pools to a single worker; `warren cluster init` makes a "
+        "cluster",
+        "there is no cluster in %s", cli->state_dir);
+}
+
+static int print_json(json_t *doc)
+{
+    (void)json_dumpf(doc, stdout, JSON_COMPACT);
+    (void)puts("");
+    json_decref(doc);
+    return CLI_OK;
+}
+
+/* ---- apply ---- */
+
+static int apply(const struct cli *cli, const struct cli_cluster *c, const struct cli_args *args)
+{
+    json_t *done = json_array();
+    for (size_t i = 1; i < args->n; i++) {
+        struct base_error err = {0};
+        struct cli_pool_applied applied;
+        int rc = cli_pool_apply(c, args->v[i], PATIENCE_S, &applied, &err);
+        if (rc != 0) {
+            json_decref(done);
+            return fail(cli, &err);
+        }
+        cli_note(cli, "%s", applied.warnings);
+        if (!cli->json) {
+            (void)printf(
+                "pool %s %s\n", applied.name, applied.changed ? "applied" : "is like this already");
+        }
+        (void)json_array_append_new(
+            done, json_pack("{s:s,s:I,s:b}", "name", applied.name, "version", applied.version,
+                      "changed", applied.changed));
+        free(applied.warnings);
+    }
+    if (cli->json) {
+        return print_json(done);
+    }
+    json_decref(done);
+    return CLI_OK;
+}
+
+/* ---- list, show ---- */
+
+static void print_pools(json_t *pools)
+{
+    size_t i;
+    json_t *p;
+    (void)printf(
+        "%-24s %-10s %10s %12s %8s\n", "POOL", "CONTAINER", "READY", "SESSIONS", "VERSION");
+    json_array_foreach(pools, i, p)
+    {
+        char ready[32], sessions[32];
+        (void)snprintf(ready, sizeof ready, "%lld/%lld",
+            (long long)json_integer_value(json_object_get(p, "ready")),
+            (long long)json_integer_value(json_object_get(p, "readySessionInstances")));
+        (void)snprintf(sessions, sizeof sessions, "%lld/%lld",
+            (long long)json_integer_value(json_object_get(p, "sessions")),
+            (long long)json_integer_value(json_object_get(p, "maxConcurrentSessions")));
+        (void)printf("%-24s %-10s %10s %12s %8lld\n", json_string_value(json_object_get(p, "name")),
+            json_string_value(json_object_get(p, "containerType")), ready, sessions,
+            (long long)json_integer_value(json_object_get(p, "version")));
+    }
+}
+
+static int list(const struct cli *cli, const struct cli_cluster *c)
+{
+    struct base_error err = {0};
+    json_t *pools = NULL;
+    if (cli_pool_list(c, &pools, &err) != 0) {
+        return fail(cli, &err);
+    }
+    if (cli->json) {
+        return print_json(pools);
+    }
+    print_pools(pools);
+    json_decref(pools);
+    return CLI_OK;
+}
+
+static int key_of(const char *kind, const char *name, char key[CLI_POOL_KEY_MAX])
+{
+    return snprintf(key, CLI_POOL_KEY_MAX, "%s/%s", kind, name) < CLI_POOL_KEY_MAX ? 0
+                                                                                   : BASE_ETOOBIG;
+}
+
+static int show(const struct cli *cli, const struct cli_cluster *c, const char *name)
+{
+    struct base_error err = {0};
+    char key[CLI_POOL_KEY_MAX];
+    json_t *entry = NULL;
+    (void)key_of("pool", name, key);
+    if (cli_catalog_get(c, key, &entry, &err) != 0) {
+        return fail(cli, &err);
+    }
+    const char *value = json_string_value(json_object_get(entry, "value"));
+    value = value == NULL ? "" : value;
+    if (!cli->json) {
+        size_t n = strlen(value);
+        (void)printf("%s%s", value, n > 0 && value[n - 1] == '\n' ? "" : "\n");
+        json_decref(entry);
+        return CLI_OK;
+    }
+    json_t *doc = json_pack("{s:s,s:O,s:o}", "name", name, "version",
+        json_object_get(entry, "version"), "pool", json_loads(value, 0, NULL));
+    json_decref(entry);
+    return print_json(doc);
+}
+
+/* ---- delete ---- */
+
+static int drop(const struct cli *cli, const struct cli_cluster *c, const char *name)
+{
+    struct base_error err = {0};
+    char key[CLI_POOL_KEY_MAX];
+    struct cli_catalog_change change = {
+        .key = key, .expect = CLI_CATALOG_ANY, .patience_s = PATIENCE_S};
+    (void)key_of("pool", name, key);
+    int rc = cli_catalog_change(c, &change, NULL, &err);
+    if (rc != 0) {
+        return fail(cli, &err);
+    }
+    (void)key_of("mcp-key", name, key); /* a pool that has the name later has another key */
+    rc = cli_catalog_change(c, &change, NULL, &err);
+    if (rc != 0 && rc != BASE_ENOTFOUND) {
+        return fail(cli, &err);
+    }
+    if (cli->json) {
+        return print_json(json_pack("{s:s,s:b}", "name", name, "deleted", true));
+    }
+    (void)printf("pool %s deleted\n", name);
+    cli_note(cli, "sessions that run in it live on until they end");
+    return CLI_OK;
+}
+
+/* ---- mcp-key ---- */
+
+static int seal_of(
+    const struct cli *cli, const char *file, uint8_t cluster[16], struct base_error *err)
+{
+    char path[CLI_PATH_MAX];
+    int rc = cli_file_path(path, cli->state_dir, file, err);
+    return rc != 0 ? rc : proto_net_cluster_key_read(path, cluster, err);
+}
+
+/* Without a cluster. */
+static int fetch_file(
     const struct cli *cli, bool rotate, char key[GW_MCP_KEY_CHARS + 1], struct base_error *err)
 {
     uint8_t cluster[16];
-    char path[CLI_PATH_MAX], folder[CLI_PATH_MAX];
+    char folder[CLI_PATH_MAX];
     struct gw_mcp_keys *keys = NULL;
-    int rc = cli_file_path(path, cli->state_dir, "keys/cluster.key", err);
-    rc = rc != 0 ? rc : proto_net_cluster_key_read(path, cluster, err);
+    int rc = seal_of(cli, "keys/cluster.key", cluster, err);
     rc = rc != 0 ? rc : cli_file_path(folder, cli->state_dir, "mcp", err);
     rc = rc != 0 ? rc : gw_mcp_keys_create(&keys, folder, cluster, err);
     int64_t now_s = (int64_t)(base_clock_real_ns() / BASE_NS_PER_S);
@@ -26,11 +200,66 @@ static int fetch(
     return rc;
 }
 
-static int mcp_key(const struct cli *cli, bool rotate)
+/* Once; BASE_ESTATE: somebody was faster. */
+static int try_catalog(const struct cli *cli, const struct cli_cluster *c, bool rotate,
+    char key[GW_MCP_KEY_CHARS + 1], struct base_error *err)
+{
+    uint8_t cluster[16];
+    char name[CLI_POOL_KEY_MAX];
+    struct gw_mcp_seal seal;
+    struct gw_mcp_made made;
+    json_t *entry = NULL;
+    int rc = seal_of(cli, "cluster/cluster.key", cluster, err);
+    rc = rc != 0 ? rc : gw_mcp_seal_of(&seal, cluster);
+    (void)key_of("mcp-key", cli->pool, name);
+    rc = rc != 0 ? rc : cli_catalog_get(c, name, &entry, err);
+    if (rc != 0 && rc != BASE_ENOTFOUND) {
+        return rc;
+    }
+    const char *value = json_string_value(json_object_get(entry, "value"));
+    struct gw_mcp_text text = {value, value == NULL ? 0 : strlen(value)};
+    if (value != NULL && !rotate) {
+        rc = gw_mcp_key_open(&seal, cli->pool, text, key);
+        rc = rc == 0 ? 0
+                     : base_fail(err, rc,
+                           "the key of pool '%s' cannot be opened: was the cluster key changed? "
+                           "Rotate it",
+                           cli->pool);
+        json_decref(entry);
+        return rc;
+    }
+    int64_t now_s = (int64_t)(base_clock_real_ns() / BASE_NS_PER_S);
+    rc = gw_mcp_key_make(&seal, cli->pool, text, now_s, &made);
+    const struct cli_catalog_change change = {.key = name,
+        .value = made.text,
+        .expect = json_integer_value(json_object_get(entry, "version")),
+        .patience_s = PATIENCE_S};
+    json_decref(entry);
+    rc = rc != 0 ? base_fail(err, rc, "make a key") : cli_catalog_change(c, &change, NULL, err);
+    (void)base_text_copy(key, GW_MCP_KEY_CHARS + 1, made.key);
+    OPENSSL_cleanse(made.key, sizeof made.key);
+    return rc;
+}
+
+static int fetch(const struct cli *cli, const struct cli_cluster *c, bool rotate,
+    char key[GW_MCP_KEY_CHARS + 1], struct base_error *err)
+{
+    int rc = BASE_ESTATE;
+    for (int i = 0; rc == BASE_ESTATE && i < MCP_TRIES; i++) {
+        rc = c == NULL ? fetch_file(cli, rotate, key, err) : try_catalog(cli, c, rotate, key, err);
+    }
+    return rc;
+}
+
+static int mcp_key(const struct cli *cli, const struct cli_cluster *c, bool rotate)
 {
     struct base_error err = {0};
     char key[GW_MCP_KEY_CHARS + 1];
-    if (fetch(cli, rotate, key, &err) != 0) {
+    int rc = fetch(cli, c, rotate, key, &err);
+    if (rc != 0 && c != NULL) {
+        return fail(cli, &err);
+    }
+    if (rc != 0) {
         return cli_fail(cli, CLI_LOCAL,
             "--state-dir says where the keys are; run it as their owner", "%s", err.text);
     }
@@ -42,39 +271,83 @@ static int mcp_key(const struct cli *cli, bool rotate)
     return n < 0 ? CLI_LOCAL : CLI_OK;
 }
 
+/* ---- the command ---- */
+
+static int go(
+    const struct cli *cli, const struct cli_command *self, const struct cli_args *args, bool rotate)
+{
+    struct base_error err = {0};
+    CLEANUP(base_freep) struct cli_cluster *c = NULL;
+    const char *verb = args->n > 0 ? args->v[0] : "";
+    bool is_apply = strcmp(verb, "apply") == 0, is_list = strcmp(verb, "list") == 0;
+    bool is_key = strcmp(verb, "mcp-key") == 0, is_show = strcmp(verb, "show") == 0;
+    if (!is_apply && !is_list && !is_key && !is_show && strcmp(verb, "delete") != 0) {
+        return cli_command_wrong(
+            cli, self, "what to do is missing: apply, list, show, delete or mcp-key");
+    }
+    if (is_apply ? args->n < 2 : args->n != (is_list || is_key ? 1U : 2U)) {
+        return cli_command_wrong(cli, self,
+            is_apply            ? "apply needs a file"
+            : is_list || is_key ? "%s takes no argument"
+                                : "%s needs the name of a pool",
+            verb);
+    }
+    const char *name = is_key ? cli->pool : is_apply || is_list ? "python" : args->v[1];
+    if (!proto_pool_name_valid(name, strlen(name))) {
+        return cli_command_wrong(cli, self, "'%.60s' is no name of a pool", name);
+    }
+    int rc = cli_cluster_read(cli->state_dir, &c, &err);
+    if (rc != 0 && rc != BASE_ENOTFOUND) {
+        return fail(cli, &err);
+    }
+    if (is_key) {
+        return mcp_key(cli, c, rotate);
+    }
+    return c == NULL  ? no_cluster(cli)
+           : is_apply ? apply(cli, c, args)
+           : is_list  ? list(cli, c)
+           : is_show  ? show(cli, c, name)
+                      : drop(cli, c, name);
+}
+
 static int run(struct cli *cli, const struct cli_command *self, int argc, char *const argv[])
 {
     bool rotate = false;
     const struct cli_option own[] = {
-        {"pool", 0, CLI_OPTION_TEXT, &cli->pool, "NAME", "the pool (WARREN_POOL, or python)", 0, 0},
-        {"rotate", 0, CLI_OPTION_FLAG, &rotate, NULL, "put a new key in its place", 0, 0},
+        {"pool", 0, CLI_OPTION_TEXT, &cli->pool, "NAME",
+            "mcp-key: the pool (WARREN_POOL, or python)", 0, 0},
+        {"rotate", 0, CLI_OPTION_FLAG, &rotate, NULL, "mcp-key: put a new key in its place", 0, 0},
         {0},
     };
     struct cli_args args;
     int rc = cli_command_read(cli, self, own, argc, argv, &args);
-    if (rc != CLI_GO_ON) {
-        return rc;
-    }
-    if (args.n != 1 || strcmp(args.v[0], "mcp-key") != 0) {
-        return cli_command_wrong(cli, self, "what to do is missing: mcp-key");
-    }
-    if (!proto_pool_name_valid(cli->pool, strlen(cli->pool))) {
-        return cli_command_wrong(cli, self, "'%.60s' is no name of a pool", cli->pool);
-    }
-    return mcp_key(cli, rotate);
+    return rc != CLI_GO_ON ? rc : go(cli, self, &args, rotate);
 }
 
 const struct cli_command cli_cmd_pool = {
     .name = "pool",
-    .summary = "the key of a pool's MCP endpoint",
-    .usage = "pool mcp-key [--pool NAME] [--rotate]",
+    .summary = "the pools of a cluster, and keys of MCP endpoints",
+    .usage = "pool apply FILE...|list|show NAME|delete NAME|mcp-key [options]",
     .text =
-        "Prints the key that MCP clients send as x-ms-apikey to /pools/NAME/mcp. It is made the\n"
-        "first time, and kept in STATE/mcp as a salted hash and sealed under the cluster key:\n"
-        "that file alone opens nothing. Gateways see a new key at once; the one before it is\n"
-        "accepted for 5 minutes more. The pool file must say\n"
-        "\"mcpServerSettings\": {\"isMcpServerEnabled\": true}.\n",
-    .examples = "  warren pool mcp-key --pool python\n"
+        "The voters of a cluster keep its pools; workers and gateways follow within seconds.\n"
+        "\n"
+        "apply     makes pools as the files say (ARM shape, as for `warren up --pool`): new ones\n"
+        "          come, others change while they run; with other resources new instances are of\n"
+        "          a new template when that is built. `-` reads standard input\n"
+        "list      pools with ready instances and sessions of the whole cluster\n"
+        "show      a pool as it was applied\n"
+        "delete    no new sessions, ready instances end; running sessions live on until they end\n"
+        "mcp-key   prints the key that MCP clients send as x-ms-apikey to /pools/NAME/mcp. It is\n"
+        "          made the first time and kept as a salted hash and sealed under the cluster "
+        "key,\n"
+        "          in the catalogue of the cluster, or without one in STATE/mcp: what is kept "
+        "alone\n"
+        "          opens nothing. With --rotate the one before it is accepted for 5 minutes more.\n"
+        "          The pool must say \"mcpServerSettings\": {\"isMcpServerEnabled\": true}.\n",
+    .examples = "  warren pool apply deploy/examples/python.json\n"
+                "  warren pool list\n"
+                "  warren pool show python > python.json\n"
+                "  warren pool delete python\n"
                 "  warren pool mcp-key --pool python --rotate\n",
     .run = run,
 };

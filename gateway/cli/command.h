@@ -36,6 +36,7 @@ extern const struct cli_command cli_cmd_sessions;
 extern const struct cli_command cli_cmd_token;
 extern const struct cli_command cli_cmd_keys;
 extern const struct cli_command cli_cmd_pool;
+extern const struct cli_command cli_cmd_quota;
 extern const struct cli_command cli_cmd_cluster;
 extern const struct cli_command cli_cmd_worker;
 extern const struct cli_command cli_cmd_version;

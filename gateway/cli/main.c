@@ -9,8 +9,8 @@
 enum { ARGV_MAX = 256 };
 
 static const struct cli_command *const COMMANDS[] = {&cli_cmd_up, &cli_cmd_down, &cli_cmd_exec,
-    &cli_cmd_cp, &cli_cmd_sessions, &cli_cmd_token, &cli_cmd_keys, &cli_cmd_pool, &cli_cmd_cluster,
-    &cli_cmd_worker, &cli_cmd_version};
+    &cli_cmd_cp, &cli_cmd_sessions, &cli_cmd_token, &cli_cmd_keys, &cli_cmd_pool, &cli_cmd_quota,
+    &cli_cmd_cluster, &cli_cmd_worker, &cli_cmd_version};
 
 enum { COMMAND_COUNT = sizeof COMMANDS / sizeof COMMANDS[0] };
 

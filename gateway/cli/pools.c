@@ -1,0 +1,161 @@
+#include "gateway/cli/pools.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "gateway/cli/catalog.h"
+#include "proto/base/cleanup.h"
+#include "proto/base/clock.h"
+#include "proto/base/text.h"
+#include "proto/pool/pool.h"
+
+enum { ASK_S = 3, PAUSE_MS = 200 };
+
+static const char kind[] = "pool/";
+
+static int take_warnings(const struct proto_pool *p, struct cli_pool_applied *ret)
+{
+    size_t n = base_buf_size(&p->warnings);
+    ret->warnings = calloc(1, n + 1);
+    if (ret->warnings == NULL) {
+        return BASE_ENOMEM;
+    }
+    if (n > 0) {
+        memcpy(ret->warnings, base_buf_data(&p->warnings), n);
+    }
+    return 0;
+}
+
+int cli_pool_apply(const struct cli_cluster *c, const char *path, unsigned patience_s,
+    struct cli_pool_applied *ret, struct base_error *err)
+{
+    CLEANUP(base_freep) char *text = NULL;
+    char key[CLI_POOL_KEY_MAX];
+    size_t n = 0;
+    struct proto_pool p = {.cpus = 0};
+    struct base_error why = {0};
+    *ret = (struct cli_pool_applied){.version = 0};
+    int rc = cli_file_read(path, PROTO_POOL_FILE_BYTES_MAX, &text, &n, &why);
+    rc = rc != 0 ? rc : proto_pool_parse(text, n, &p, &why);
+    if (rc != 0) {
+        return base_fail(err, rc, "pool file %.60s: %.120s", path, why.text);
+    }
+    (void)base_text_copy(ret->name, sizeof ret->name, p.name);
+    (void)snprintf(key, sizeof key, "%s%s", kind, p.name);
+    rc = take_warnings(&p, ret);
+    proto_pool_deinit(&p);
+    if (rc != 0) {
+        return base_fail(err, rc, "out of memory");
+    }
+    const struct cli_catalog_change what = {.key = key, .value = text, .patience_s = patience_s};
+    struct cli_catalog_put put;
+    rc = cli_catalog_put(c, &what, &put, err);
+    ret->version = put.version;
+    ret->changed = put.changed;
+    json_decref(put.answer);
+    if (rc != 0) {
+        free(ret->warnings);
+        ret->warnings = NULL;
+    }
+    return rc;
+}
+
+static const char *name_of(const json_t *entry)
+{
+    const char *key = json_string_value(json_object_get(entry, "key"));
+    bool is = key != NULL && strncmp(key, kind, sizeof kind - 1) == 0;
+    return is ? key + sizeof kind - 1 : NULL;
+}
+
+int cli_pool_any(
+    const struct cli_cluster *c, unsigned patience_s, bool *ret, struct base_error *err)
+{
+    uint64_t end = base_clock_mono_ns() + patience_s * BASE_NS_PER_S;
+    json_t *entries = NULL, *e;
+    size_t i;
+    int rc;
+    do { /* voters that have just started */
+        const struct timespec ts = {0, PAUSE_MS * (long)BASE_NS_PER_MS};
+        rc = cli_catalog_list(c, &entries, err);
+        if (rc != 0) {
+            (void)nanosleep(&ts, NULL);
+        }
+    } while ((rc == BASE_ECLOSED || rc == BASE_EVERSION) && base_clock_mono_ns() < end);
+    *ret = false;
+    json_array_foreach(entries, i, e)
+    {
+        *ret = *ret || name_of(e) != NULL;
+    }
+    json_decref(entries);
+    return rc;
+}
+
+/* ---- list ---- */
+
+/* What a worker says of one pool, added. */
+static void add_worker(json_t *pool, const json_t *answer)
+{
+    size_t i;
+    json_t *p;
+    json_array_foreach(json_object_get(answer, "pools"), i, p)
+    {
+        const char *name = json_string_value(json_object_get(p, "name"));
+        const char *mine = json_string_value(json_object_get(pool, "name"));
+        if (name == NULL || mine == NULL || strcmp(name, mine) != 0) {
+            continue;
+        }
+        static const char *const sums[] = {"ready", "sessions"};
+        for (size_t k = 0; k < 2; k++) {
+            json_int_t have = json_integer_value(json_object_get(pool, sums[k]));
+            json_int_t more = json_integer_value(json_object_get(p, sums[k]));
+            (void)json_object_set_new(pool, sums[k], json_integer(have + more));
+        }
+        (void)json_array_append_new(json_object_get(pool, "workers"),
+            json_pack("{s:O,s:O*,s:O*,s:O*}", "worker", json_object_get(answer, "asked"), "ready",
+                json_object_get(p, "ready"), "target", json_object_get(p, "target"), "sessions",
+                json_object_get(p, "sessions")));
+    }
+}
+
+static json_t *pool_json(const json_t *entry, const json_t *workers)
+{
+    const char *name = name_of(entry);
+    if (name == NULL) {
+        return NULL;
+    }
+    json_t *pool =
+        json_pack("{s:s,s:O*,s:O*,s:O*,s:O*,s:i,s:i,s:[]}", "name", name, "containerType",
+            json_object_get(entry, "containerType"), "version", json_object_get(entry, "version"),
+            "maxConcurrentSessions", json_object_get(entry, "max"), "readySessionInstances",
+            json_object_get(entry, "ready"), "ready", 0, "sessions", 0, "workers");
+    size_t i;
+    json_t *w;
+    json_array_foreach((json_t *)(uintptr_t)workers, i, w)
+    {
+        add_worker(pool, w);
+    }
+    return pool;
+}
+
+int cli_pool_list(const struct cli_cluster *c, json_t **ret, struct base_error *err)
+{
+    json_t *entries = NULL, *workers = NULL, *e;
+    size_t i;
+    const struct cli_question q = {.role = "worker", .text = "status", .timeout_s = ASK_S};
+    int rc = cli_catalog_list(c, &entries, err);
+    rc = rc != 0 ? rc : cli_cluster_ask(c, &q, &workers, err);
+    if (rc == 0) {
+        *ret = json_array();
+        json_array_foreach(entries, i, e)
+        {
+            json_t *pool = pool_json(e, workers);
+            if (pool != NULL) {
+                (void)json_array_append_new(*ret, pool);
+            }
+        }
+    }
+    json_decref(entries);
+    json_decref(workers);
+    return rc;
+}

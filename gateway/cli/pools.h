@@ -1,0 +1,31 @@
+#pragma once
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "gateway/cli/cluster.h"
+#include "proto/limits.h"
+
+/* Pools in the catalogue of a cluster. */
+
+enum { CLI_POOL_KEY_MAX = PROTO_POOL_NAME_MAX + 16 };
+
+struct cli_pool_applied {
+    char name[PROTO_POOL_NAME_MAX + 1];
+    json_int_t version; /* of the entry */
+    bool changed;
+    char *warnings; /* the caller frees; "" for none */
+};
+
+/* The file's pool goes into the catalogue, in place of the one of its name. BASE_EINVAL: what is
+ * wrong in the file; else as cli_catalog_change(). */
+int cli_pool_apply(const struct cli_cluster *c, const char *path, unsigned patience_s,
+    struct cli_pool_applied *ret, struct base_error *err);
+
+/* Whether the catalogue has any pool. */
+int cli_pool_any(
+    const struct cli_cluster *c, unsigned patience_s, bool *ret, struct base_error *err);
+
+/* An array of {"name","containerType","version","maxConcurrentSessions","readySessionInstances",
+ * "ready","sessions","workers":[{"worker","ready","target","sessions"}]}; what workers say is as
+ * complete as they answer. The caller owns *ret. */
+int cli_pool_list(const struct cli_cluster *c, json_t **ret, struct base_error *err);
