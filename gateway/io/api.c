@@ -545,6 +545,15 @@ static void admit(struct gw_task *t, enum gw_route_fault fault)
     if (!within_rates(t)) {
         return;
     }
+    if (t->route.pool[0] != '\0' && gw_task_pool_unknown(t)) {
+        Warren__Reply none = WARREN__REPLY__INIT;
+        char code[] = "pool";
+        none.status = WARREN__STATUS__STATUS_NOT_FOUND;
+        none.code = code;
+        gw_wire_fault(&none, &f);
+        gw_task_fail(t, &f);
+        return;
+    }
     t->ops = operations[t->route.op];
     if (r->content_length > (int64_t)t->ops->body_max) {
         GW_FAULT(

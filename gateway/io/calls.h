@@ -70,6 +70,16 @@ bool gw_calls_may_hold(const struct gw_calls *c, unsigned worker);
 /* The number of the view in which gw_calls_may_hold() speaks; 0: the cluster is not known yet. */
 uint32_t gw_calls_view(const struct gw_calls *c);
 
+/* The catalogue of the cluster; NULL: there is no cluster, or none was heard of (yet). Until the
+ * next turn of the loop. */
+struct sched_catalog;
+const struct sched_catalog *gw_calls_catalog(const struct gw_calls *c);
+
+/* As sched_catalog_client_put(). BASE_ENOTFOUND: there is no cluster. */
+struct sched_catalog_put;
+int gw_calls_catalog_put(struct gw_calls *c, const struct sched_catalog_put *put);
+void gw_calls_catalog_forget(struct gw_calls *c, const void *ctx);
+
 /* The name of a worker that may hold sessions and that this gateway does not know yet; NULL: none.
  */
 const char *gw_calls_missing(const struct gw_calls *c);

@@ -257,6 +257,25 @@ int gw_calls_route_create(struct gw_calls *c, const char *settings, struct base_
     return sched_route_node_create(&c->route, &cfg, err);
 }
 
+const struct sched_catalog *gw_calls_catalog(const struct gw_calls *c)
+{
+    return c->route == NULL ? NULL : sched_route_node_catalog(c->route);
+}
+
+int gw_calls_catalog_put(struct gw_calls *c, const struct sched_catalog_put *put)
+{
+    return c->route == NULL
+               ? BASE_ENOTFOUND
+               : sched_catalog_client_put(sched_route_node_catalog_client(c->route), put);
+}
+
+void gw_calls_catalog_forget(struct gw_calls *c, const void *ctx)
+{
+    if (c->route != NULL) {
+        sched_catalog_client_forget(sched_route_node_catalog_client(c->route), ctx);
+    }
+}
+
 void gw_calls_route_destroy(struct gw_calls *c)
 {
     sched_route_node_destroy(c->route);

@@ -17,6 +17,14 @@ bool gw_mcp_place_check(const struct gw_task *t, struct gw_fault *f);
 /* OPTIONS: what a browser asks before it lets a page of another origin call. */
 void gw_mcp_preflight(struct gw_task *t);
 
+/* ---- op_mcp_keys.c ---- */
+
+/* Is it a key of the task's pool? */
+bool gw_mcp_takes_key(const struct gw_task *t, const char *key, int64_t now_s);
+
+/* The answer for a pool that has no endpoint. */
+void gw_mcp_not_enabled(struct gw_task *t, int status);
+
 /* ---- between op_mcp.c and op_mcp_files.c ---- */
 
 enum { GW_MCP_SESSION_CHARS = 48 }; /* 16 random bytes and their mark under the cluster key */

@@ -10,7 +10,6 @@
 #include "gateway/io/exec_body.h"
 #include "gateway/io/mcp.h"
 #include "gateway/io/stream.h"
-#include "gateway/keys/mcp_keys.h"
 #include "proto/base/clock.h"
 #include "proto/base/container.h"
 #include "proto/base/hash.h"
@@ -18,8 +17,7 @@
 #include "proto/base/text.h"
 
 /* POST /mcp: one message in, one answer out, as JSON or, when progress is wanted, as a stream. What
- * a message means is decided in core/mcp; code runs as for POST /executions. Also the two actions
- * that hand out the pool's key. */
+ * a message means is decided in core/mcp; code runs as for POST /executions. */
 
 /* ---- who may ---- */
 
@@ -50,8 +48,7 @@ bool gw_mcp_admit(struct gw_task *t, int64_t now_s, struct gw_fault *f)
         gw_fields_text(&t->fields, "access-control-expose-headers", "mcp-session-id");
         gw_fields_text(&t->fields, "vary", "origin");
     }
-    bool good = key != NULL && opt->mcp_keys != NULL && t->route.pool[0] != '\0' &&
-                gw_mcp_keys_check(opt->mcp_keys, t->route.pool, key, now_s);
+    bool good = key != NULL && t->route.pool[0] != '\0' && gw_mcp_takes_key(t, key, now_s);
     if (!good && !open) {
         GW_FAULT(f, 401, "Unauthorized", "The header x-ms-apikey must have the pool's key.");
         return false;
@@ -291,7 +288,7 @@ static void cancel(struct gw_mcp *p)
 
 /* ---- a message ---- */
 
-static void not_enabled(struct gw_task *t, int status)
+void gw_mcp_not_enabled(struct gw_task *t, int status)
 {
     struct gw_fault f;
     GW_FAULT(&f, status, "SessionMCPServerNotEnabled", "The pool has no MCP server.");
@@ -354,7 +351,7 @@ static void on_pool(struct gw_task *t, enum gw_pool_kind kind)
 {
     (void)kind;
     if (!t->pool_mcp) {
-        not_enabled(t, 404);
+        gw_mcp_not_enabled(t, 404);
         return;
     }
     struct gw_mcp *p = calloc(1, sizeof *p);
@@ -429,57 +426,3 @@ const struct gw_task_ops gw_op_mcp = {.start = start,
     .leaving = leaving,
     .gone = gone,
     .body_max = GW_EXEC_BODY_BYTES_MAX};
-
-/* ---- keys ---- */
-
-static void hand_out(struct gw_task *t, bool rotate)
-{
-    struct gw_fault f;
-    struct base_error err = {0};
-    struct base_buf b = {0};
-    char key[GW_MCP_KEY_CHARS + 1];
-    struct gw_mcp_keys *keys = gw_api_opt(t->api)->mcp_keys;
-    if (!t->pool_mcp || keys == NULL) {
-        not_enabled(t, 400);
-        return;
-    }
-    int64_t now_s = (int64_t)(base_clock_real_ns() / BASE_NS_PER_S);
-    if (gw_mcp_keys_fetch(keys, t->route.pool, rotate, now_s, key, &err) < 0) {
-        LOG_ERROR(gw_api_opt(t->api)->log, "mcp key of pool %s: %s", t->route.pool, err.text);
-        GW_FAULT(&f, 500, "InternalServerError", "The key cannot be read or written.");
-        gw_task_fail(t, &f);
-        return;
-    }
-    gw_fields_text(&t->fields, "cache-control", "no-store");
-    if (base_buf_printf(&b, "{\"apiKey\":\"%s\"}", key) < 0) {
-        gw_task_out_of_memory(t);
-    } else {
-        gw_task_answer(t, 200, &b);
-    }
-    base_buf_deinit(&b);
-}
-
-static void on_fetch(struct gw_task *t, enum gw_pool_kind kind)
-{
-    (void)kind;
-    hand_out(t, false);
-}
-
-static void on_rotate(struct gw_task *t, enum gw_pool_kind kind)
-{
-    (void)kind;
-    hand_out(t, true);
-}
-
-static void fetch_start(struct gw_task *t)
-{
-    gw_task_pool(t, on_fetch);
-}
-
-static void rotate_start(struct gw_task *t)
-{
-    gw_task_pool(t, on_rotate);
-}
-
-const struct gw_task_ops gw_op_mcp_fetch = {.start = fetch_start, .body_max = 64 << 10};
-const struct gw_task_ops gw_op_mcp_rotate = {.start = rotate_start, .body_max = 64 << 10};

@@ -3,8 +3,11 @@
 #include "gateway/io/task.h"
 #include "proto/base/clock.h"
 #include "proto/base/text.h"
+#include "proto/pool/pool.h"
+#include "scheduler/io/catalog.h"
 
-/* What kind of pool it is, told by whichever worker answers first. */
+/* What kind of pool it is: as the catalogue of the cluster has it; where there is none, told by
+ * whichever worker answers first. */
 
 enum {
     FRESH_S = 5,
@@ -60,6 +63,7 @@ static void on_end(void *owner, const Warren__Reply *r)
     p->kind = kind_of(r->pool->container_type);
     p->mcp = r->pool->mcp_enabled;
     p->mcp_extended = r->pool->mcp_extended;
+    p->version = 0;
     p->fetched_ns = base_clock_mono_ns();
     tell(t, p);
 }
@@ -123,11 +127,58 @@ static void ask(struct gw_task *t)
     (void)gw_task_call_at(t, worker, &r, &opt);
 }
 
+/* ---- the catalogue ---- */
+
+static const struct sched_catalog *catalog_of(const struct gw_task *t)
+{
+    const struct sched_catalog *c = gw_calls_catalog(gw_api_calls(t->api));
+    return c != NULL && sched_catalog_has(c, "pool/") ? c : NULL;
+}
+
+bool gw_task_pool_unknown(const struct gw_task *t)
+{
+    const struct sched_catalog *c = catalog_of(t);
+    return c != NULL && sched_catalog_find(c, "pool/", t->route.pool) == NULL;
+}
+
+/* False: it cannot be read, which a voter that is newer than this gateway may have let in. */
+static bool read_entry(struct gw_pool_entry *p, const struct sched_catalog_entry *e)
+{
+    struct proto_pool pool;
+    if (proto_pool_parse(e->value, e->value_n, &pool, NULL) != 0) {
+        return false;
+    }
+    (void)base_text_copy(p->name, sizeof p->name, pool.name);
+    p->kind = kind_of(proto_pool_container_text(pool.container));
+    p->mcp = pool.mcp;
+    p->mcp_extended = pool.mcp_extended;
+    p->version = e->version;
+    proto_pool_deinit(&pool);
+    return true;
+}
+
+/* False: the catalogue does not tell. */
+static bool from_catalog(struct gw_task *t, struct gw_pool_entry *p)
+{
+    const struct sched_catalog *c = catalog_of(t);
+    const struct sched_catalog_entry *e =
+        c == NULL ? NULL : sched_catalog_find(c, "pool/", t->route.pool);
+    if (e == NULL || ((p->name[0] == '\0' || p->version != e->version) && !read_entry(p, e))) {
+        return false;
+    }
+    p->fetched_ns = base_clock_mono_ns();
+    tell(t, p);
+    return true;
+}
+
 void gw_task_pool(struct gw_task *t, void (*done)(struct gw_task *t, enum gw_pool_kind kind))
 {
     struct gw_pool_entry *p = find(t->api, t->route.pool);
     uint64_t age = base_clock_mono_ns() - p->fetched_ns;
     t->pool_done = done;
+    if (from_catalog(t, p)) {
+        return;
+    }
     if (p->name[0] != '\0' && age < FRESH_S * BASE_NS_PER_S) {
         tell(t, p);
         return;

@@ -38,6 +38,7 @@ struct gw_pool_entry {
     enum gw_pool_kind kind;
     bool mcp, mcp_extended;
     uint64_t fetched_ns;
+    uint64_t version; /* of its entry in the cluster's catalogue; 0: a worker has told */
 };
 
 struct gw_pools {
@@ -141,6 +142,9 @@ int gw_task_call_at(
 /* The answer for a call of the task that failed; is gw_call_ops.failed where nothing else is to do.
  */
 void gw_task_failure(void *task, enum gw_call_failure why);
+
+/* The catalogue of the cluster is known, has pools, and this one is not among them. */
+bool gw_task_pool_unknown(const struct gw_task *t);
 
 /* Calls back with the pool's kind, at once or later; answers by itself when there is no such pool.
  */

@@ -28,9 +28,22 @@ static uint8_t senders(enum sched_msg_type type)
     case SCHED_MSG_QNACK:
     case SCHED_MSG_QASK:
     case SCHED_MSG_QTELL:
+    case SCHED_MSG_CSETR:
+    case SCHED_MSG_CDOC:
+    case SCHED_MSG_CPREP:
+    case SCHED_MSG_CPROM:
+    case SCHED_MSG_CACC:
+    case SCHED_MSG_CACCED:
+    case SCHED_MSG_CNACK:
+    case SCHED_MSG_CKNOW:
+    case SCHED_MSG_CASK:
+    case SCHED_MSG_CTELL:
     case SCHED_MSG_VIEW: /* a worker that could send it could remove all others */
         return V;
+    case SCHED_MSG_CSET: /* of a gateway only keys, see io/voter_node.c */
+        return V | G;
     case SCHED_MSG_VPULL:
+    case SCHED_MSG_CGET:
         return V | G | W;
     case SCHED_MSG_OPEN:
     case SCHED_MSG_EXEC:

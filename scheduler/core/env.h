@@ -26,6 +26,7 @@ struct sched_cfg {
     uint32_t cooldown_ms;  /* sessions end this long after their last activity */
     uint32_t max_alive_ms; /* and this long after their start at the latest */
     uint32_t spread_pct;   /* share of new sessions put on a random member */
+    bool catalog;          /* voters keep the catalogue of the cluster */
     uint32_t n_quotas;     /* pools with a maximum; the sessions of a worker are of pool 0 */
     struct {
         uint32_t max;   /* sessions in the whole cluster */

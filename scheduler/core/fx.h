@@ -9,15 +9,16 @@ enum sched_row_kind {
     /* Incarnation `num`. Larger than that of the running process: it leaves, and who starts next
      * starts as that incarnation, with an empty run store and no microVM. */
     SCHED_ROW_META,
-    SCHED_ROW_VIEW,  /* the installed view; `num`: the one in which this life began */
-    SCHED_ROW_PARTS, /* state of partitions first .. first + n - 1 */
-    SCHED_ROW_BASE,  /* bucket `first` is rebuilt in view `num`: drop its registers */
-    SCHED_ROW_REG,   /* one register */
-    SCHED_ROW_SESS,  /* one session of this host */
-    SCHED_ROW_EXEC,  /* one execution */
-    SCHED_ROW_VOTE,  /* promise and accepted view of a voter */
-    SCHED_ROW_KNOWN, /* highest chosen view a voter knows */
-    SCHED_ROW_QUOTA, /* who holds the permits of pool `first`: a voter's register */
+    SCHED_ROW_VIEW,    /* the installed view; `num`: the one in which this life began */
+    SCHED_ROW_PARTS,   /* state of partitions first .. first + n - 1 */
+    SCHED_ROW_BASE,    /* bucket `first` is rebuilt in view `num`: drop its registers */
+    SCHED_ROW_REG,     /* one register */
+    SCHED_ROW_SESS,    /* one session of this host */
+    SCHED_ROW_EXEC,    /* one execution */
+    SCHED_ROW_VOTE,    /* promise and accepted view of a voter */
+    SCHED_ROW_KNOWN,   /* highest chosen view a voter knows */
+    SCHED_ROW_QUOTA,   /* who holds the permits of pool `first`: a voter's register */
+    SCHED_ROW_CATALOG, /* promise and accepted catalogue of a voter */
 };
 
 /* What a worker knows about a partition's registers. */
@@ -42,6 +43,7 @@ struct sched_row {
     const struct sched_part *parts; /* valid like messages: until the next step */
     const struct sched_view *view;
     const struct sched_quota_entry *entries; /* QUOTA: n of them */
+    struct sched_cat_doc catalog;            /* CATALOG */
 };
 
 enum sched_fx_kind {

@@ -1,4 +1,5 @@
 #pragma once
+#include "scheduler/core/cat.h"
 #include "scheduler/core/msgtype.h"
 #include "scheduler/core/rec.h"
 #include "scheduler/core/version.h"
@@ -217,6 +218,28 @@ struct sched_m_qreg {
     const struct sched_quota_entry *entries;
 };
 
+struct sched_m_cset {
+    uint64_t op; /* of the sender */
+    struct sched_cat_change change;
+};
+
+struct sched_m_csetr {
+    uint64_t op;
+    uint8_t result;   /* enum sched_cat_result */
+    uint64_t version; /* OK: of the entry */
+};
+
+struct sched_m_cget {
+    uint64_t version;
+};
+
+/* Between voters: the register of the catalogue. */
+struct sched_m_creg {
+    uint64_t ballot;             /* of the request. CASK, CTELL: nonce of the question */
+    uint64_t promised, accepted; /* CNACK, CPROM, CTELL */
+    struct sched_cat_doc doc;    /* CPROM, CTELL: what was accepted. CACC */
+};
+
 struct sched_msg {
     uint8_t type; /* enum sched_msg_type */
     uint64_t from, to;
@@ -243,5 +266,10 @@ struct sched_msg {
         struct sched_m_timers timers;
         struct sched_m_quota quota;
         struct sched_m_qreg qreg;
+        struct sched_m_cset cset;
+        struct sched_m_csetr csetr;
+        struct sched_m_cget cget;
+        struct sched_cat_doc cdoc;
+        struct sched_m_creg creg;
     };
 };

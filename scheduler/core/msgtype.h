@@ -53,7 +53,19 @@
     X(QACCED, qreg)                                                                                \
     X(QNACK, qreg) /* refused: a higher ballot was promised */                                     \
     X(QASK, qreg)  /* a voter that lost its store asks for the register's state */                 \
-    X(QTELL, qreg)
+    X(QTELL, qreg)                                                                                 \
+    X(CSET, cset)   /* anybody to a voter: change this entry of the catalogue */                   \
+    X(CSETR, csetr) /* what became of it */                                                        \
+    X(CGET, cget)   /* anybody to a voter: have you a newer catalogue than this version? */        \
+    X(CDOC, cdoc)   /* yes */                                                                      \
+    X(CPREP, creg)  /* voter to voter: phase 1 of the register of the catalogue */                 \
+    X(CPROM, creg)                                                                                 \
+    X(CACC, creg) /* phase 2 */                                                                    \
+    X(CACCED, creg)                                                                                \
+    X(CNACK, creg) /* refused: a higher ballot was promised */                                     \
+    X(CKNOW, creg) /* what was accepted under this ballot is chosen */                             \
+    X(CASK, creg)  /* a voter that lost its store asks for the register's state */                 \
+    X(CTELL, creg)
 
 enum sched_msg_type {
     SCHED_MSG_NONE,

@@ -21,6 +21,11 @@ static void carve(struct sched_voter *v, const struct sched_cfg *cfg, struct sch
     sched_map_init(&v->by_node, cfg->members_max, mem);
     sched_speak_init(&v->speak, cfg->members_max, mem);
     v->quotas = sched_mem_take(mem, cfg->n_quotas, sizeof *v->quotas);
+    if (cfg->catalog) {
+        v->catalog = sched_mem_take(mem, 1, sizeof *v->catalog);
+        struct sched_catreg unused;
+        sched_catreg_init(v->catalog != NULL ? v->catalog : &unused, mem);
+    }
     struct sched_quota_keep sizes;
     for (uint32_t i = 0; i < cfg->n_quotas; i++) {
         sched_quota_keep_init(v->quotas != NULL ? &v->quotas[i] : &sizes, cfg, i, mem);
@@ -108,6 +113,9 @@ void sched_voter_init(struct sched_voter *v, const struct sched_cfg *cfg, struct
     restore_register(v, boot);
     v->quiet_ns = v->now_ns + (v->amnesia && !MUTANT(24) ? SCHED_MS(QUIET_MS) : 0);
     boot_quotas(v, boot);
+    if (v->catalog != NULL) {
+        sched_catreg_restore(v->catalog, boot->catalog, boot->first, boot->seed | 1);
+    }
 }
 
 static void store_vote(struct sched_voter *v)
@@ -519,6 +527,21 @@ static void step_quota(struct sched_voter *v, uint32_t pool, const struct sched_
     }
 }
 
+/* NULL: time has passed. */
+static void step_catalog(struct sched_voter *v, const struct sched_msg *m)
+{
+    struct sched_catreg_env e = {
+        .cfg = v->cfg, .fx = v->fx, .rng = &v->rng, .now_ns = v->now_ns, .index = v->index};
+    if (v->catalog == NULL) {
+        return;
+    }
+    if (m == NULL) {
+        sched_catreg_tick(v->catalog, &e);
+    } else {
+        sched_catreg_msg(v->catalog, &e, m);
+    }
+}
+
 void sched_voter_step(
     struct sched_voter *v, uint64_t now_ns, const struct sched_msg *m, struct sched_fx *fx)
 {
@@ -531,6 +554,9 @@ void sched_voter_step(
         for (uint32_t i = 0; i < v->cfg->n_quotas; i++) {
             step_quota(v, i, NULL);
         }
+        step_catalog(v, NULL);
+    } else if (m->type >= SCHED_MSG_CSET) {
+        step_catalog(v, m);
     } else if (m->type == SCHED_MSG_QWANT) {
         step_quota(v, m->quota.pool, m);
     } else if (m->type >= SCHED_MSG_QPREP) {
@@ -554,6 +580,10 @@ uint64_t sched_voter_deadline_ns(const struct sched_voter *v)
     uint64_t at = v->tick_ns;
     for (uint32_t i = 0; i < v->cfg->n_quotas; i++) {
         uint64_t due = sched_quota_keep_due_ns(&v->quotas[i]);
+        at = due < at ? due : at;
+    }
+    if (v->catalog != NULL) {
+        uint64_t due = sched_catreg_due_ns(v->catalog);
         at = due < at ? due : at;
     }
     return at;

@@ -1,4 +1,5 @@
 #pragma once
+#include "scheduler/core/catreg.h"
 #include "scheduler/core/quota.h"
 #include "scheduler/core/speak.h"
 
@@ -90,6 +91,7 @@ struct sched_voter {
     uint32_t n_peers;
     struct sched_map by_node;
     struct sched_quota_keep *quotas; /* per pool with a maximum */
+    struct sched_catreg *catalog;    /* NULL: cfg says that there is none */
     uint8_t *lapses;                 /* per entry of known: how many promises called it lapsed */
     struct base_hash_rng rng;
 };
@@ -104,6 +106,9 @@ struct sched_voter_boot {
      * not stored: every member of the known view is taken to hold one that was granted just now. */
     const struct sched_row *vote, *known;
     const struct sched_row *quotas[SCHED_QUOTAS_MAX];
+    /* Without one, and unless `first` is set, the catalogue was lost: the others are asked. */
+    const struct sched_row *catalog;
+    bool first; /* of the birth of a cluster: there can have been no catalogue */
 };
 
 /* Bytes of memory that init takes. */

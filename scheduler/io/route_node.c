@@ -27,6 +27,7 @@ struct sched_route_node {
     struct sched_fx fx;
     void *route_mem, *fx_mem;
     struct sched_cluster *cluster;
+    struct sched_catalog_client *catalog;
     struct sched_views *views;
     const struct sched_view *kept;
     ev_timer timer, turn;
@@ -113,6 +114,9 @@ static void on_turn(struct ev_loop *loop, ev_timer *w, int events)
 static void on_message(void *user, const struct sched_msg *m)
 {
     struct sched_route_node *n = user;
+    if (n->catalog != NULL && sched_catalog_client_take(n->catalog, m)) {
+        return;
+    }
     if (m->type != SCHED_MSG_VIEW) {
         step(n, m);
         return;
@@ -341,7 +345,23 @@ static int start(struct sched_route_node *n, struct base_error *err)
         .gossip_inc = 1, /* it has no memory: others tell it when it must be more */
         .ops = &cluster_ops,
         .user = n};
-    return rc != 0 ? rc : sched_cluster_create(&n->cluster, &c, err);
+    rc = rc != 0 ? rc : sched_cluster_create(&n->cluster, &c, err);
+    struct sched_catalog_client_cfg k = {
+        .loop = n->cfg.loop, .log = n->cfg.log, .settings = s, .cluster = n->cluster};
+    if (rc == 0 && sched_catalog_client_create(&n->catalog, &k) != 0) {
+        return base_fail(err, BASE_ENOMEM, "gateway: out of memory");
+    }
+    return rc;
+}
+
+const struct sched_catalog *sched_route_node_catalog(const struct sched_route_node *n)
+{
+    return sched_catalog_client_now(n->catalog);
+}
+
+struct sched_catalog_client *sched_route_node_catalog_client(struct sched_route_node *n)
+{
+    return n->catalog;
 }
 
 int sched_route_node_create(
@@ -378,6 +398,7 @@ void sched_route_node_destroy(struct sched_route_node *n)
         n->first = c->next;
         free(c);
     }
+    sched_catalog_client_destroy(n->catalog);
     sched_cluster_destroy(n->cluster);
     sched_views_drop(n->views, n->kept);
     sched_views_destroy(n->views);

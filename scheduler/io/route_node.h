@@ -6,6 +6,7 @@
 #include "proto/base/err.h"
 #include "proto/base/log.h"
 #include "scheduler/core/route.h"
+#include "scheduler/io/catalog_client.h"
 #include "scheduler/io/settings.h"
 
 /* A gateway's share of the cluster in a libev loop: the core of core/route.h and its messages. It
@@ -49,6 +50,14 @@ void sched_route_node_not_here(struct sched_route_node *n, uint64_t rid, sched_e
 
 /* The owner has lost interest; no callback comes any more. */
 void sched_route_node_forget(struct sched_route_node *n, uint64_t rid);
+
+/* The catalogue of the cluster, NULL: none was heard of. It is another one after a turn of the
+ * loop.
+ */
+const struct sched_catalog *sched_route_node_catalog(const struct sched_route_node *n);
+
+/* For changes of it; as long as the node. */
+struct sched_catalog_client *sched_route_node_catalog_client(struct sched_route_node *n);
 
 /* A view is installed: hosts can be found. */
 bool sched_route_node_ready(const struct sched_route_node *n);

@@ -426,6 +426,64 @@ static void qreg_body(struct walk *w, struct sched_m_qreg *m)
     m->entries = w->decode ? w->room->entries : m->entries;
 }
 
+/* Bytes of the message itself: they are not copied. */
+static void bytes(struct walk *w, const uint8_t **p, uint32_t *n, uint32_t max)
+{
+    count(w, n, max);
+    if (w->bad || *n > w->end - w->at) {
+        w->bad = true;
+        *n = 0;
+        return;
+    }
+    if (w->decode) {
+        *p = w->in + w->at;
+    } else if (*n > 0) {
+        memcpy(w->out + w->at, *p, *n);
+    }
+    w->at += *n;
+}
+
+static void cdoc_body(struct walk *w, struct sched_cat_doc *d)
+{
+    u64(w, &d->version);
+    bytes(w, &d->bytes, &d->n, SCHED_CAT_BYTES_MAX);
+}
+
+static void cset_body(struct walk *w, struct sched_m_cset *m)
+{
+    struct sched_cat_entry *e = &m->change.entry;
+    const uint8_t *name = (const uint8_t *)e->key;
+    u64(w, &m->op);
+    u64(w, &m->change.expect);
+    flag(w, &m->change.erase);
+    bytes(w, &name, &e->key_n, SCHED_CAT_KEY_MAX);
+    e->key = (const char *)name;
+    u32(w, &e->pool);
+    u32(w, &e->max);
+    u32(w, &e->ready);
+    bytes(w, &e->value, &e->value_n, SCHED_CAT_VALUE_MAX);
+}
+
+static void csetr_body(struct walk *w, struct sched_m_csetr *m)
+{
+    u64(w, &m->op);
+    u8(w, &m->result, SCHED_CAT_RESULTS - 1);
+    u64(w, &m->version);
+}
+
+static void cget_body(struct walk *w, struct sched_m_cget *m)
+{
+    u64(w, &m->version);
+}
+
+static void creg_body(struct walk *w, struct sched_m_creg *m)
+{
+    u64(w, &m->ballot);
+    u64(w, &m->promised);
+    u64(w, &m->accepted);
+    cdoc_body(w, &m->doc);
+}
+
 static void body(struct walk *w, struct sched_msg *m)
 {
 #define view_body view_msg_body
@@ -568,6 +626,7 @@ static void row_body(struct walk *w, struct sched_row *r)
     case SCHED_ROW_VOTE:
     case SCHED_ROW_KNOWN:
     case SCHED_ROW_QUOTA:
+    case SCHED_ROW_CATALOG:
         w->bad = true;
         break;
     }

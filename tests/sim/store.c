@@ -192,6 +192,8 @@ void sim_rows_put(struct sim_rows *r, const struct sched_row *row)
         own_view(&r->known_view, &r->known);
         r->has_known = true;
         break;
+    case SCHED_ROW_CATALOG: /* the simulated voters keep none */
+        break;
     case SCHED_ROW_QUOTA:
         own_entries(r, row);
         break;

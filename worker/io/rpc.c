@@ -456,8 +456,9 @@ static bool find_pool(struct rpc_exchange *x)
                      (x->id.len > 0 && worker_session_find(s, x->pool, &x->id, &info)))) {
         return true;
     }
+    bool session = x->id.len > 0;
     x->id.len = 0;
-    if (!known && x->rpc->config.member != NULL) {
+    if (!known && x->rpc->config.member != NULL && session) {
         rpc_end(x, WARREN__STATUS__STATUS_RETRY, "", "the pool is not known here yet");
     } else {
         rpc_end(x, WARREN__STATUS__STATUS_NOT_FOUND, "pool", "no such pool");

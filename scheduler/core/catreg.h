@@ -1,0 +1,72 @@
+#pragma once
+#include "scheduler/core/cat.h"
+#include "scheduler/core/env.h"
+
+/* A voter's part in agreeing on the catalogue, which is one CASPaxos register: whoever is asked for
+ * a change reads the register from a majority, makes the change and has the result accepted by a
+ * majority. What this voter knows to be chosen it tells who asks for it.
+ *
+ * A change that was made and whose answer was lost is not made again when it is repeated with the
+ * version that was expected: the entry has another one then. */
+
+enum { SCHED_CATREG_OPS_MAX = 4 };
+
+struct sched_catreg_doc {
+    uint64_t version;
+    uint32_t n;
+    uint8_t *bytes;
+};
+
+/* A change that was asked for. */
+struct sched_catreg_op {
+    uint64_t from, op;
+    bool in_val; /* the value that is being proposed has it, or its refusal */
+    uint8_t result;
+    uint64_t version;
+    struct sched_cat_change change; /* points into key and value */
+    char key[SCHED_CAT_KEY_MAX];
+    uint8_t *value;
+};
+
+enum sched_catreg_phase {
+    SCHED_CATREG_IDLE,
+    SCHED_CATREG_WAIT, /* before the next ballot */
+    SCHED_CATREG_PROMISES,
+    SCHED_CATREG_ACCEPTS,
+};
+
+struct sched_catreg {
+    uint64_t promised, accepted;
+    struct sched_catreg_doc acc, val, known; /* known: the newest that was certainly chosen */
+    uint8_t *next;                           /* room for a changed document */
+    bool lost;   /* the store was lost: it asks the others and does not vote until then */
+    bool unsure; /* what was accepted here may not have been chosen */
+    uint8_t told;
+    uint64_t nonce;
+    uint8_t phase; /* enum sched_catreg_phase, of this voter's proposal */
+    uint8_t votes, tries;
+    uint64_t ballot, best;
+    uint64_t resend_ns, deadline_ns, sure_ns;
+    uint32_t n_ops;
+    struct sched_catreg_op ops[SCHED_CATREG_OPS_MAX];
+};
+
+struct sched_catreg_env {
+    const struct sched_cfg *cfg;
+    struct sched_fx *fx;
+    struct base_hash_rng *rng;
+    uint64_t now_ns;
+    uint32_t index; /* of this voter */
+};
+
+void sched_catreg_init(struct sched_catreg *k, struct sched_mem *mem);
+
+/* The stored row; NULL: there is none. fresh: nor can there have been one. */
+void sched_catreg_restore(
+    struct sched_catreg *k, const struct sched_row *row, bool fresh, uint64_t nonce);
+
+/* CSET and CGET from anybody who may, the others from voters. */
+void sched_catreg_msg(
+    struct sched_catreg *k, const struct sched_catreg_env *e, const struct sched_msg *m);
+void sched_catreg_tick(struct sched_catreg *k, const struct sched_catreg_env *e);
+uint64_t sched_catreg_due_ns(const struct sched_catreg *k);

@@ -1,0 +1,48 @@
+#pragma once
+#include <ev.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/base/log.h"
+#include "scheduler/core/msg.h"
+#include "scheduler/io/catalog.h"
+#include "scheduler/io/cluster.h"
+#include "scheduler/io/settings.h"
+
+/* A worker's or gateway's copy of the catalogue: asks one voter after another whether it knows a
+ * newer one, and has entries changed. A change is here within about two seconds. */
+struct sched_catalog_client;
+
+struct sched_catalog_client_cfg {
+    struct ev_loop *loop;
+    const struct base_log *log;
+    const struct sched_settings *settings;
+    struct sched_cluster *cluster;
+    const struct sched_catalog *first; /* known from before; copied; NULL: none */
+    void (*changed)(void *user);       /* NULL is fine */
+    void *user;
+};
+
+int sched_catalog_client_create(
+    struct sched_catalog_client **ret, const struct sched_catalog_client_cfg *cfg);
+void sched_catalog_client_destroy(struct sched_catalog_client *c); /* NULL is fine */
+
+/* NULL: none was heard of, or it is empty. Until changed() or the next turn of the loop. */
+const struct sched_catalog *sched_catalog_client_now(const struct sched_catalog_client *c);
+
+/* Messages for it; false: it is not one. */
+bool sched_catalog_client_take(struct sched_catalog_client *c, const struct sched_msg *m);
+
+/* Puts a value under a key whose entry has the version `expect` (0: there is none). done() comes
+ * from the loop, once: 0, when the copy here has it too; BASE_ESTATE: the entry has another
+ * version; BASE_EINVAL, BASE_EFULL; BASE_ETIMEOUT: no majority of voters; it may be done yet. */
+struct sched_catalog_put {
+    const char *key, *value; /* copied */
+    uint64_t expect;
+    void (*done)(void *ctx, int rc);
+    void *ctx;
+};
+int sched_catalog_client_put(struct sched_catalog_client *c, const struct sched_catalog_put *put);
+
+/* done() does not come any more. */
+void sched_catalog_client_forget(struct sched_catalog_client *c, const void *ctx);
