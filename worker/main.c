@@ -16,6 +16,7 @@
 #include "proto/net/cluster_key.h"
 #include "proto/net/curve.h"
 #include "worker/io/admin.h"
+#include "worker/io/catalog.h"
 #include "worker/io/config.h"
 #include "worker/io/engine.h"
 #include "worker/io/member.h"
@@ -31,7 +32,10 @@ enum {
     MANIFEST_MAX = 4 << 20,
     FD_READY_MAX = 1024,
     SPARES_MAX = 4, /* some 30 MiB each */
-    EXIT_LEFT = 3,  /* drained and told to leave: not to be started again */
+    SLOT_MIB = 256, /* of the machine's memory, for each microVM of a cluster's pools */
+    SLOTS_MIN = 16,
+    SLOTS_MAX = 1024,
+    EXIT_LEFT = 3, /* drained and told to leave: not to be started again */
 };
 
 static const char usage[] =
@@ -57,6 +61,7 @@ struct worker {
     struct worker_config *config;
     struct worker_ready ready;
     char run_dir[80], templates[512], run_mdb[128], node_mdb[512];
+    char catalog_file[512];
     char supervisor[600], guest_dir[600], qemu[256];
     int lock_fd;
     uint8_t cluster_key[16];
@@ -64,6 +69,9 @@ struct worker {
     struct worker_pool_file pools[PROTO_POOLS_MAX];
     unsigned pools_n;
     char *manifest;
+    struct worker_catalog *catalog;
+    struct sched_catalog *known;         /* of before the restart; NULL: none */
+    uint64_t saved;                      /* version of the catalogue in its file */
     struct worker_quota_tenant *tenants; /* with limits of their own */
     struct worker_store *run, *node;
     struct worker_sessions *sessions;
@@ -150,6 +158,7 @@ static int make_folders(struct worker *w, struct base_error *err)
     }
     (void)snprintf(w->run_mdb, sizeof w->run_mdb, "%s/run.mdb", w->run_dir);
     (void)snprintf(w->node_mdb, sizeof w->node_mdb, "%s/node.mdb", c->state_dir);
+    (void)snprintf(w->catalog_file, sizeof w->catalog_file, "%s/catalog.json", c->state_dir);
     (void)snprintf(w->templates, sizeof w->templates, "%s/templates", c->state_dir);
     rc = make_dir(c->run_dir, err);
     rc = rc != 0 ? rc : make_dir(w->run_dir, err);
@@ -212,15 +221,42 @@ static int load_pools(struct worker *w, struct base_error *err)
             left -= n;
         }
     }
-    return w->pools_n > 0 ? 0 : base_fail(err, BASE_EINVAL, "no pool: nothing to run");
+    return 0;
+}
+
+/* What was known of the cluster's catalogue before the restart: its pools are there before the
+ * voters have said anything, so that their microVMs are taken over. */
+static int load_catalog(struct worker *w, struct base_error *err)
+{
+    if (w->config->cluster == NULL) {
+        return 0;
+    }
+    int rc = sched_catalog_load(&w->known, w->catalog_file);
+    if (rc == BASE_EBADMSG) { /* the voters have a good one */
+        LOG_WARN(&w->log, "'%s' is damaged and not used", w->catalog_file);
+    } else if (rc != 0 && rc != BASE_ENOTFOUND) {
+        return base_fail(err, rc, "read '%s': %s", w->catalog_file, base_err_str(rc));
+    }
+    return 0;
+}
+
+/* A microVM of 512 MiB shares most of its memory with its template, and with the others. */
+static uint32_t slots_of_memory(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    uint64_t mib = pages > 0 && page > 0 ? ((uint64_t)pages * (uint64_t)page) >> 20 : 0;
+    uint64_t n = mib / SLOT_MIB;
+    n = n < SLOTS_MIN ? SLOTS_MIN : n;
+    return (uint32_t)(n < SLOTS_MAX ? n : SLOTS_MAX);
 }
 
 static uint32_t slots(const struct worker *w)
 {
-    uint32_t n = 0;
+    uint32_t n = 0, least = w->config->cluster == NULL ? 0 : slots_of_memory();
     for (unsigned i = 0; i < w->pools_n; i++) {
         n += w->pools[i].spec.sessions_max + w->pools[i].spec.ready_target;
     }
+    n = n > least ? n : least;
     return w->config->vms_max != 0 ? w->config->vms_max : n;
 }
 
@@ -377,11 +413,56 @@ static void on_member_leave(void *user, const char *why)
 
 static uint32_t sessions_max(const struct worker *w)
 {
-    uint32_t n = 0;
+    uint32_t n = w->config->cluster == NULL ? 0 : slots(w);
     for (unsigned i = 0; i < w->pools_n; i++) {
         n += w->pools[i].spec.sessions_max;
     }
     return n < slots(w) ? n : slots(w);
+}
+
+/* --- the catalogue ---------------------------------------------------------------------------- */
+
+static uint32_t share_of(void *ctx, uint32_t pool, uint32_t ready)
+{
+    const struct worker *w = ctx;
+    return w->member == NULL ? 0 : worker_member_share(w->member, pool, ready);
+}
+
+static int apply(struct worker *w, const struct sched_catalog *known, struct base_error *err)
+{
+    struct worker_catalog_share share = {share_of, w};
+    return worker_catalog_apply(w->catalog, known, &share, err);
+}
+
+static void on_catalog(void *user)
+{
+    struct worker *w = user;
+    const struct sched_catalog *known = w->member == NULL ? NULL : worker_member_catalog(w->member);
+    if (known == NULL || w->stopping) {
+        return;
+    }
+    (void)apply(w, known, NULL);
+    if (sched_catalog_version(known) != w->saved) {
+        int rc = sched_catalog_save(known, w->catalog_file);
+        w->saved = rc == 0 ? sched_catalog_version(known) : w->saved;
+        if (rc != 0) {
+            LOG_ERROR(&w->log, "write '%s': %s", w->catalog_file, base_err_str(rc));
+        }
+    }
+    look(w);
+}
+
+static int start_catalog(struct worker *w, struct base_error *err)
+{
+    struct worker_catalog_config c = {.log = &w->log,
+        .sessions = w->sessions,
+        .files = w->pools,
+        .files_n = w->pools_n,
+        .tenants = w->tenants,
+        .tenants_n = w->config->tenant_quotas_count};
+    worker_config_quota(w->config, &c.tenant);
+    int rc = worker_catalog_create(&w->catalog, &c);
+    return rc != 0 ? base_fail(err, rc, "out of memory") : apply(w, w->known, err);
 }
 
 static int start_member(struct worker *w, struct base_error *err)
@@ -394,7 +475,8 @@ static int start_member(struct worker *w, struct base_error *err)
         .ctl = w->config->ctl,
         .bulk = w->config->bulk,
         .sessions_max = sessions_max(w),
-        .pools_n = w->pools_n,
+        .catalog = w->known,
+        .catalog_changed = on_catalog,
         .sessions = w->sessions,
         .lease = on_lease,
         .leave = on_member_leave,
@@ -402,6 +484,7 @@ static int start_member(struct worker *w, struct base_error *err)
     };
     memcpy(c.cluster_key, w->cluster_key, sizeof c.cluster_key);
     int rc = w->config->cluster == NULL ? 0 : worker_member_create(&w->member, &c, err);
+    on_catalog(w);                         /* it may have its share already */
     if (w->member != NULL && w->drained) { /* an order of before the restart */
         worker_member_drain(w->member);
     }
@@ -475,12 +558,11 @@ static int start(struct worker *w, struct base_error *err)
     rc = rc != 0 ? rc : read_manifest(w, err);
     rc = rc != 0 ? rc : proto_net_cluster_key_read(w->config->cluster_key, w->cluster_key, err);
     rc = rc != 0 ? rc : load_pools(w, err);
+    rc = rc != 0 ? rc : load_catalog(w, err);
     rc = rc != 0 ? rc : open_stores(w, err);
     rc = rc != 0 ? rc : start_sessions(w, err);
     rc = rc != 0 ? rc : start_engine(w, err);
-    for (unsigned i = 0; rc == 0 && i < w->pools_n; i++) {
-        rc = worker_session_pool_add(w->sessions, &w->pools[i], err);
-    }
+    rc = rc != 0 ? rc : start_catalog(w, err);
     rc = rc != 0 ? rc : worker_session_start(w->sessions, err);
     rc = rc != 0 ? rc : start_admin(w, err);
     rc = rc != 0 ? rc : start_member(w, err);
@@ -515,6 +597,13 @@ static void resign(struct worker *w)
     }
 }
 
+/* The member of a cluster is of use when it has joined, and there is a pool. */
+static bool in_use(const struct worker *w)
+{
+    return w->member == NULL ||
+           (worker_member_joined(w->member) && worker_catalog_pools(w->catalog) > 0);
+}
+
 /* Something changed that "ready" and "stopped" depend on. */
 static void look(void *user)
 {
@@ -523,7 +612,7 @@ static void look(void *user)
     if (w->stopping && worker_session_idle(w->sessions)) {
         resign(w);
     } else if (!w->stopping && !w->told_ready && w->rpc != NULL &&
-               worker_session_ready(w->sessions)) {
+               worker_session_ready(w->sessions) && in_use(w)) {
         w->told_ready = true;
         LOG_INFO(&w->log, "ready ctl=%s bulk=%s", worker_rpc_endpoint(w->rpc, PROTO_NET_CTL),
             worker_rpc_endpoint(w->rpc, PROTO_NET_BULK));
@@ -585,6 +674,8 @@ static void tear_down(struct worker *w)
     worker_admin_destroy(w->admin);
     w->admin = NULL;
     worker_member_destroy(w->member);
+    worker_catalog_destroy(w->catalog);
+    sched_catalog_destroy(w->known);
     worker_engine_destroy(w->engine);
     worker_session_destroy(w->sessions);
     worker_store_close(w->run);

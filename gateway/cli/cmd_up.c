@@ -1,18 +1,21 @@
 #include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "gateway/cli/command.h"
 #include "gateway/cli/detach.h"
 #include "gateway/cli/lock.h"
+#include "gateway/cli/pools.h"
 #include "gateway/cli/setup.h"
 #include "gateway/cli/setup_cluster.h"
 #include "gateway/cli/supervise.h"
+#include "proto/base/cleanup.h"
 #include "proto/base/text.h"
 
-enum { WORKER_PORT_DEFAULT = 7101, PORT_MAX = 65534 };
+enum { WORKER_PORT_DEFAULT = 7101, PORT_MAX = 65534, APPLY_S = 30 };
 
 #define IMAGE_DEFAULT "/var/cache/warren/images/current"
 
@@ -22,6 +25,8 @@ struct up {
     struct cli_setup setup;
     bool logs;   /* of the daemons on stderr instead of files */
     bool detach; /* into the background when ready */
+    size_t voters_ready;
+    bool applied; /* its pools are in the catalogue of the cluster */
 };
 
 static json_t *pool_names(const struct cli_setup *s)
@@ -84,6 +89,52 @@ static void on_ready(void *user)
                          cli_detach_done(log, &err) != 0)) {
         cli_note(u->cli, "%s; staying attached", err.text);
     }
+}
+
+/* ---- the catalogue of a cluster ---- */
+
+static int apply_pools(const struct up *u, struct base_error *err)
+{
+    CLEANUP(base_freep) struct cli_cluster *c = NULL;
+    const struct cli_setup *s = &u->setup;
+    bool any = false;
+    int rc = cli_cluster_read(s->state_dir, &c, err);
+    if (rc == 0 && u->o.pools.n == 0) { /* nobody has asked for these: others may be there */
+        rc = cli_pool_any(c, APPLY_S, &any, err);
+    }
+    for (size_t i = 0; rc == 0 && !any && i < s->pools_n; i++) {
+        char path[CLI_PATH_MAX], file[PROTO_POOL_NAME_MAX + 16], text[160];
+        struct cli_pool_applied applied = {.warnings = NULL};
+        (void)snprintf(file, sizeof file, "pools/%s.json", s->pools[i]);
+        rc = cli_file_path(path, s->state_dir, file, err);
+        rc = rc != 0 ? rc : cli_pool_apply(c, path, APPLY_S, &applied, err);
+        if (rc == 0) {
+            (void)snprintf(text, sizeof text, "pool %s %s", applied.name,
+                applied.changed ? "applied" : "is as before");
+            cli_supervise_say(u->cli, "progress", "catalogue", text);
+        }
+        free(applied.warnings);
+    }
+    return rc;
+}
+
+/* When all voters are there the pools go into the catalogue; workers are ready with pools only. */
+static bool on_child_ready(void *user, const struct cli_child *c)
+{
+    struct up *u = user;
+    struct base_error err = {0};
+    for (size_t i = 0; i < u->setup.voters_n; i++) {
+        u->voters_ready += strcmp(u->setup.voters[i].name, c->name) == 0;
+    }
+    if (u->applied || u->voters_ready < u->setup.voters_n || u->setup.voters_n == 0) {
+        return true;
+    }
+    u->applied = true;
+    if (apply_pools(u, &err) != 0) {
+        cli_supervise_say(u->cli, "failed", "catalogue", err.text);
+        return false;
+    }
+    return true;
 }
 
 static int init_child(const struct up *u, struct cli_child *c, const char *name, const char *what,
@@ -164,8 +215,12 @@ static int up(struct up *u)
         return cli_fail(u->cli, rc == BASE_EINVAL || rc == BASE_EDENIED ? CLI_USAGE : CLI_FAILED,
             hint_of(rc), "%s", err.text);
     }
-    struct cli_supervisor s = {
-        .cli = u->cli, .children = children, .n = n, .ready = on_ready, .user = u};
+    struct cli_supervisor s = {.cli = u->cli,
+        .children = children,
+        .n = n,
+        .child_ready = on_child_ready,
+        .ready = on_ready,
+        .user = u};
     cli_supervise_say(u->cli, "progress", "",
         u->o.workers > 1 ? "starting voters, workers and gateway" : "starting worker and gateway");
     rc = cli_supervise(&s);
@@ -200,7 +255,9 @@ static int run(struct cli *cli, const struct cli_command *self, int argc, char *
         .workers = 1};
     const struct cli_option own[] = {
         {"pool", 0, CLI_OPTION_LIST, &u.o.pools, "FILE",
-            "pool file (ARM shape), may be repeated; else one pool python", 0, 0},
+            "pool file (ARM shape), may be repeated; else one pool python. With --workers it goes "
+            "into the catalogue of the cluster",
+            0, 0},
         {"listen", 0, CLI_OPTION_TEXT, &u.o.listen, "ADDR:PORT",
             "of the gateway (127.0.0.1:8443); port 0 takes a free one", 0, 0},
         {"run-dir", 0, CLI_OPTION_TEXT, &u.o.run_dir, "DIR", "running state (/run/warren)", 0, 0},

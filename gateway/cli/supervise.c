@@ -135,6 +135,11 @@ static void on_pipe(struct run *r, struct cli_child *c)
             break;
         case CLI_CHILD_READY:
             say(r, "progress", c->name, "ready");
+            if (r->phase == STARTING && r->s->child_ready != NULL &&
+                !r->s->child_ready(r->s->user, c)) {
+                r->exit_code = CLI_FAILED;
+                stop_all(r, base_clock_mono_ns());
+            }
             on_ready(r);
             break;
         case CLI_CHILD_FAILED:

@@ -11,6 +11,9 @@ struct cli_supervisor {
     const struct cli *cli;
     struct cli_child *children; /* stopped in this order: gateway before worker */
     size_t n;
+    /* One is ready while all are started; false: that has failed, and everything is stopped. NULL
+     * is fine. */
+    bool (*child_ready)(void *user, const struct cli_child *c);
     void (*ready)(void *user); /* every one is ready for the first time */
     void *user;
 };

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "proto/base/assert.h"
+#include "proto/base/cleanup.h"
 #include "proto/base/clock.h"
 #include "proto/limits.h"
 #include "proto/net/cluster_key.h"
@@ -20,6 +21,7 @@ enum {
     HOLD_MS = 2000,
     OTHER_EVERY_MS = 10000,
     KEYS_EVERY_MS = 500,
+    QUESTION_MAX = 128 << 10,  /* a value of the catalogue, escaped */
     SELF_BYTES_MAX = 16 << 20, /* what a node may have to say to itself in one turn */
 };
 
@@ -108,18 +110,27 @@ static void take_message(
 
 static void answer_admin(struct sched_cluster *c, uint64_t from, const uint8_t *bytes, size_t n)
 {
-    char question[64];
     struct base_buf json = {0};
-    if (c->cfg.ops->on_admin == NULL || n >= sizeof question) {
+    CLEANUP(base_freep) char *question = NULL;
+    if (c->cfg.ops->on_admin != NULL && n <= QUESTION_MAX && memchr(bytes, '\0', n) == NULL) {
+        question = malloc(n + 1);
+    }
+    if (question == NULL) {
         c->malformed++;
         return;
     }
     memcpy(question, bytes, n);
     question[n] = '\0';
-    c->cfg.ops->on_admin(c->cfg.user, question, &json);
-    (void)sched_mesh_send(
-        c->mesh, from, SCHED_MESH_ADMIN, base_buf_data(&json), base_buf_size(&json));
+    c->cfg.ops->on_admin(c->cfg.user, from, question, &json);
+    if (base_buf_size(&json) > 0) {
+        sched_cluster_answer(c, from, &json);
+    }
     base_buf_deinit(&json);
+}
+
+void sched_cluster_answer(struct sched_cluster *c, uint64_t to, const struct base_buf *json)
+{
+    (void)sched_mesh_send(c->mesh, to, SCHED_MESH_ADMIN, base_buf_data(json), base_buf_size(json));
 }
 
 static void on_bytes(void *user, uint64_t from, enum sched_role role,

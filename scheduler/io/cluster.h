@@ -21,8 +21,9 @@ struct sched_cluster_ops {
     void (*on_message)(void *user, const struct sched_msg *m);
     /* Gossip suspects a node, or has buried it, or takes it back. May be NULL. */
     void (*on_suspect)(void *user, uint64_t id, bool suspected);
-    /* A question of an administrator; the answer is JSON. May be NULL. */
-    void (*on_admin)(void *user, const char *question, struct base_buf *ret_json);
+    /* A question of an administrator, who is node `from`; the answer is JSON. Nothing in it: the
+     * answer comes later, by sched_cluster_answer(). May be NULL. */
+    void (*on_admin)(void *user, uint64_t from, const char *question, struct base_buf *ret_json);
     /* The gossip incarnation has risen and is worth remembering. May be NULL. */
     void (*on_incarnation)(void *user, uint32_t inc);
     /* Leaving is done. May be NULL. */
@@ -56,6 +57,10 @@ void sched_cluster_send(struct sched_cluster *c, const struct sched_msg *m);
 
 /* To every node that is known and can be reached, but not to itself. */
 void sched_cluster_push(struct sched_cluster *c, const struct sched_msg *m);
+
+/* Of on_admin(). It goes to the connection that the administrator has asked over last; he asks
+ * again when he has another one. */
+void sched_cluster_answer(struct sched_cluster *c, uint64_t to, const struct base_buf *json);
 
 /* What gossip tells about this node. */
 void sched_cluster_dynamic(struct sched_cluster *c, const struct sched_dynamic *d);

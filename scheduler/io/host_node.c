@@ -9,6 +9,8 @@
 
 #include "proto/base/clock.h"
 #include "proto/base/rand.h"
+#include "scheduler/core/share.h"
+#include "scheduler/io/catalog_client.h"
 #include "scheduler/io/cluster.h"
 #include "scheduler/io/host_store.h"
 #include "scheduler/io/node_db.h"
@@ -30,6 +32,7 @@ struct sched_host_node {
     struct sched_fx fx;
     void *node_mem, *fx_mem;
     struct sched_cluster *cluster;
+    struct sched_catalog_client *catalog;
     struct sched_node_db *db;
     struct sched_host_store *store;
     struct sched_views *views;
@@ -186,9 +189,20 @@ static void on_turn(struct ev_loop *loop, ev_timer *w, int events)
     }
 }
 
+static void on_catalog(void *user)
+{
+    struct sched_host_node *n = user;
+    if (!n->over && n->cfg.ops->catalog != NULL) {
+        n->cfg.ops->catalog(n->cfg.user);
+    }
+}
+
 static void on_message(void *user, const struct sched_msg *m)
 {
     struct sched_host_node *n = user;
+    if (n->catalog != NULL && sched_catalog_client_take(n->catalog, m)) {
+        return;
+    }
     struct sched_msg copy = *m;
     struct sched_event ev = {.kind = SCHED_EV_MSG, .msg = &copy};
     const struct sched_view *view = NULL;
@@ -206,6 +220,7 @@ static void on_message(void *user, const struct sched_msg *m)
     if (view != NULL && n->node.env.view == view) {
         sched_views_drop(n->views, n->kept);
         n->kept = view;
+        on_catalog(n);
     } else {
         sched_views_drop(n->views, view);
     }
@@ -221,11 +236,12 @@ static void on_incarnation(void *user, uint32_t inc)
     }
 }
 
-static void on_admin(void *user, const char *question, struct base_buf *to)
+static void on_admin(void *user, uint64_t from, const char *question, struct base_buf *to)
 {
     struct sched_host_node *n = user;
     const struct sched_env *e = &n->node.env;
     uint64_t now = base_clock_boot_ns();
+    (void)from;
     if (strcmp(question, "status") != 0) {
         (void)base_buf_printf(to, "{\"error\":\"unknown question\"}");
         return;
@@ -238,6 +254,10 @@ static void on_admin(void *user, const char *question, struct base_buf *to)
         sched_env_member(e) ? "true" : "false",
         e->lease_ns > now ? (e->lease_ns - now) / BASE_NS_PER_MS : 0, n->node.hand.unsettled,
         n->node.sess.used, n->node.reg.n, n->commits);
+    if (rc == 0 && n->cfg.ops->describe != NULL) {
+        rc = n->cfg.ops->describe(n->cfg.user, to);
+        rc = rc != 0 ? rc : base_buf_printf(to, ",");
+    }
     rc = rc != 0 ? rc : sched_cluster_describe(n->cluster, to);
     rc = rc != 0 ? rc : base_buf_printf(to, "}");
     if (rc != 0) {
@@ -353,6 +373,21 @@ void sched_host_node_each(struct sched_host_node *n,
 const struct sched_node *sched_host_node_core(const struct sched_host_node *n)
 {
     return &n->node;
+}
+
+const struct sched_catalog *sched_host_node_catalog(const struct sched_host_node *n)
+{
+    return sched_catalog_client_now(n->catalog);
+}
+
+uint32_t sched_host_node_share(const struct sched_host_node *n, uint32_t pool, uint32_t ready)
+{
+    return sched_share(n->node.env.view, n->cfg.settings->id, pool, ready);
+}
+
+bool sched_host_node_joined(const struct sched_host_node *n)
+{
+    return n->kept != NULL && sched_env_member(&n->node.env);
 }
 
 const char *sched_host_node_endpoint(const struct sched_host_node *n)
@@ -507,7 +542,18 @@ static int start_cluster(struct sched_host_node *n, struct base_error *err)
     if (rc != 0) {
         return base_fail(err, rc, "node.mdb: %s", base_err_str(rc));
     }
-    return sched_cluster_create(&n->cluster, &c, err);
+    rc = sched_cluster_create(&n->cluster, &c, err);
+    struct sched_catalog_client_cfg k = {.loop = n->cfg.loop,
+        .log = n->cfg.log,
+        .settings = n->cfg.settings,
+        .cluster = n->cluster,
+        .first = n->cfg.catalog,
+        .changed = on_catalog,
+        .user = n};
+    if (rc == 0 && sched_catalog_client_create(&n->catalog, &k) != 0) {
+        return base_fail(err, BASE_ENOMEM, "worker: out of memory");
+    }
+    return rc;
 }
 
 static int start(struct sched_host_node *n, struct base_error *err)
@@ -568,6 +614,7 @@ void sched_host_node_destroy(struct sched_host_node *n)
         n->first = it->next;
         free(it);
     }
+    sched_catalog_client_destroy(n->catalog);
     sched_cluster_destroy(n->cluster);
     sched_host_store_close(n->store);
     sched_node_db_close(n->db);

@@ -3,9 +3,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "proto/base/buf.h"
 #include "proto/base/err.h"
 #include "proto/base/log.h"
 #include "scheduler/core/node.h"
+#include "scheduler/io/catalog.h"
 #include "scheduler/io/settings.h"
 
 /* A worker's share of the cluster in a libev loop: the core of core/node.h, its stores and its
@@ -32,6 +34,11 @@ struct sched_host_ops {
      * goes on without this worker. Called once; afterwards nothing happens any more. The node is
      * in the middle of a step: do not destroy it from inside. */
     void (*leave)(void *user, const char *why);
+    /* The catalogue is another one, or the view, and with it this worker's share: see
+     * sched_host_node_catalog(). Not from inside of a call. NULL is fine. */
+    void (*catalog)(void *user);
+    /* {"pools":[...]} without the braces, for administrators. NULL is fine. */
+    int (*describe)(void *user, struct base_buf *to);
 };
 
 struct sched_host_cfg {
@@ -42,9 +49,10 @@ struct sched_host_cfg {
     uint32_t sess_max; /* places for sessions */
     uint32_t regs_max; /* registers; 0: 12 * sess_max + 1024 */
     uint32_t execs_max;
-    uint32_t cooldown_ms, max_alive_ms; /* 0: only the owner ends sessions */
-    uint32_t keep_ms;                   /* 0: 10 minutes */
-    uint16_t ctl_port, bulk_port;       /* where gateways reach this worker; 0: not told */
+    uint32_t cooldown_ms, max_alive_ms;  /* 0: only the owner ends sessions */
+    uint32_t keep_ms;                    /* 0: 10 minutes */
+    const struct sched_catalog *catalog; /* known from before; copied; NULL: none */
+    uint16_t ctl_port, bulk_port;        /* where gateways reach this worker; 0: not told */
     const struct sched_host_ops *ops;
     void *user;
 };
@@ -112,6 +120,15 @@ sched_epoch sched_host_node_epoch(const struct sched_host_node *n, struct sched_
  * a time ago that its executions would still be remembered there, and something may have run in it:
  * what, is not known here. */
 bool sched_host_node_moved(const struct sched_host_node *n, struct sched_key key);
+
+/* The catalogue of the cluster; NULL: none was heard of. Until the next turn of the loop. */
+const struct sched_catalog *sched_host_node_catalog(const struct sched_host_node *n);
+
+/* This worker's part of a pool's ready instances; 0 while it is not a member. */
+uint32_t sched_host_node_share(const struct sched_host_node *n, uint32_t pool, uint32_t ready);
+
+/* It has been a member of a view since this process has started. */
+bool sched_host_node_joined(const struct sched_host_node *n);
 
 /* For looking only. */
 const struct sched_node *sched_host_node_core(const struct sched_host_node *n);

@@ -146,9 +146,10 @@ static void on_suspect(void *user, uint64_t id, bool suspected)
     sched_route_suspect(&n->route, id, suspected);
 }
 
-static void on_admin(void *user, const char *question, struct base_buf *to)
+static void on_admin(void *user, uint64_t from, const char *question, struct base_buf *to)
 {
     struct sched_route_node *n = user;
+    (void)from;
     if (strcmp(question, "status") != 0) {
         (void)base_buf_printf(to, "{\"error\":\"unknown question\"}");
         return;

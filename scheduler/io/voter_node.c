@@ -8,17 +8,21 @@
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
 #include "proto/base/rand.h"
+#include "proto/net/cluster_key.h"
+#include "scheduler/io/catalog_admin.h"
 #include "scheduler/io/cluster.h"
 #include "scheduler/io/node_db.h"
 #include "scheduler/io/shell.h"
 #include "scheduler/wire/wire.h"
 
 /* Rows in node.mdb are packed messages: VTELL for promise and accepted view, VIEW for the known
- * one, QTELL for the permits of a pool. */
+ * one, QTELL for the permits of a pool, CTELL for the catalogue. */
 enum { REFUSED_EVERY_MS = 10000 };
 
 static const char *const key_vote = "vote", *const key_known = "known",
-                         *const key_gossip = "gossip";
+                         *const key_gossip = "gossip", *const key_catalog = "catalog";
+
+enum { ORDER_MS = 30000 }; /* an answer that nobody waits for any more */
 
 struct sched_voter_node {
     struct sched_voter_node_cfg cfg;
@@ -32,6 +36,9 @@ struct sched_voter_node {
     bool failed;
     uint64_t commits;
     uint64_t told_refused_ns;
+    uint8_t cluster_key[16];
+    struct sched_catalog *known; /* NULL: none */
+    struct sched_catalog_order *orders;
     uint8_t bytes[SCHED_NODE_DB_VALUE_MAX];
 };
 
@@ -65,6 +72,11 @@ static int put_row(struct sched_voter_node *v, const struct sched_row *row)
             .accepted = row->accepted,
             .n = row->n,
             .entries = row->entries};
+    } else if (row->kind == SCHED_ROW_CATALOG) {
+        key = key_catalog;
+        m.type = SCHED_MSG_CTELL;
+        m.creg = (struct sched_m_creg){
+            .promised = row->promised, .accepted = row->accepted, .doc = row->catalog};
     } else {
         return BASE_EINVAL;
     }
@@ -109,6 +121,23 @@ static void tell_gossip(struct sched_voter_node *v)
     sched_cluster_set_version(v->cluster, sched_view_version(&v->voter.known));
 }
 
+/* A copy for who asks, when the core has learned of a newer one. */
+static void know_catalog(struct sched_voter_node *v)
+{
+    const struct sched_catreg_doc *d = &v->voter.catalog->known;
+    struct sched_catalog *fresh = NULL;
+    struct sched_cat_doc doc = {d->version, d->n, d->bytes};
+    if (d->version == (v->known == NULL ? 0 : sched_catalog_version(v->known))) {
+        return;
+    }
+    if (sched_catalog_unpack(&fresh, &doc) == 0) { /* else it is tried again with the next step */
+        sched_catalog_destroy(v->known);
+        v->known = fresh;
+        LOG_INFO(v->cfg.log, "catalogue version=%" PRIu64 " entries=%u", d->version,
+            sched_catalog_n(fresh));
+    }
+}
+
 static void arm(struct sched_voter_node *v)
 {
     sched_shell_arm(v->cfg.loop, &v->timer, sched_voter_deadline_ns(&v->voter), 0.);
@@ -134,6 +163,7 @@ static void step(struct sched_voter_node *v, const struct sched_msg *m)
             sched_cluster_push(v->cluster, &it->msg);
         }
     }
+    know_catalog(v);
     if (v->voter.known.num != known) {
         LOG_INFO(v->cfg.log, "view num=%u members=%u version=%u", v->voter.known.num,
             sched_view_members(&v->voter.known), sched_view_version(&v->voter.known));
@@ -169,12 +199,88 @@ static void tell_refused(struct sched_voter_node *v, uint64_t node)
         sched_cluster_name(v->cluster, node), s.min, s.max, sched_view_version(&v->voter.known));
 }
 
+/* ---- the catalogue ---- */
+
+/* The answer to an administrator's order. */
+static void on_ordered(struct sched_voter_node *v, const struct sched_msg *m)
+{
+    struct sched_catalog_order **at = &v->orders;
+    while (*at != NULL && (*at)->op != m->csetr.op) {
+        at = &(*at)->next;
+    }
+    if (*at == NULL) {
+        return;
+    }
+    struct sched_catalog_order *o = *at;
+    struct base_buf json = {0};
+    *at = o->next;
+    sched_catalog_answer(o, (enum sched_cat_result)m->csetr.result, m->csetr.version, &json);
+    sched_cluster_answer(v->cluster, o->from, &json);
+    base_buf_deinit(&json);
+    sched_catalog_order_drop(o);
+}
+
+/* Gateways make keys of MCP endpoints, and nothing else. */
+static bool gateway_may(const struct sched_voter_node *v, const struct sched_msg *m)
+{
+    const struct sched_cat_entry *e = &m->cset.change.entry;
+    char key[SCHED_CAT_KEY_MAX + 1] = "";
+    struct sched_catalog_entry x = {
+        .key = key, .value = (const char *)e->value, .value_n = e->value_n};
+    memcpy(key, e->key, e->key_n);
+    return !m->cset.change.erase && e->pool == 0 && sched_catalog_name(&x, "mcp-key/") != NULL &&
+           sched_catalog_check(&x, v->cluster_key, NULL, NULL) == 0;
+}
+
 static void on_message(void *user, const struct sched_msg *m)
 {
-    step(user, m);
-    if (m->type == SCHED_MSG_LEASE) {
-        tell_refused(user, m->from);
+    struct sched_voter_node *v = user;
+    if (m->type == SCHED_MSG_CSETR) {
+        on_ordered(v, m);
+    } else if (m->type == SCHED_MSG_CSET && m->from != v->cfg.settings->id && !gateway_may(v, m)) {
+        struct sched_msg no = {.type = SCHED_MSG_CSETR,
+            .to = m->from,
+            .csetr = {.op = m->cset.op, .result = SCHED_CAT_INVALID}};
+        sched_cluster_send(v->cluster, &no);
+    } else {
+        step(v, m);
     }
+    if (m->type == SCHED_MSG_LEASE) {
+        tell_refused(v, m->from);
+    }
+}
+
+static void drop_late(struct sched_voter_node *v)
+{
+    uint64_t now = base_clock_boot_ns();
+    for (struct sched_catalog_order **at = &v->orders; *at != NULL;) {
+        struct sched_catalog_order *o = *at;
+        if (now - o->since_ns > ORDER_MS * BASE_NS_PER_MS) {
+            *at = o->next;
+            sched_catalog_order_drop(o);
+        } else {
+            at = &o->next;
+        }
+    }
+}
+
+static void on_order(
+    struct sched_voter_node *v, uint64_t from, const char *question, struct base_buf *to)
+{
+    struct sched_catalog_ask ask = {
+        .text = question, .known = v->known, .cluster_key = v->cluster_key};
+    struct sched_catalog_wish wish;
+    if (!sched_catalog_admin(&ask, &wish, to)) {
+        return;
+    }
+    drop_late(v);
+    wish.order->from = from;
+    wish.order->next = v->orders;
+    v->orders = wish.order;
+    wish.set.from = v->cfg.settings->id;
+    wish.set.to = v->cfg.settings->id;
+    step(v, &wish.set);
+    sched_catalog_wish_deinit(&wish);
 }
 
 static void on_incarnation(void *user, uint32_t inc)
@@ -299,9 +405,13 @@ static int describe_versions(const struct sched_voter_node *v, struct base_buf *
     return refused.rc != 0 ? refused.rc : base_buf_printf(to, "]},");
 }
 
-static void on_admin(void *user, const char *question, struct base_buf *to)
+static void on_admin(void *user, uint64_t from, const char *question, struct base_buf *to)
 {
     struct sched_voter_node *v = user;
+    if (question[0] == '{') {
+        on_order(v, from, question, to);
+        return;
+    }
     if (strcmp(question, "status") != 0) {
         (void)base_buf_printf(to, "{\"error\":\"unknown question\"}");
         return;
@@ -314,7 +424,11 @@ static void on_admin(void *user, const char *question, struct base_buf *to)
         v->voter.known.num, sched_view_digest(&v->voter.known),
         sched_bucket_any(v->voter.known.rec) ? "true" : "false");
     rc = rc != 0 ? rc : describe_members(v, to);
-    rc = rc != 0 ? rc : base_buf_printf(to, "]},\"voters\":[");
+    rc = rc != 0 ? rc
+                 : base_buf_printf(to, "]},\"catalog\":{\"version\":%" PRIu64 ",\"entries\":%u}",
+                       v->known == NULL ? 0 : sched_catalog_version(v->known),
+                       v->known == NULL ? 0 : sched_catalog_n(v->known));
+    rc = rc != 0 ? rc : base_buf_printf(to, ",\"voters\":[");
     for (unsigned i = 0; rc == 0 && i < s->voters_count; i++) {
         rc = base_buf_printf(to, "%s\"%s\"", i == 0 ? "" : ",", s->voters[i]);
     }
@@ -381,7 +495,8 @@ static int bear(
 
 static int boot(struct sched_voter_node *v, struct base_error *err)
 {
-    struct stored vote = {0}, known = {0}, quotas[SCHED_QUOTAS_MAX] = {0};
+    struct stored vote = {0}, known = {0}, catalog = {0}, quotas[SCHED_QUOTAS_MAX] = {0};
+    struct sched_row catalog_row = {.kind = SCHED_ROW_CATALOG};
     struct sched_row rows[SCHED_QUOTAS_MAX];
     struct sched_view first = {.num = 1};
     struct sched_row vote_row = {.kind = SCHED_ROW_VOTE};
@@ -390,6 +505,7 @@ static int boot(struct sched_voter_node *v, struct base_error *err)
         .id = v->cfg.settings->id, .seed = base_rand_u64(), .now_ns = base_clock_boot_ns()};
     int rc = load(v, key_vote, SCHED_MSG_VTELL, &vote);
     rc = rc != 0 ? rc : load(v, key_known, SCHED_MSG_VIEW, &known);
+    rc = rc != 0 ? rc : load(v, key_catalog, SCHED_MSG_CTELL, &catalog);
     for (uint32_t i = 0; rc == 0 && i < v->core_cfg.n_quotas; i++) {
         char key[24];
         quota_key(i, key);
@@ -414,11 +530,17 @@ static int boot(struct sched_voter_node *v, struct base_error *err)
     if (rc == 0) {
         b.vote = vote.there || birth ? &vote_row : NULL;
         b.known = known.there || birth ? &known_row : NULL;
+        catalog_row.promised = catalog.msg.creg.promised;
+        catalog_row.accepted = catalog.msg.creg.accepted;
+        catalog_row.catalog = catalog.msg.creg.doc;
+        b.catalog = catalog.there ? &catalog_row : NULL;
+        b.first = birth || (vote.there && known.there); /* this version is the first to keep one */
         struct sched_mem mem = {.base = v->voter_mem, .size = sched_voter_size(&v->core_cfg)};
         sched_voter_init(&v->voter, &v->core_cfg, &mem, &b);
     }
     free(vote.mem);
     free(known.mem);
+    free(catalog.mem);
     for (uint32_t i = 0; i < SCHED_QUOTAS_MAX; i++) {
         free(quotas[i].mem);
     }
@@ -459,7 +581,9 @@ static int start(struct sched_voter_node *v, struct base_error *err)
         return base_fail(err, BASE_ETOOBIG, "state_dir is too long");
     }
     sched_settings_cfg(s, &v->core_cfg);
-    int rc = carve(v, err);
+    v->core_cfg.catalog = true;
+    int rc = proto_net_cluster_key_read(s->cluster_key, v->cluster_key, err);
+    rc = rc != 0 ? rc : carve(v, err);
     rc = rc != 0 ? rc : sched_node_db_open(&v->db, path, err);
     rc = rc != 0 ? rc : boot(v, err);
     return rc != 0 ? rc : start_cluster(v, err);
@@ -497,6 +621,13 @@ void sched_voter_node_destroy(struct sched_voter_node *v)
     ev_timer_stop(v->cfg.loop, &v->timer);
     sched_cluster_destroy(v->cluster);
     sched_node_db_close(v->db);
+    while (v->orders != NULL) {
+        struct sched_catalog_order *o = v->orders;
+        v->orders = o->next;
+        sched_catalog_order_drop(o);
+    }
+    sched_catalog_destroy(v->known);
+    explicit_bzero(v->cluster_key, sizeof v->cluster_key);
     free(v->voter_mem);
     free(v->fx_mem);
     free(v);

@@ -50,8 +50,8 @@ static const cyaml_schema_field_t fields[] = {TEXT(0, "name", name),
     CYAML_FIELD_UINT("uid_base", OPT, struct worker_config, uid_base),
     CYAML_FIELD_UINT("vms_max", OPT, struct worker_config, vms_max),
     CYAML_FIELD_BOOL("insecure_plaintext", OPT, struct worker_config, insecure_plaintext),
-    CYAML_FIELD_SEQUENCE(
-        "pools", CYAML_FLAG_POINTER, struct worker_config, pools, &path_schema, 0, PROTO_POOLS_MAX),
+    CYAML_FIELD_SEQUENCE("pools", CYAML_FLAG_POINTER | OPT, struct worker_config, pools,
+        &path_schema, 0, PROTO_POOLS_MAX),
     CYAML_FIELD_MAPPING_PTR(
         "tenant_quota", CYAML_FLAG_POINTER | OPT, struct worker_config, tenant_quota, quota_fields),
     CYAML_FIELD_SEQUENCE("tenant_quotas", CYAML_FLAG_POINTER | OPT, struct worker_config,
@@ -220,6 +220,9 @@ static int check(void *data, struct base_error *err)
     }
     if (c->uid_base < 1000 || c->uid_base > 0x7fff0000U) {
         return base_fail(err, BASE_EINVAL, "uid_base: must be 1000 or more and below 2^31 - 65536");
+    }
+    if (c->cluster == NULL && c->pools_count == 0) {
+        return base_fail(err, BASE_EINVAL, "pools: is missing (only with cluster: may it be)");
     }
     if (c->vms_max > 65536) {
         return base_fail(err, BASE_EINVAL, "vms_max: at most 65536");

@@ -49,9 +49,10 @@ struct worker_config {
     uint32_t freeze_s; /* microVMs end freeze_s + kill_s after a worker that does not come back */
     uint32_t kill_s;
     uint32_t uid_base;
-    uint32_t vms_max;        /* microVMs of this machine; 0 in the file: what the pools need */
+    uint32_t vms_max;        /* microVMs of this machine; 0: what the pools need, with a cluster as
+                                many as its memory suggests: see worker/README.md */
     bool insecure_plaintext; /* no encryption; refused unless both endpoints are loopback */
-    char **pools;            /* paths of pool files */
+    char **pools;            /* paths of pool files; with a cluster until that has pools */
     unsigned pools_count;
     struct worker_config_quota *tenant_quota;   /* of each; NULL: what worker_config_quota() says */
     struct worker_config_tenant *tenant_quotas; /* in place of it, of those named */

@@ -139,8 +139,41 @@ static void on_leave(void *user, const char *why)
     m->config.leave(m->config.user, why);
 }
 
-static const struct sched_host_ops host_ops = {
-    .lease = on_lease, .vm_start = on_start, .vm_stop = on_stop, .leave = on_leave};
+static void on_catalog(void *user)
+{
+    struct worker_member *m = user;
+    if (m->config.catalog_changed != NULL) {
+        m->config.catalog_changed(m->config.user);
+    }
+}
+
+static int on_describe(void *user, struct base_buf *to)
+{
+    struct worker_member *m = user;
+    const struct worker_sessions *s = m->config.sessions;
+    bool first = true;
+    int rc = base_buf_printf(to, "\"pools\":[");
+    for (uint32_t i = 0; rc == 0 && i < worker_session_pools(s); i++) {
+        struct worker_session_pool_info p;
+        worker_session_pool_look(m->config.sessions, i, &p);
+        if (!worker_session_pool_retired(s, i) || p.active > 0) {
+            rc = base_buf_printf(to,
+                "%s{\"name\":\"%s\",\"target\":%u,\"ready\":%u,\"starting\":%u,\"sessions\":%u,"
+                "\"deleted\":%s}",
+                first ? "" : ",", p.spec->name, p.spec->ready_target, p.ready, p.starting, p.active,
+                worker_session_pool_retired(s, i) ? "true" : "false");
+            first = false;
+        }
+    }
+    return rc != 0 ? rc : base_buf_printf(to, "]");
+}
+
+static const struct sched_host_ops host_ops = {.lease = on_lease,
+    .vm_start = on_start,
+    .vm_stop = on_stop,
+    .leave = on_leave,
+    .catalog = on_catalog,
+    .describe = on_describe};
 
 static void on_look(struct ev_loop *loop, ev_timer *w, int events)
 {
@@ -317,6 +350,21 @@ bool worker_member_gave_back(const struct worker_member *m)
     return sched_drain_left(&sched_host_node_core(m->host)->drain);
 }
 
+const struct sched_catalog *worker_member_catalog(const struct worker_member *m)
+{
+    return sched_host_node_catalog(m->host);
+}
+
+uint32_t worker_member_share(const struct worker_member *m, uint32_t pool, uint32_t ready)
+{
+    return sched_host_node_share(m->host, pool, ready);
+}
+
+bool worker_member_joined(const struct worker_member *m)
+{
+    return sched_host_node_joined(m->host);
+}
+
 uint32_t worker_member_lease_ms(const struct worker_member *m)
 {
     return m->settings->lease_ms;
@@ -339,7 +387,7 @@ static void reconcile(struct worker_member *m)
     struct worker_sessions *s = m->config.sessions;
     struct worker_session_info info;
     sched_host_node_each(m->host, adopt, m);
-    for (uint32_t pool = 0; pool < m->config.pools_n; pool++) {
+    for (uint32_t pool = 0; pool < worker_session_pools(s); pool++) {
         uint32_t i = WORKER_NONE;
         while ((i = worker_session_next(s, pool, i, &info)) != WORKER_NONE) {
             struct sched_key key;
@@ -400,6 +448,7 @@ static int start(struct worker_member *m, struct base_error *err)
         .settings = m->settings,
         .run_dir = m->config.run_dir,
         .sess_max = m->config.sessions_max,
+        .catalog = m->config.catalog,
         .ops = &host_ops,
         .user = m};
     if (m->config.ctl != NULL) {

@@ -5,6 +5,7 @@
 
 #include "proto/base/err.h"
 #include "proto/base/log.h"
+#include "scheduler/io/catalog.h"
 #include "worker/io/session_io.h"
 
 /* The worker as a member of a cluster: its sessions are those that the cluster has bound to it.
@@ -25,12 +26,14 @@ struct worker_member_config {
     uint8_t cluster_key[16]; /* that of worker.yaml: must be the cluster's */
     const char *ctl, *bulk;  /* endpoints where gateways reach this worker; NULL: not told */
     uint32_t sessions_max;   /* of all pools together */
-    uint32_t pools_n;        /* pools 0 .. pools_n - 1 are those of the sessions */
+    const struct sched_catalog *catalog; /* of before the restart; NULL: none is known */
     struct worker_sessions *sessions;
     /* worker_lease_publish() of an engine that was made with leased = true. */
     void (*lease)(void *user, uint64_t freeze_at_ns, uint64_t kill_at_ns, uint64_t epoch);
     /* This life is over: all microVMs have been told to end, the process must too. */
     void (*leave)(void *user, const char *why);
+    /* The catalogue of the cluster has changed, or this worker's share of it. NULL is fine. */
+    void (*catalog_changed)(void *user);
     void *user;
 };
 
@@ -77,6 +80,15 @@ void worker_member_unused(
  * under it any more; the microVM is ended, or another epoch's. */
 bool worker_member_made(struct worker_member *m, uint32_t pool, const struct proto_identifier *id,
     uint64_t epoch, struct worker_session_ref ref);
+
+/* NULL: none is known. Until the next turn of the loop. */
+const struct sched_catalog *worker_member_catalog(const struct worker_member *m);
+
+/* This worker's part of the ready instances of a pool with this number; 0 until it has joined. */
+uint32_t worker_member_share(const struct worker_member *m, uint32_t pool, uint32_t ready);
+
+/* It is a member of the cluster's view. */
+bool worker_member_joined(const struct worker_member *m);
 
 /* What clients know as the session's generation; 0: it is not bound here. */
 uint64_t worker_member_generation(

@@ -485,8 +485,9 @@ static void on_heard(void *user, const struct sched_msg *m)
     h->from = m->from;
 }
 
-static void on_question(void *user, const char *question, struct base_buf *to)
+static void on_question(void *user, uint64_t from, const char *question, struct base_buf *to)
 {
+    CHECK(from != 0);
     ((struct heard *)user)->questions++;
     CHECK_STR(question, "status");
     CHECK_EQ(base_buf_printf(to, "{}"), 0);

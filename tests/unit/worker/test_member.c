@@ -53,7 +53,6 @@ static int try_join(struct rig *rig, struct base_error *err)
         .settings = cluster_dir_settle("w1", sched_voter_node_endpoint(c.voter)),
         .run_dir = cluster_dir_at("w1.state"),
         .sessions_max = 8,
-        .pools_n = rig->two_pools ? 2 : 1,
         .sessions = rig->sessions,
         .ctl = c.ctl,
         .bulk = "tcp://127.0.0.1:7102",
