@@ -8,83 +8,73 @@ enum {
     V = SCHED_PART_VOTER,
 };
 
-static uint8_t senders(enum sched_msg_type type)
-{
-    switch (type) {
-    case SCHED_MSG_VPREP:
-    case SCHED_MSG_VPROM:
-    case SCHED_MSG_VACC:
-    case SCHED_MSG_VACKED:
-    case SCHED_MSG_VNACK:
-    case SCHED_MSG_VASK:
-    case SCHED_MSG_VTELL:
-    case SCHED_MSG_GRANT:
-    case SCHED_MSG_NOGRANT:
-    case SCHED_MSG_QHAVE:
-    case SCHED_MSG_QPREP:
-    case SCHED_MSG_QPROM:
-    case SCHED_MSG_QACC:
-    case SCHED_MSG_QACCED:
-    case SCHED_MSG_QNACK:
-    case SCHED_MSG_QASK:
-    case SCHED_MSG_QTELL:
-    case SCHED_MSG_CSETR:
-    case SCHED_MSG_CDOC:
-    case SCHED_MSG_CPREP:
-    case SCHED_MSG_CPROM:
-    case SCHED_MSG_CACC:
-    case SCHED_MSG_CACCED:
-    case SCHED_MSG_CNACK:
-    case SCHED_MSG_CKNOW:
-    case SCHED_MSG_CASK:
-    case SCHED_MSG_CTELL:
-    case SCHED_MSG_VIEW: /* a worker that could send it could remove all others */
-        return V;
-    case SCHED_MSG_CSET: /* of a gateway only keys, see io/voter_node.c */
-        return V | G;
-    case SCHED_MSG_VPULL:
-    case SCHED_MSG_CGET:
-        return V | G | W;
-    case SCHED_MSG_OPEN:
-    case SCHED_MSG_EXEC:
-        return G;
-    case SCHED_MSG_LEASE:
-    case SCHED_MSG_RELINQ:
-    case SCHED_MSG_SYNC:
-    case SCHED_MSG_SYNCED:
-    case SCHED_MSG_INV:
-    case SCHED_MSG_INVED:
-    case SCHED_MSG_PREP:
-    case SCHED_MSG_PROM:
-    case SCHED_MSG_ACC:
-    case SCHED_MSG_ACCED:
-    case SCHED_MSG_NACK:
-    case SCHED_MSG_RESERVE:
-    case SCHED_MSG_RESERVED:
-    case SCHED_MSG_RELEASE:
-    case SCHED_MSG_BIND:
-    case SCHED_MSG_BOUND:
-    case SCHED_MSG_UNBOUND:
-    case SCHED_MSG_GONEQ:
-    case SCHED_MSG_GONE:
-    case SCHED_MSG_ALIVE:
-    case SCHED_MSG_END:
-    case SCHED_MSG_ENDED:
-    case SCHED_MSG_ROUTE:
-    case SCHED_MSG_RETRY:
-    case SCHED_MSG_DONE:
-    case SCHED_MSG_NOTHERE:
-    case SCHED_MSG_TIMERS:
-    case SCHED_MSG_QWANT:
-        return W;
-    case SCHED_MSG_NONE:
-    case SCHED_MSG_TYPES:
-        break;
-    }
-    return 0;
-}
+/* A worker that could send VIEW could remove all others. Of gateways CSET is only for keys, see
+ * io/voter_node.c. */
+static const uint8_t senders[SCHED_MSG_TYPES] = {
+    [SCHED_MSG_VPREP] = V,
+    [SCHED_MSG_VPROM] = V,
+    [SCHED_MSG_VACC] = V,
+    [SCHED_MSG_VACKED] = V,
+    [SCHED_MSG_VNACK] = V,
+    [SCHED_MSG_VASK] = V,
+    [SCHED_MSG_VTELL] = V,
+    [SCHED_MSG_GRANT] = V,
+    [SCHED_MSG_NOGRANT] = V,
+    [SCHED_MSG_QHAVE] = V,
+    [SCHED_MSG_QPREP] = V,
+    [SCHED_MSG_QPROM] = V,
+    [SCHED_MSG_QACC] = V,
+    [SCHED_MSG_QACCED] = V,
+    [SCHED_MSG_QNACK] = V,
+    [SCHED_MSG_QASK] = V,
+    [SCHED_MSG_QTELL] = V,
+    [SCHED_MSG_CSETR] = V,
+    [SCHED_MSG_CDOC] = V,
+    [SCHED_MSG_CPREP] = V,
+    [SCHED_MSG_CPROM] = V,
+    [SCHED_MSG_CACC] = V,
+    [SCHED_MSG_CACCED] = V,
+    [SCHED_MSG_CNACK] = V,
+    [SCHED_MSG_CKNOW] = V,
+    [SCHED_MSG_CASK] = V,
+    [SCHED_MSG_CTELL] = V,
+    [SCHED_MSG_VIEW] = V,
+    [SCHED_MSG_VPULL] = V | G | W,
+    [SCHED_MSG_CSET] = V | G,
+    [SCHED_MSG_CGET] = V | G | W,
+    [SCHED_MSG_OPEN] = G,
+    [SCHED_MSG_EXEC] = G,
+    [SCHED_MSG_LEASE] = W,
+    [SCHED_MSG_RELINQ] = W,
+    [SCHED_MSG_SYNC] = W,
+    [SCHED_MSG_SYNCED] = W,
+    [SCHED_MSG_INV] = W,
+    [SCHED_MSG_INVED] = W,
+    [SCHED_MSG_PREP] = W,
+    [SCHED_MSG_PROM] = W,
+    [SCHED_MSG_ACC] = W,
+    [SCHED_MSG_ACCED] = W,
+    [SCHED_MSG_NACK] = W,
+    [SCHED_MSG_RESERVE] = W,
+    [SCHED_MSG_RESERVED] = W,
+    [SCHED_MSG_RELEASE] = W,
+    [SCHED_MSG_BIND] = W,
+    [SCHED_MSG_BOUND] = W,
+    [SCHED_MSG_UNBOUND] = W,
+    [SCHED_MSG_GONEQ] = W,
+    [SCHED_MSG_GONE] = W,
+    [SCHED_MSG_ALIVE] = W,
+    [SCHED_MSG_END] = W,
+    [SCHED_MSG_ENDED] = W,
+    [SCHED_MSG_ROUTE] = W,
+    [SCHED_MSG_RETRY] = W,
+    [SCHED_MSG_DONE] = W,
+    [SCHED_MSG_NOTHERE] = W,
+    [SCHED_MSG_TIMERS] = W,
+    [SCHED_MSG_QWANT] = W,
+};
 
 bool sched_msg_allowed(uint8_t type, uint8_t sender)
 {
-    return type < SCHED_MSG_TYPES && (senders((enum sched_msg_type)type) & sender) != 0;
+    return type < SCHED_MSG_TYPES && (senders[type] & sender) != 0;
 }

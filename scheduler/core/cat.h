@@ -67,3 +67,27 @@ struct sched_cat_change {
  * its length. Only OK has written anything. */
 enum sched_cat_result sched_cat_apply(const struct sched_cat_doc *d,
     const struct sched_cat_change *change, uint8_t *to, uint32_t *ret_n);
+
+/* ---- messages ---- */
+
+struct sched_m_cset {
+    uint64_t op; /* of the sender */
+    struct sched_cat_change change;
+};
+
+struct sched_m_csetr {
+    uint64_t op;
+    uint8_t result;   /* enum sched_cat_result */
+    uint64_t version; /* OK: of the entry */
+};
+
+struct sched_m_cget {
+    uint64_t version;
+};
+
+/* Between voters: the register of the catalogue. */
+struct sched_m_creg {
+    uint64_t ballot;             /* of the request. CASK, CTELL: nonce of the question */
+    uint64_t promised, accepted; /* CNACK, CPROM, CTELL */
+    struct sched_cat_doc doc;    /* CPROM, CTELL: what was accepted. CACC */
+};

@@ -1,7 +1,7 @@
 #include "scheduler/core/catreg.h"
 
 enum {
-    OP_MS = 2000, /* a proposal that takes longer is given up */
+    OP_MS = 1000, /* a proposal that takes longer is given up; amnesia relies on the bound */
     RESEND_MS = 150,
     BACKOFF_MS = 40,
     TRIES_MAX = 20,
@@ -119,6 +119,24 @@ static void answer(const struct sched_catreg_env *e, uint64_t to, uint64_t op,
         (struct sched_m_csetr){.op = op, .result = (uint8_t)result, .version = version};
 }
 
+/* Is it made already? By an earlier ballot of this voter, as nobody else was asked for it. */
+static bool made(
+    const struct sched_cat_doc *d, const struct sched_cat_change *change, uint64_t *ret_version)
+{
+    const struct sched_cat_entry *e = &change->entry;
+    struct sched_cat_entry x;
+    uint32_t at = 0;
+    while (sched_cat_next(d, &at, &x)) {
+        if (x.key_n == e->key_n && memcmp(x.key, e->key, x.key_n) == 0) {
+            *ret_version = x.version;
+            return !change->erase && x.pool == e->pool && x.max == e->max && x.ready == e->ready &&
+                   x.value_n == e->value_n &&
+                   (x.value_n == 0 || memcmp(x.value, e->value, x.value_n) == 0);
+        }
+    }
+    return change->erase;
+}
+
 /* k->val with all changes that were asked for; k->val is what the register held before. */
 static void form_value(struct sched_catreg *k)
 {
@@ -126,9 +144,14 @@ static void form_value(struct sched_catreg *k)
         struct sched_catreg_op *op = &k->ops[i];
         struct sched_cat_doc before = doc(&k->val);
         uint32_t n = 0;
-        op->in_val = true;
         op->result = (uint8_t)sched_cat_apply(&before, &op->change, k->next, &n);
         op->version = 0;
+        op->in_val = true;
+        if (op->tried && op->result != SCHED_CAT_OK && made(&before, &op->change, &op->version)) {
+            op->result = SCHED_CAT_OK;
+            continue;
+        }
+        op->tried = true;
         if (op->result == SCHED_CAT_OK) {
             struct sched_cat_doc after = {before.version + 1, n, k->next};
             copy(&k->val, &after);
@@ -323,11 +346,12 @@ void sched_catreg_init(struct sched_catreg *k, struct sched_mem *mem)
     }
 }
 
-void sched_catreg_restore(
-    struct sched_catreg *k, const struct sched_row *row, bool fresh, uint64_t nonce)
+void sched_catreg_restore(struct sched_catreg *k, const struct sched_row *row, bool fresh,
+    uint64_t quiet_ns, uint64_t nonce)
 {
     k->nonce = nonce;
     k->lost = row == NULL && !fresh;
+    k->resend_ns = quiet_ns;
     if (row != NULL && sched_cat_valid(&row->catalog)) {
         copy(&k->acc, &row->catalog);
         k->promised = row->promised;

@@ -21,6 +21,7 @@ struct sched_catreg_doc {
 struct sched_catreg_op {
     uint64_t from, op;
     bool in_val; /* the value that is being proposed has it, or its refusal */
+    bool tried;  /* a value that had it was proposed */
     uint8_t result;
     uint64_t version;
     struct sched_cat_change change; /* points into key and value */
@@ -61,9 +62,10 @@ struct sched_catreg_env {
 
 void sched_catreg_init(struct sched_catreg *k, struct sched_mem *mem);
 
-/* The stored row; NULL: there is none. fresh: nor can there have been one. */
-void sched_catreg_restore(
-    struct sched_catreg *k, const struct sched_row *row, bool fresh, uint64_t nonce);
+/* The stored row; NULL: there is none. fresh: nor can there have been one. What was lost is asked
+ * for from quiet_ns on, when no proposal of before is under way any more. */
+void sched_catreg_restore(struct sched_catreg *k, const struct sched_row *row, bool fresh,
+    uint64_t quiet_ns, uint64_t nonce);
 
 /* CSET and CGET from anybody who may, the others from voters. */
 void sched_catreg_msg(

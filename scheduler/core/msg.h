@@ -218,28 +218,6 @@ struct sched_m_qreg {
     const struct sched_quota_entry *entries;
 };
 
-struct sched_m_cset {
-    uint64_t op; /* of the sender */
-    struct sched_cat_change change;
-};
-
-struct sched_m_csetr {
-    uint64_t op;
-    uint8_t result;   /* enum sched_cat_result */
-    uint64_t version; /* OK: of the entry */
-};
-
-struct sched_m_cget {
-    uint64_t version;
-};
-
-/* Between voters: the register of the catalogue. */
-struct sched_m_creg {
-    uint64_t ballot;             /* of the request. CASK, CTELL: nonce of the question */
-    uint64_t promised, accepted; /* CNACK, CPROM, CTELL */
-    struct sched_cat_doc doc;    /* CPROM, CTELL: what was accepted. CACC */
-};
-
 struct sched_msg {
     uint8_t type; /* enum sched_msg_type */
     uint64_t from, to;

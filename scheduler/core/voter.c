@@ -114,7 +114,7 @@ void sched_voter_init(struct sched_voter *v, const struct sched_cfg *cfg, struct
     v->quiet_ns = v->now_ns + (v->amnesia && !MUTANT(24) ? SCHED_MS(QUIET_MS) : 0);
     boot_quotas(v, boot);
     if (v->catalog != NULL) {
-        sched_catreg_restore(v->catalog, boot->catalog, boot->first, boot->seed | 1);
+        sched_catreg_restore(v->catalog, boot->catalog, boot->first, v->quiet_ns, v->nonce);
     }
 }
 

@@ -59,11 +59,11 @@ struct worker_pool_config {
     uint32_t touch_ms;       /* smallest distance of stored last uses; 0 means 5000 */
     proto_epoch epoch_next;  /* first epoch to use; see WORKER_FX_EPOCHS */
     proto_epoch epoch_limit; /* the first one that may not be used yet */
-    uint32_t counted_max;    /* what the quotas count beside sessions: requests, executions */
+    uint32_t counted_max;    /* what quotas count beside sessions */
     uint8_t quota_key[16];   /* random */
     struct worker_quota_limits tenant;         /* of each tenant */
-    const struct worker_quota_tenant *tenants; /* with limits of their own; borrowed */
-    uint32_t tenants_n, tenants_max;           /* see struct worker_quota_config */
+    const struct worker_quota_tenant *tenants; /* see struct worker_quota_config */
+    uint32_t tenants_n, tenants_max;
     /* A session that nobody waits for any more ends while its microVM is being claimed, too. Else
      * it lives on for who asks again; what a cluster has bound may be somebody else's by then. */
     bool drop_unwanted;
@@ -122,18 +122,12 @@ size_t worker_pool_size(const struct worker_pool_config *cfg, uint32_t pools_max
 int worker_pool_init(struct worker_pools **ret, const struct worker_pool_config *cfg,
     uint32_t pools_max, uint64_t now_ns, void *mem, size_t mem_size);
 
-/* Adds a pool, or gives the pool of that name other numbers and takes it into service again: see
- * WORKER_EV_CHANGE for one that is in service. Its template is not there until an event says so.
- * BASE_EFULL, BASE_EINVAL (name, a maximum of 0 or over PROTO_SESSIONS_PER_POOL_MAX, no cooldown).
- */
+/* Adds a pool, or takes a retired one of that name into service with these numbers. (CHANGE:
+ * sessions beyond a smaller maximum live on, ready instances beyond a smaller target end.) Its
+ * template comes by an event. BASE_EFULL, BASE_EINVAL (name, a maximum of 0 or too large, no
+ * cooldown). */
 int worker_pool_add(
     struct worker_pools *p, const struct worker_pool_spec *spec, uint32_t *ret_pool);
-
-/* A retired pool of which no session and no microVM is left; WORKER_NONE. Forgetting it also
- * forgets what is remembered of its ended sessions (their rows are the caller's to delete), and
- * makes room for a pool of another name. */
-uint32_t worker_pool_spent(const struct worker_pools *p);
-void worker_pool_forget(struct worker_pools *p, uint32_t pool);
 
 enum worker_pool_event_kind {
     WORKER_EV_TICK,         /* deadline passed */
@@ -154,10 +148,8 @@ enum worker_pool_event_kind {
     WORKER_EV_RESTORE,      /* restore: a row of the store after a restart, before any request */
     WORKER_EV_RESTORE_TOMB, /* restore: an ended session's row */
     WORKER_EV_EPOCHS,       /* epoch: the new limit is stored */
-    /* pool, spec (valid: the name is not looked at): other numbers. Sessions beyond a smaller
-     * maximum live on, ready instances beyond a smaller target end. */
-    WORKER_EV_CHANGE,
-    WORKER_EV_RETIRE, /* pool: no new sessions, instances end, sessions live on until they end */
+    WORKER_EV_CHANGE,       /* pool, spec (without the name): other numbers, see above */
+    WORKER_EV_RETIRE,       /* pool: no new sessions, instances end, sessions live on */
 };
 
 enum worker_pool_template {
@@ -203,7 +195,7 @@ struct worker_pool_event {
     enum worker_pool_template template;
     const char *text; /* for people; copied */
     const struct worker_pool_restore *restore;
-    const struct worker_pool_spec *spec;
+    const struct worker_pool_spec *spec; /* CHANGE */
 };
 
 enum worker_answer {

@@ -140,6 +140,11 @@ uint64_t worker_pool_expires_ns(const struct worker_pools *p, const struct worke
 void worker_pool_unqueue(struct worker_pools *p, struct worker_session *s, bool served);
 /* How much older than the real last use a stored one may be. */
 uint64_t worker_pool_touch_ns(const struct worker_pools *p, uint32_t pool);
+/* A retired pool of which no session and no microVM is left; WORKER_NONE. Forgetting it also
+ * forgets what is remembered of its ended sessions (their rows are the caller's to delete), and
+ * makes room for a pool of another name. */
+uint32_t worker_pool_spent(const struct worker_pools *p);
+void worker_pool_forget(struct worker_pools *p, uint32_t pool);
 /* True when no slot is taken. */
 bool worker_pool_idle(const struct worker_pools *p);
 /* Recounts everything; NULL, or what is wrong. For tests: O(slots + sessions). */
