@@ -255,7 +255,7 @@ static void boot(struct world *w, uint32_t i, bool fresh)
     sched_catreg_init(&w->keep[i], &mem);
     struct sched_row row = {
         .promised = d->promised, .accepted = d->accepted, .catalog = {d->version, d->n, d->bytes}};
-    sched_catreg_restore(&w->keep[i], d->there ? &row : NULL, fresh, w->now_ns + QUIET,
+    sched_catreg_restore(&w->keep[i], d->there ? &row : NULL, fresh, w->now_ns + SCHED_MS(1500),
         base_hash_rng_next(&w->rng) | 1);
     w->up[i] = true;
 }
