@@ -35,6 +35,15 @@ static struct sched_m_creg *send(const struct sched_catreg_env *e, uint8_t type,
     return &sched_fx_send(e->fx, type, to)->creg;
 }
 
+/* Something newer may have been chosen: it finds out, unless it is told before. */
+static void doubt(struct sched_catreg *k, const struct sched_catreg_env *e)
+{
+    if (!k->unsure) {
+        k->unsure = true;
+        k->sure_ns = e->now_ns + SCHED_MS(SURE_MS) + base_hash_rng_below(e->rng, SCHED_MS(SURE_MS));
+    }
+}
+
 static void choose(
     struct sched_catreg *k, const struct sched_catreg_env *e, const struct sched_cat_doc *d)
 {
@@ -291,10 +300,12 @@ static void on_set(
 }
 
 static void on_get(
-    const struct sched_catreg *k, const struct sched_catreg_env *e, const struct sched_msg *m)
+    struct sched_catreg *k, const struct sched_catreg_env *e, const struct sched_msg *m)
 {
     if (m->cget.version < k->known.version) {
         sched_fx_send(e->fx, SCHED_MSG_CDOC, m->from)->cdoc = doc(&k->known);
+    } else if (m->cget.version > k->known.version && !k->lost) {
+        doubt(k, e); /* others have told more */
     }
 }
 
@@ -371,6 +382,8 @@ static void from_voter(struct sched_catreg *k, const struct sched_catreg_env *e,
         if (!k->lost && m->creg.ballot == k->accepted) {
             struct sched_cat_doc d = doc(&k->acc);
             choose(k, e, &d);
+        } else if (!k->lost && m->creg.ballot > k->accepted) {
+            doubt(k, e); /* it missed that one */
         }
     } else if (m->type != SCHED_MSG_CASK) {
         on_vote(k, e, from, m);
