@@ -35,6 +35,7 @@ enum {
     SLOT_MIB = 256, /* of the machine's memory, for each microVM of a cluster's pools */
     SLOTS_MIN = 16,
     SLOTS_MAX = 1024,
+    APPLY_AGAIN_S = 5,
     EXIT_LEFT = 3, /* drained and told to leave: not to be started again */
 };
 
@@ -83,7 +84,8 @@ struct worker {
     struct worker_engine_events events;
     ev_signal on_term, on_int;
     ev_prepare turn;
-    ev_timer last; /* stopping, without a session: the cluster's word is not waited for longer */
+    ev_timer again; /* what the catalogue wants could not be done */
+    ev_timer last;  /* stopping, without a session: the cluster's word is not waited for longer */
     bool told_ready, stopping, failed, left;
     bool drained;  /* out of service */
     bool resigned; /* stopping: the lease was given back, or nobody heard of it */
@@ -441,7 +443,6 @@ static void on_catalog(void *user)
     if (known == NULL || w->stopping) {
         return;
     }
-    (void)apply(w, known, NULL);
     if (sched_catalog_version(known) != w->saved) {
         int rc = sched_catalog_save(known, w->catalog_file);
         w->saved = rc == 0 ? sched_catalog_version(known) : w->saved;
@@ -449,7 +450,19 @@ static void on_catalog(void *user)
             LOG_ERROR(&w->log, "write '%s': %s", w->catalog_file, base_err_str(rc));
         }
     }
+    ev_timer_stop(w->loop, &w->again);
+    if (apply(w, known, NULL) != 0) {
+        ev_timer_set(&w->again, APPLY_AGAIN_S, 0.);
+        ev_timer_start(w->loop, &w->again);
+    }
     look(w);
+}
+
+static void on_again(struct ev_loop *loop, ev_timer *t, int revents)
+{
+    (void)loop;
+    (void)revents;
+    on_catalog(t->data);
 }
 
 static int start_catalog(struct worker *w, struct base_error *err)
@@ -462,7 +475,11 @@ static int start_catalog(struct worker *w, struct base_error *err)
         .tenants_n = w->config->tenant_quotas_count};
     worker_config_quota(w->config, &c.tenant);
     int rc = worker_catalog_create(&w->catalog, &c);
-    return rc != 0 ? base_fail(err, rc, "out of memory") : apply(w, w->known, err);
+    if (rc != 0) {
+        return base_fail(err, rc, "out of memory");
+    }
+    rc = apply(w, w->known, err);
+    return w->known != NULL ? 0 : rc; /* what one entry is to blame for keeps nobody out */
 }
 
 static int start_member(struct worker *w, struct base_error *err)
@@ -669,6 +686,7 @@ static void remove_run_files(const struct worker *w)
 
 static void tear_down(struct worker *w)
 {
+    ev_timer_stop(w->loop, &w->again);
     bool clean = w->stopping && w->sessions != NULL && worker_session_idle(w->sessions);
     worker_rpc_destroy(w->rpc);
     worker_admin_destroy(w->admin);
@@ -699,6 +717,8 @@ static int run(struct worker *w)
     (void)signal(SIGPIPE, SIG_IGN);
     watch_signal(w, &w->on_term, SIGTERM);
     watch_signal(w, &w->on_int, SIGINT);
+    ev_timer_init(&w->again, on_again, 0., 0.);
+    w->again.data = w;
     if (start(w, &err) != 0) {
         LOG_ERROR(&w->log, "cannot start: %s", err.text);
         worker_ready_tell(&w->ready, "failed", err.text);

@@ -55,6 +55,10 @@ static int print_json(json_t *doc)
 
 static int apply(const struct cli *cli, const struct cli_cluster *c, const struct cli_args *args)
 {
+    struct base_error why = {0};
+    if (cli_pool_check(c, args->v + 1, args->n - 1, PATIENCE_S, &why) != 0) {
+        return fail(cli, &why);
+    }
     json_t *done = json_array();
     for (size_t i = 1; i < args->n; i++) {
         struct base_error err = {0};
@@ -64,7 +68,9 @@ static int apply(const struct cli *cli, const struct cli_cluster *c, const struc
             json_decref(done);
             return fail(cli, &err);
         }
-        cli_note(cli, "%s", applied.warnings);
+        if (applied.warnings[0] != '\0') {
+            cli_note(cli, "%s", applied.warnings);
+        }
         if (!cli->json) {
             (void)printf(
                 "pool %s %s\n", applied.name, applied.changed ? "applied" : "is like this already");
@@ -150,27 +156,42 @@ static int show(const struct cli *cli, const struct cli_cluster *c, const char *
 
 /* ---- delete ---- */
 
+/* A change that may have been made by a try whose answer was lost: gone is gone. */
+static int erase(const struct cli_cluster *c, const char *kind, const char *name, bool *ret_there,
+    struct base_error *err)
+{
+    char key[CLI_POOL_KEY_MAX];
+    const struct cli_catalog_change change = {
+        .key = key, .expect = CLI_CATALOG_ANY, .patience_s = PATIENCE_S};
+    (void)key_of(kind, name, key);
+    int rc = cli_catalog_change(c, &change, NULL, err);
+    *ret_there = *ret_there || rc == 0;
+    return rc == BASE_ENOTFOUND ? 0 : rc;
+}
+
 static int drop(const struct cli *cli, const struct cli_cluster *c, const char *name)
 {
     struct base_error err = {0};
-    char key[CLI_POOL_KEY_MAX];
-    struct cli_catalog_change change = {
-        .key = key, .expect = CLI_CATALOG_ANY, .patience_s = PATIENCE_S};
-    (void)key_of("pool", name, key);
-    int rc = cli_catalog_change(c, &change, NULL, &err);
+    bool there = false;
+    const struct cli_catalog_change mark = {.key = "pools", .value = "", .patience_s = PATIENCE_S};
+    struct cli_catalog_put put = {.answer = NULL};
+    /* Without the mark the last one's end would bring back pools of workers' files. The key goes
+     * first: a pool that has the name later has another one. */
+    int rc = cli_catalog_put(c, &mark, &put, &err);
+    json_decref(put.answer);
+    rc = rc != 0 ? rc : erase(c, "mcp-key", name, &there, &err);
+    rc = rc != 0 ? rc : erase(c, "pool", name, &there, &err);
     if (rc != 0) {
         return fail(cli, &err);
     }
-    (void)key_of("mcp-key", name, key); /* a pool that has the name later has another key */
-    rc = cli_catalog_change(c, &change, NULL, &err);
-    if (rc != 0 && rc != BASE_ENOTFOUND) {
-        return fail(cli, &err);
+    if (!there) {
+        return cli_fail(cli, CLI_REFUSED, NULL, "there is no pool '%s'", name);
     }
     if (cli->json) {
         return print_json(json_pack("{s:s,s:b}", "name", name, "deleted", true));
     }
     (void)printf("pool %s deleted\n", name);
-    cli_note(cli, "sessions that run in it live on until they end");
+    cli_note(cli, "what runs in it goes on until its cooldown, and can be reached no more");
     return CLI_OK;
 }
 
@@ -198,6 +219,32 @@ static int fetch_file(
     rc = rc != 0 ? rc : gw_mcp_keys_fetch(keys, cli->pool, rotate, now_s, key, err);
     gw_mcp_keys_destroy(keys);
     return rc;
+}
+
+/* What the folder of before has: that key is accepted for a while. NULL: nothing. */
+static char *text_before(const struct cli *cli)
+{
+    char name[CLI_POOL_KEY_MAX], path[CLI_PATH_MAX], *text = NULL;
+    struct base_error err;
+    size_t n;
+    (void)snprintf(name, sizeof name, "mcp/%s.mcp-key", cli->pool);
+    return cli_file_path(path, cli->state_dir, name, &err) == 0 &&
+                   cli_file_read(path, GW_MCP_KEY_TEXT_MAX, &text, &n, &err) == 0
+               ? text
+               : NULL;
+}
+
+static bool is_there(const struct cli_cluster *c, const char *key, const char *value)
+{
+    struct base_error err;
+    json_t *entry = NULL;
+    bool same = false;
+    if (cli_catalog_get(c, key, &entry, &err) == 0) {
+        const char *has = json_string_value(json_object_get(entry, "value"));
+        same = has != NULL && strcmp(has, value) == 0;
+    }
+    json_decref(entry);
+    return same;
 }
 
 /* Once; BASE_ESTATE: somebody was faster. */
@@ -228,16 +275,24 @@ static int try_catalog(const struct cli *cli, const struct cli_cluster *c, bool 
         json_decref(entry);
         return rc;
     }
+    char *before = value == NULL ? text_before(cli) : NULL;
+    text = before != NULL ? (struct gw_mcp_text){before, strlen(before)} : text;
     int64_t now_s = (int64_t)(base_clock_real_ns() / BASE_NS_PER_S);
     rc = gw_mcp_key_make(&seal, cli->pool, text, now_s, &made);
+    free(before);
     const struct cli_catalog_change change = {.key = name,
         .value = made.text,
         .expect = json_integer_value(json_object_get(entry, "version")),
         .patience_s = PATIENCE_S};
     json_decref(entry);
     rc = rc != 0 ? base_fail(err, rc, "make a key") : cli_catalog_change(c, &change, NULL, err);
+    if (rc == BASE_ESTATE && is_there(c, name, made.text)) { /* by a try whose answer was lost */
+        rc = 0;
+    }
     (void)base_text_copy(key, GW_MCP_KEY_CHARS + 1, made.key);
-    OPENSSL_cleanse(made.key, sizeof made.key);
+    OPENSSL_cleanse(&made, sizeof made);
+    OPENSSL_cleanse(&seal, sizeof seal);
+    OPENSSL_cleanse(cluster, sizeof cluster);
     return rc;
 }
 
@@ -336,7 +391,9 @@ const struct cli_command cli_cmd_pool = {
         "          a new template when that is built. `-` reads standard input\n"
         "list      pools with ready instances and sessions of the whole cluster\n"
         "show      a pool as it was applied\n"
-        "delete    no new sessions, ready instances end; running sessions live on until they end\n"
+        "delete    no new sessions, ready instances end; what runs in sessions goes on until "
+        "their\n"
+        "          cooldown (or a restart of their worker), but they can be reached no more\n"
         "mcp-key   prints the key that MCP clients send as x-ms-apikey to /pools/NAME/mcp. It is\n"
         "          made the first time and kept as a salted hash and sealed under the cluster "
         "key,\n"

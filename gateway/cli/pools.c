@@ -12,6 +12,8 @@
 
 enum { ASK_S = 3, PAUSE_MS = 200 };
 
+enum { VALUE_MAX = 16 << 10 }; /* of the catalogue */
+
 static const char kind[] = "pool/";
 
 static int take_warnings(const struct proto_pool *p, struct cli_pool_applied *ret)
@@ -36,7 +38,7 @@ int cli_pool_apply(const struct cli_cluster *c, const char *path, unsigned patie
     struct proto_pool p = {.cpus = 0};
     struct base_error why = {0};
     *ret = (struct cli_pool_applied){.version = 0};
-    int rc = cli_file_read(path, PROTO_POOL_FILE_BYTES_MAX, &text, &n, &why);
+    int rc = cli_file_read(path, VALUE_MAX, &text, &n, &why);
     rc = rc != 0 ? rc : proto_pool_parse(text, n, &p, &why);
     if (rc != 0) {
         return base_fail(err, rc, "pool file %.60s: %.120s", path, why.text);
@@ -85,9 +87,69 @@ int cli_pool_any(
     *ret = false;
     json_array_foreach(entries, i, e)
     {
-        *ret = *ret || name_of(e) != NULL;
+        const char *key = json_string_value(json_object_get(e, "key"));
+        *ret = *ret || name_of(e) != NULL || (key != NULL && strcmp(key, "pools") == 0);
     }
     json_decref(entries);
+    return rc;
+}
+
+/* ---- before the first one ---- */
+
+static int read_name(const char *path, json_t *names, struct base_error *err)
+{
+    CLEANUP(base_freep) char *text = NULL;
+    size_t n = 0;
+    struct proto_pool p = {.cpus = 0};
+    struct base_error why = {0};
+    if (strcmp(path, "-") == 0) { /* can be read only once */
+        return 0;
+    }
+    int rc = cli_file_read(path, VALUE_MAX, &text, &n, &why);
+    rc = rc != 0 ? rc : proto_pool_parse(text, n, &p, &why);
+    if (rc != 0) {
+        return base_fail(err, rc, "pool file %.60s: %.120s", path, why.text);
+    }
+    (void)json_object_set_new(names, p.name, json_true());
+    proto_pool_deinit(&p);
+    return 0;
+}
+
+static int check_workers(const struct cli_cluster *c, const json_t *names, struct base_error *err)
+{
+    const struct cli_question q = {.role = "worker", .text = "status", .timeout_s = ASK_S};
+    json_t *answers = NULL, *a, *p;
+    size_t i, k;
+    int rc = cli_cluster_ask(c, &q, &answers, err);
+    json_array_foreach(answers, i, a)
+    {
+        json_array_foreach(json_object_get(a, "pools"), k, p)
+        {
+            const char *name = json_string_value(json_object_get(p, "name"));
+            if (rc == 0 && name != NULL && json_object_get(names, name) == NULL) {
+                rc = base_fail(err, BASE_EINVAL,
+                    "worker '%.40s' has the pool '%s' by its own file, which the first apply would "
+                    "delete: give that file too",
+                    json_string_value(json_object_get(a, "asked")), name);
+            }
+        }
+    }
+    json_decref(answers);
+    return rc;
+}
+
+int cli_pool_check(const struct cli_cluster *c, const char *const paths[], size_t n,
+    unsigned patience_s, struct base_error *err)
+{
+    json_t *names = json_object();
+    bool any = false;
+    int rc = names == NULL ? base_fail(err, BASE_ENOMEM, "out of memory") : 0;
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        rc = read_name(paths[i], names, err);
+    }
+    rc = rc != 0 ? rc : cli_pool_any(c, patience_s, &any, err);
+    rc = rc != 0 || any ? rc : check_workers(c, names, err);
+    json_decref(names);
     return rc;
 }
 

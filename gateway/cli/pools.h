@@ -21,7 +21,12 @@ struct cli_pool_applied {
 int cli_pool_apply(const struct cli_cluster *c, const char *path, unsigned patience_s,
     struct cli_pool_applied *ret, struct base_error *err);
 
-/* Whether the catalogue has any pool. */
+/* All of the files can be applied: they are read, and while the catalogue has never had a pool,
+ * those that workers have by files are among them, for they would be deleted. BASE_EINVAL. */
+int cli_pool_check(const struct cli_cluster *c, const char *const paths[], size_t n,
+    unsigned patience_s, struct base_error *err);
+
+/* Whether the catalogue has any pool, or has had one. */
 int cli_pool_any(
     const struct cli_cluster *c, unsigned patience_s, bool *ret, struct base_error *err);
 

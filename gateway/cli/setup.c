@@ -306,9 +306,8 @@ static int write_worker(
     yaml_text(&y, "image", s->image);
     yaml_raw(&y, "accelerator", o->accelerator);
     yaml_raw(&y, "log_level", "info");
-    bool own_pools = o->workers < 2; /* those of a cluster are in its catalogue */
-    y.rc = y.rc != 0 || !own_pools ? y.rc : base_buf_printf(&y.text, "pools:\n");
-    for (size_t i = 0; own_pools && i < s->pools_n; i++) {
+    y.rc = y.rc != 0 ? y.rc : base_buf_printf(&y.text, "pools:\n");
+    for (size_t i = 0; i < s->pools_n; i++) {
         (void)snprintf(pool, sizeof pool, "pools/%s.json", s->pools[i]);
         char path[CLI_PATH_MAX];
         y.rc = y.rc != 0 ? y.rc : cli_file_path(path, s->state_dir, pool, NULL);

@@ -82,7 +82,11 @@ static void on_put(void *ctx, int rc)
 {
     struct handing *h = ctx;
     struct gw_fault f;
-    if (rc == 0) {
+    uint64_t version;
+    struct gw_mcp_text text = key_text(h->t, &version);
+    bool ours = text.text != NULL && text.n == strlen(h->made.text) &&
+                memcmp(text.text, h->made.text, text.n) == 0; /* an answer was lost */
+    if (rc == 0 || (rc == BASE_ESTATE && ours)) {
         give(h->t, h->made.key);
     } else if (rc == BASE_ESTATE && ++h->tries < KEY_TRIES) {
         hand_out_catalog(h); /* somebody was faster: what there is now */
@@ -93,6 +97,23 @@ static void on_put(void *ctx, int rc)
         f.retry_after_s = 1;
         gw_task_fail(h->t, &f);
     }
+}
+
+/* The key that is to be in the catalogue. One of before, in the folder, moves there; and it is the
+ * old one when another one is wanted. */
+static int make(struct handing *h, struct gw_mcp_text text)
+{
+    const char *pool = h->t->route.pool;
+    struct gw_mcp_keys *keys = gw_api_opt(h->t->api)->mcp_keys;
+    bool moves = text.text == NULL && keys != NULL;
+    text = moves ? gw_mcp_keys_text(keys, pool) : text;
+    if (moves && !h->rotate && gw_mcp_key_open(&h->seal, pool, text, h->made.key) == 0) {
+        memcpy(h->made.text, text.text, text.n);
+        h->made.text[text.n] = '\0';
+        return 0;
+    }
+    int64_t now_s = (int64_t)(base_clock_real_ns() / BASE_NS_PER_S);
+    return gw_mcp_key_make(&h->seal, pool, text, now_s, &h->made);
 }
 
 static void hand_out_catalog(struct handing *h)
@@ -110,11 +131,10 @@ static void hand_out_catalog(struct handing *h)
         OPENSSL_cleanse(key, sizeof key);
         return;
     }
-    int64_t now_s = (int64_t)(base_clock_real_ns() / BASE_NS_PER_S);
     (void)snprintf(name, sizeof name, "mcp-key/%s", t->route.pool);
     struct sched_catalog_put put = {
         .key = name, .value = h->made.text, .expect = version, .done = on_put, .ctx = h};
-    int rc = gw_mcp_key_make(&h->seal, t->route.pool, text, now_s, &h->made);
+    int rc = make(h, text);
     rc = rc != 0 ? rc : gw_calls_catalog_put(gw_api_calls(t->api), &put);
     if (rc != 0) {
         no_key(t, base_err_str(rc));

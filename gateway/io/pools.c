@@ -132,7 +132,7 @@ static void ask(struct gw_task *t)
 static const struct sched_catalog *catalog_of(const struct gw_task *t)
 {
     const struct sched_catalog *c = gw_calls_catalog(gw_api_calls(t->api));
-    return c != NULL && sched_catalog_has(c, "pool/") ? c : NULL;
+    return c != NULL && sched_catalog_decides(c) ? c : NULL;
 }
 
 bool gw_task_pool_unknown(const struct gw_task *t)

@@ -115,11 +115,15 @@ static const struct entry *look(struct gw_mcp_keys *k, const char *pool)
     return e;
 }
 
-bool gw_mcp_keys_check(struct gw_mcp_keys *k, const char *pool, const char *key, int64_t now_s)
+struct gw_mcp_text gw_mcp_keys_text(struct gw_mcp_keys *k, const char *pool)
 {
     const struct entry *e = look(k, pool);
-    struct gw_mcp_text text = {e == NULL ? NULL : e->text, e == NULL ? 0 : e->n};
-    return gw_mcp_key_check(text, key, now_s);
+    return (struct gw_mcp_text){e == NULL ? NULL : e->text, e == NULL ? 0 : e->n};
+}
+
+bool gw_mcp_keys_check(struct gw_mcp_keys *k, const char *pool, const char *key, int64_t now_s)
+{
+    return gw_mcp_key_check(gw_mcp_keys_text(k, pool), key, now_s);
 }
 
 /* Gateways and the command line take turns. */

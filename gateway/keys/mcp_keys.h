@@ -20,6 +20,10 @@ void gw_mcp_keys_destroy(struct gw_mcp_keys *k); /* accepts NULL */
  * 1970. */
 bool gw_mcp_keys_check(struct gw_mcp_keys *k, const char *pool, const char *key, int64_t now_s);
 
+/* The text of the pool's file as it is now, for a catalogue that takes its place; text NULL: there
+ * is none. Until the next call. */
+struct gw_mcp_text gw_mcp_keys_text(struct gw_mcp_keys *k, const char *pool);
+
 /* The pool's key, made when there is none; with rotate a new one in its place. BASE_ECORRUPT: the
  * file is damaged or was sealed under another cluster key (rotating replaces it). */
 int gw_mcp_keys_fetch(struct gw_mcp_keys *k, const char *pool, bool rotate, int64_t now_s,

@@ -243,6 +243,11 @@ bool sched_catalog_has(const struct sched_catalog *c, const char *kind)
     return false;
 }
 
+bool sched_catalog_decides(const struct sched_catalog *c)
+{
+    return sched_catalog_has(c, "pool/") || sched_catalog_find(c, "pools", "") != NULL;
+}
+
 /* ---- checks ---- */
 
 static int check_pool(struct sched_catalog_entry *e, const uint8_t cluster_key[16],
@@ -319,9 +324,12 @@ int sched_catalog_check(struct sched_catalog_entry *e, const uint8_t cluster_key
     if (sched_catalog_name(e, "tenant/") != NULL || strcmp(e->key, "tenants") == 0) {
         return check_tenant(e, cluster_key, err);
     }
+    if (strcmp(e->key, "pools") == 0 && e->value_n == 0) {
+        return 0;
+    }
     if (sched_catalog_name(e, "mcp-key/") != NULL) {
         return check_key(e, err);
     }
     return base_fail(err, BASE_EINVAL,
-        "'%.80s': there are pool/NAME, mcp-key/NAME, tenants and tenant/ID only", e->key);
+        "'%.80s': there are pool/NAME, mcp-key/NAME, pools, tenants and tenant/ID only", e->key);
 }

@@ -10,6 +10,7 @@
  *
  *   pool/NAME         the pool's JSON, proto/pool/pool.h
  *   mcp-key/NAME      the key of its MCP endpoint, gateway/keys/mcp_key.h
+ *   pools             that it has had pools: it decides then, also with none
  *   tenants           limits of every tenant, proto/pool/quota.h
  *   tenant/ID         limits of one, ID: 32 hex digits, proto/tenant.h */
 struct sched_catalog;
@@ -48,6 +49,9 @@ const struct sched_catalog_entry *sched_catalog_find(
 
 /* The name behind the kind's prefix, or NULL when the entry is of another kind. */
 const char *sched_catalog_name(const struct sched_catalog_entry *e, const char *kind);
+
+/* Which pools there are says the catalogue: it has some, or has had some. */
+bool sched_catalog_decides(const struct sched_catalog *c);
 
 /* Any entry of the kind? */
 bool sched_catalog_has(const struct sched_catalog *c, const char *kind);

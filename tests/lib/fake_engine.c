@@ -514,6 +514,9 @@ int worker_engine_vm_start(
     struct worker_engine *e, const struct worker_vm_start *start, struct base_error *err)
 {
     struct fake_vm *vm = &e->w->vms[start->slot];
+    if (e->dropped[start->pool]) {
+        abort();
+    }
     if (vm->state != VM_FREE || e->dead) {
         return base_fail(err, BASE_ESTATE, "taken");
     }

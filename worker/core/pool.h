@@ -110,9 +110,6 @@ const char *worker_pool_end_text(enum worker_end end);
 
 struct worker_pools; /* worker/core/pool_state.h */
 
-/* No pool can have one more session: what is full is the worker. */
-bool worker_pool_all_full(const struct worker_pools *p);
-
 /* Bytes that init needs for n pools; 0 when the configuration is out of range (vms_max 1..65536,
  * waiters_max and tombs_max 1..1048576, pools 1..PROTO_POOLS_MAX, epochs not in order). */
 size_t worker_pool_size(const struct worker_pool_config *cfg, uint32_t pools_max);

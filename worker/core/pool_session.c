@@ -486,6 +486,11 @@ void worker_pool_session_gone(struct worker_pools *p, struct worker_session *s)
     worker_pool_fx_session(p, WORKER_FX_DROP_SESSION, s);
     worker_pool_fx_session(p, WORKER_FX_GONE, s);
     struct worker_pool *pool = &p->pools[s->pool];
+    if (pool->sessions > pool->spec.sessions_max) { /* the maximum is smaller than it was */
+        waiters_answer(p, s, WORKER_ANSWER_FULL, full_retry_ms(p, s->pool, NULL));
+        session_drop(p, s);
+        return;
+    }
     struct worker_waiter *first = refuses(p, pool) ? NULL : heir(p, s);
     if (first == NULL) {
         waiters_answer(p, s, WORKER_ANSWER_UNAVAILABLE, backoff_ms(p, pool));

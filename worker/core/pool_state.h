@@ -145,6 +145,8 @@ uint64_t worker_pool_touch_ns(const struct worker_pools *p, uint32_t pool);
  * makes room for a pool of another name. */
 uint32_t worker_pool_spent(const struct worker_pools *p);
 void worker_pool_forget(struct worker_pools *p, uint32_t pool);
+/* No pool can have one more session: what is full is the worker. */
+bool worker_pool_all_full(const struct worker_pools *p);
 /* True when no slot is taken. */
 bool worker_pool_idle(const struct worker_pools *p);
 /* Recounts everything; NULL, or what is wrong. For tests: O(slots + sessions). */

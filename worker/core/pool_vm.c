@@ -233,9 +233,8 @@ void worker_pool_template(struct worker_pools *p, const struct worker_pool_event
         pool->backoff_ns = 0;
         pool->fault[0] = '\0';
     }
-    struct worker_list *l;
-    while (ev->renewed && (l = worker_list_first(&pool->ready)) != NULL) {
-        worker_pool_slot_kill(p, CONTAINER_OF(l, struct worker_slot, link));
+    if (ev->renewed) { /* those that are being restored are of the old one, too */
+        worker_pool_trim(p, ev->pool, 0);
     }
 }
 

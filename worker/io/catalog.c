@@ -177,7 +177,7 @@ int worker_catalog_apply(struct worker_catalog *c, const struct sched_catalog *k
         }
     }
     const struct sched_catalog *pools =
-        known != NULL && sched_catalog_has(known, "pool/") ? known : NULL;
+        known != NULL && sched_catalog_decides(known) ? known : NULL;
     retire_others(c, pools);
     return set_pools(c, pools, share, err);
 }

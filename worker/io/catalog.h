@@ -3,8 +3,9 @@
 #include "scheduler/io/catalog.h"
 #include "worker/io/session_io.h"
 
-/* What this worker runs: the pools and limits of the cluster's catalogue. While that has no pool,
- * those of worker.yaml count, as they do without a cluster; likewise the limits of tenants. */
+/* What this worker runs: the pools and limits of the cluster's catalogue. While that has never had
+ * a pool, those of worker.yaml count, as they do without a cluster; likewise the limits of tenants.
+ */
 struct worker_catalog;
 
 struct worker_catalog_config {

@@ -445,20 +445,20 @@ static const char *full_of(const struct worker_rpc *r, const struct proto_net_me
                : NULL;
 }
 
-/* False: it was told that there is none. The member of a cluster may not have heard of it yet. */
+/* False: it was told that there is none. The member of a cluster may not have heard of it yet. What
+ * is to be done with a deleted one is decided where it is known whether something runs. */
 static bool find_pool(struct rpc_exchange *x)
 {
     struct worker_sessions *s = x->rpc->config.sessions;
-    struct worker_session_info info;
+    const struct worker_member *m = x->rpc->config.member;
+    bool about_pool = x->op == WARREN__REQUEST__OP_POOL_GET;
     x->pool = worker_session_pool(s, x->req->msg->key->pool);
     bool known = x->pool != WORKER_NONE;
-    if (known && (!worker_session_pool_retired(s, x->pool) ||
-                     (x->id.len > 0 && worker_session_find(s, x->pool, &x->id, &info)))) {
+    if (known && !(about_pool && worker_session_pool_retired(s, x->pool))) {
         return true;
     }
-    bool session = x->id.len > 0;
     x->id.len = 0;
-    if (!known && x->rpc->config.member != NULL && session) {
+    if (!known && !about_pool && m != NULL && worker_member_catalog(m) != NULL) {
         rpc_end(x, WARREN__STATUS__STATUS_RETRY, "", "the pool is not known here yet");
     } else {
         rpc_end(x, WARREN__STATUS__STATUS_NOT_FOUND, "pool", "no such pool");

@@ -134,6 +134,10 @@ void rpc_end_answer(struct rpc_exchange *x, const struct worker_session_answer *
         reply.status = WARREN__STATUS__STATUS_UNAVAILABLE;
         reply.code = rpc_text(a->code);
         reply.text = rpc_text(a->text[0] != '\0' ? a->text : "not ready yet, try again");
+        if (strcmp(a->code, "PoolDeleted") == 0) {
+            reply.status = WARREN__STATUS__STATUS_NOT_FOUND;
+            reply.code = rpc_text("pool");
+        }
         break;
     }
     if (elsewhere) { /* code and text say why, for when no other worker takes it */

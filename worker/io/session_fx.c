@@ -160,7 +160,10 @@ static void answer(struct worker_sessions *s, const struct worker_pool_fx *fx)
     if (fx->answer == WORKER_ANSWER_UNAVAILABLE) {
         (void)snprintf(text, sizeof text, "%s", worker_pool_fault(s->pools, fx->pool));
         a.text = text;
-        a.code = s->pools->frozen ? "WorkerFrozen" : s->pools->drain ? "WorkerDraining" : "";
+        a.code = s->pools->frozen                    ? "WorkerFrozen"
+                 : s->pools->drain                   ? "WorkerDraining"
+                 : s->pools->pools[fx->pool].retired ? "PoolDeleted"
+                                                     : "";
     }
     w->waiting = false;
     w->done(w, &a);

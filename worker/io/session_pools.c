@@ -139,6 +139,10 @@ static int add(
         .created_ns = base_clock_real_ns(),
         .state = "building"};
     take_file(&s->shell[i], file);
+    if (s->started) { /* sessions of before it was retired have its times now */
+        (void)worker_session_step(s,
+            &(struct worker_pool_event){.kind = WORKER_EV_CHANGE, .pool = i, .spec = &file->spec});
+    }
     return 0;
 }
 
@@ -213,7 +217,9 @@ int worker_session_tenants(struct worker_sessions *s, const struct worker_quota_
     if (own == NULL) {
         return BASE_ENOMEM;
     }
-    memcpy(own, tenants, n * sizeof *own);
+    if (n > 0) {
+        memcpy(own, tenants, n * sizeof *own);
+    }
     worker_quota_tenants(s->pools->quota, every, own, n);
     free(s->tenants);
     s->tenants = own;

@@ -784,3 +784,44 @@ TEST(the_place_of_a_retired_pool_is_taken_by_another_name_when_nothing_of_it_is_
     CHECK_EQ(b.p->sessions[i].recreated, WORKER_END_NONE);
     free(b.mem);
 }
+
+TEST(a_smaller_maximum_is_reached_though_identifiers_come_again)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(8);
+    bench_init(&b, &cfg);
+    struct worker_pool_spec s = spec("python", 3, 0);
+    uint32_t pool = 99;
+    CHECK_EQ(worker_pool_add(b.p, &s, &pool), 0);
+    step(&b, (struct worker_pool_event){
+                 .kind = WORKER_EV_TEMPLATE, .pool = pool, .template = WORKER_POOL_TEMPLATE_READY});
+    struct worker_pool_fx a = open_session(&b, pool, "user-1");
+    (void)open_session(&b, pool, "user-2");
+    s.sessions_max = 1;
+    step(&b, (struct worker_pool_event){.kind = WORKER_EV_CHANGE, .pool = pool, .spec = &s});
+    use(&b, WORKER_EV_END, &a);
+    ask(&b, 9, pool, "user-1"); /* waits for the end */
+    slot_event(&b, WORKER_EV_VM_GONE, a.slot);
+    CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->answer, WORKER_ANSWER_FULL);
+    CHECK_EQ(b.p->pools[pool].sessions, 1);
+    free(b.mem);
+}
+
+TEST(what_is_being_started_from_an_old_template_is_not_handed_out)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(4);
+    bench_init(&b, &cfg);
+    struct worker_pool_spec s = spec("python", 2, 1);
+    uint32_t pool = 99;
+    CHECK_EQ(worker_pool_add(b.p, &s, &pool), 0);
+    struct worker_pool_event template = {
+        .kind = WORKER_EV_TEMPLATE, .pool = pool, .template = WORKER_POOL_TEMPLATE_READY};
+    step(&b, template);
+    uint32_t slot = fx(&b, WORKER_FX_START, 0)->slot;
+    template.renewed = true;
+    step(&b, template);
+    CHECK_EQ(fx(&b, WORKER_FX_KILL, 0)->slot, slot);
+    CHECK(fx(&b, WORKER_FX_START, 0) != NULL && fx(&b, WORKER_FX_START, 0)->slot != slot);
+    free(b.mem);
+}
