@@ -532,7 +532,7 @@ static void step_catalog(struct sched_voter *v, const struct sched_msg *m)
 {
     struct sched_catreg_env e = {
         .cfg = v->cfg, .fx = v->fx, .rng = &v->rng, .now_ns = v->now_ns, .index = v->index};
-    if (v->catalog == NULL) {
+    if (v->catalog == NULL || (m == NULL && v->amnesia)) { /* what is spoken is not known yet */
         return;
     }
     if (m == NULL) {
@@ -582,7 +582,7 @@ uint64_t sched_voter_deadline_ns(const struct sched_voter *v)
         uint64_t due = sched_quota_keep_due_ns(&v->quotas[i]);
         at = due < at ? due : at;
     }
-    if (v->catalog != NULL) {
+    if (v->catalog != NULL && !v->amnesia) {
         uint64_t due = sched_catreg_due_ns(v->catalog);
         at = due < at ? due : at;
     }

@@ -13,6 +13,7 @@ enum {
     FIRST_MS = 200, /* while none is known */
     TRY_MS = 1500,  /* a voter that does not answer a change */
     PATIENCE_MS = 8000,
+    CATALOG_VERSION = 3,
     SETTLE_MS = 500, /* after an answer, for the copy here to follow */
 };
 
@@ -48,10 +49,19 @@ static uint64_t next_voter(struct sched_catalog_client *c)
     return s->voter[c->voter++ % s->voters_count];
 }
 
+/* Before the view, and with nodes in it that are older, nobody speaks of catalogues. */
+static bool spoken(const struct sched_catalog_client *c)
+{
+    return sched_cluster_version(c->cfg.cluster) >= CATALOG_VERSION;
+}
+
 static void ask(struct sched_catalog_client *c, uint64_t voter)
 {
     struct sched_msg m = {.type = SCHED_MSG_CGET, .to = voter, .cget = {.version = version_of(c)}};
     c->asked_ns = base_clock_mono_ns();
+    if (!spoken(c)) {
+        return;
+    }
     sched_cluster_send(c->cfg.cluster, &m);
 }
 
@@ -68,6 +78,9 @@ static void try_put(struct sched_catalog_client *c, struct put *p)
                     .value = (const uint8_t *)p->value,
                     .value_n = (uint32_t)strlen(p->value)}}}};
     p->tried_ns = base_clock_mono_ns();
+    if (!spoken(c)) {
+        return;
+    }
     sched_cluster_send(c->cfg.cluster, &m);
 }
 

@@ -591,6 +591,11 @@ void sched_cluster_destroy(struct sched_cluster *c)
     free(c);
 }
 
+uint8_t sched_cluster_version(const struct sched_cluster *c)
+{
+    return c->version;
+}
+
 uint64_t sched_cluster_self(const struct sched_cluster *c)
 {
     return c->cfg.settings->id;

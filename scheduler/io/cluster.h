@@ -50,6 +50,7 @@ uint64_t sched_cluster_self(const struct sched_cluster *c);
 
 /* The version of the messages in this node's view; until there is one, the lowest is spoken. */
 void sched_cluster_set_version(struct sched_cluster *c, uint8_t version);
+uint8_t sched_cluster_version(const struct sched_cluster *c);
 
 /* Sends to m->to. What a node says to itself comes back as a message in this turn of the loop,
  * after the caller has returned; all else may be lost. */

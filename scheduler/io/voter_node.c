@@ -520,6 +520,9 @@ static int boot(struct sched_voter_node *v, struct base_error *err)
         b.quotas[i] = quotas[i].there ? &rows[i] : NULL;
     }
     bool birth = v->cfg.birth && !vote.there && !known.there;
+    if (birth) { /* there is nobody older in it: its first pools need not wait for a worker */
+        first.version = SCHED_VERSION_MAX;
+    }
     if (vote.there) {
         vote_row.promised = vote.msg.vtell.promised;
         vote_row.accepted = vote.msg.vtell.accepted;

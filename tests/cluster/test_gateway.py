@@ -195,6 +195,111 @@ class Alone(Rig):
             self.assertTrue(got[0] == 503 or got[1]["workersConnected"] > 0, got)
 
 
+class Catalog(Rig):
+    """Pools and keys of MCP endpoints as the voters have them; the gateway is told nothing but seeds and its own keys."""
+
+    def setUp(self):
+        super().setUp()
+        self.start_cluster()
+        self.start_gateway()
+        self.connect_when_ready()
+
+    def warren(self, *args):
+        return subprocess.run([BIN / "warren", *args, "--state-dir", self.nodes.dir, "--json"], capture_output=True,
+                              text=True, check=False)
+
+    def done(self, *args):
+        done = self.warren(*args)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return json.loads(done.stdout)
+
+    def pool(self, name, mcp=False, **scale):
+        path = self.nodes.dir / f"{name}.json"
+        path.write_text(json.dumps({"name": name, "properties": {
+            "containerType": "PythonLTS", "scaleConfiguration": {"maxConcurrentSessions": 9, **scale},
+            "mcpServerSettings": {"isMcpServerEnabled": mcp}}}))
+        return path
+
+    def until_status(self, status, pool, name="name-0001"):
+        wait_for(f"{status} for {pool}", lambda: self.execute(name, pool)[0] == status, 10)
+
+    def mcp(self, key):
+        body = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+            "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}}
+        self.connection.request("POST", "/pools/python/mcp", json.dumps(body), {
+            "Content-Type": "application/json", "Accept": "application/json, text/event-stream", "x-ms-apikey": key})
+        answer = self.connection.getresponse()
+        answer.read()
+        return answer.status
+
+    def until_key(self, key, status=200):
+        wait_for(f"{status} for a key", lambda: self.mcp(key) == status, 10)
+
+    def restart_gateway(self):
+        self.connection.close()
+        self.gateway.kill()
+        self.gateway.wait()
+        self.start_gateway()
+        self.connect_when_ready()
+
+    def test_a_pool_is_there_when_it_is_applied_and_gone_when_it_is_deleted(self):
+        self.assertEqual(self.execute(NAMES[0])[0], 200)  # no catalogue: what the workers have
+        self.assertTrue(self.done("pool", "apply", self.pool("other"))[0]["changed"])
+        self.until_status(404, "python")
+        status, body, _ = self.execute(NAMES[0])
+        self.assertEqual((status, json.loads(body)["error"]["code"]), (404, "SessionPoolNotFound"))
+        self.assertEqual(self.ask("GET", "/listSessions?api-version=2025-10-02-preview")[0], 404)
+        applied = self.done("pool", "apply", self.pool("python"), self.pool("other"))
+        self.assertEqual([p["changed"] for p in applied], [True, False])
+        self.until_status(200, "python")
+        self.assertEqual({p["name"]: p["maxConcurrentSessions"] for p in self.done("pool", "list")},
+                         {"python": 9, "other": 9})
+        self.assertEqual(self.done("pool", "show", "python")["pool"]["name"], "python")
+        for name in ("python", "other"):
+            self.assertTrue(self.done("pool", "delete", name)["deleted"])
+        self.until_status(404, "python")  # none is left, and none comes back
+        self.assertEqual(self.done("pool", "list"), [])
+        self.assertEqual(self.warren("pool", "delete", "python").returncode, 5)
+
+    def test_what_is_wrong_is_refused_by_its_path(self):
+        done = self.warren("pool", "apply", self.pool("python", readySessionInstances=10))
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("readySessionInstances: is more than maxConcurrentSessions", done.stderr)
+        self.assertEqual(self.done("pool", "list"), [])
+        self.assertEqual(self.warren("quota", "set", "--issuer", "https://a").returncode, 2)
+        self.done("quota", "set", "--sessions", "3")
+        self.done("quota", "set", "--issuer", "https://a", "--tenant", "b", "--sessions", "5")
+        self.assertEqual({(q.get("tenant"), q["sessions"]) for q in self.done("quota", "list")}, {(None, 3), ("b", 5)})
+        self.done("quota", "delete", "--issuer", "https://a", "--tenant", "b")
+        self.assertEqual([q["sessions"] for q in self.done("quota", "list")], [3])
+
+    def test_the_catalogue_is_there_after_all_voters_were_down_and_a_new_gateway_has_it(self):
+        self.done("pool", "apply", self.pool("python", mcp=True))
+        first = self.done("pool", "mcp-key", "--pool", "python")["apiKey"]
+        self.assertEqual(self.done("pool", "mcp-key", "--pool", "python")["apiKey"], first)
+        self.until_key(first)
+        self.assertEqual(self.mcp("0" * 64), 401)
+        self.assertEqual(self.nodes.end("v1"), 0)
+        self.nodes.voter("v1")
+        self.restart_gateway()
+        self.until_key(first)
+        second = self.done("pool", "mcp-key", "--pool", "python", "--rotate")["apiKey"]
+        self.until_key(second)
+        self.assertEqual(self.mcp(first), 200)  # five minutes more
+
+    def test_a_key_that_a_gateway_makes_is_everybody_s(self):
+        self.done("pool", "apply", self.pool("python", mcp=True))
+        where = "/{}MCPServerCredentials?api-version=2025-10-02-preview"
+        wait_for("the endpoint", lambda: self.ask("POST", where.format("fetch"))[0] == 200, 10)
+        key = json.loads(self.ask("POST", where.format("fetch"))[1])["apiKey"]
+        self.assertEqual(self.mcp(key), 200)  # at once
+        self.assertEqual(self.done("pool", "mcp-key", "--pool", "python")["apiKey"], key)
+        rotated = json.loads(self.ask("POST", where.format("rotate"))[1])["apiKey"]
+        self.assertNotEqual(rotated, key)
+        self.restart_gateway()
+        self.until_key(rotated)
+
+
 class ShortLease(Rig):
     options = ("--lease-ms=2000",)
 
