@@ -82,4 +82,7 @@ void sched_coord_reply(struct sched_coord *c, struct sched_env *e, const struct 
 
 /* A view was installed: operations on partitions that moved are given up. */
 void sched_coord_review(struct sched_coord *c, struct sched_env *e);
+/* Permits have come, or were refused: who waits for one goes on. */
+void sched_coord_permits(struct sched_coord *c, struct sched_env *e);
+
 void sched_coord_tick(struct sched_coord *c, struct sched_env *e);

@@ -1,7 +1,10 @@
 #include "scheduler/core/coord_int.h"
 #include "scheduler/core/mutant.h"
 
-enum { PATIENCE_MS = 20 }; /* with the slower of two answers */
+enum {
+    PATIENCE_MS = 20, /* with the slower of two answers */
+    PERMIT_MS = 20
+};
 
 void sched_coord_route(
     struct sched_env *e, struct sched_asker to, struct sched_key key, const struct sched_rec *rec)
@@ -94,6 +97,24 @@ static bool try_here(struct sched_coord *c, struct sched_env *e, struct sched_op
     return true;
 }
 
+/* The permit that was asked for may come, or the word that there is none. */
+static void wait_for_permit(const struct sched_env *e, struct sched_op *op)
+{
+    op->phase = SCHED_OP_RESERVE;
+    op->awaited = 0;
+    op->resend_ns = e->now_ns + SCHED_MS(PERMIT_MS);
+}
+
+void sched_coord_permits(struct sched_coord *c, struct sched_env *e)
+{
+    for (uint32_t i = 0; c->used > 0 && i < e->cfg->ops_max; i++) {
+        struct sched_op *op = &c->ops[i];
+        if (op->kind != SCHED_OP_FREE && op->phase == SCHED_OP_RESERVE && op->awaited == 0) {
+            sched_coord_reserve(c, e, op);
+        }
+    }
+}
+
 static void ask_places(struct sched_coord *c, struct sched_env *e, struct sched_op *op)
 {
     struct sched_host to[SCHED_SPILL_CHOICES];
@@ -116,12 +137,21 @@ void sched_coord_reserve(struct sched_coord *c, struct sched_env *e, struct sche
     }
     bool spread = base_hash_rng_below(&e->rng, 100) < e->cfg->spread_pct;
     bool here = sched_spill_here(&c->spill, c->sess->used, e->cfg->sess_max);
-    if (op->asked == 0 && here && !spread && try_here(c, e, op)) {
+    bool first = op->asked == 0 && here && !spread;
+    if (first && try_here(c, e, op)) {
+        return;
+    }
+    if (first && sched_sess_hope(c->sess, e, op->key)) {
+        wait_for_permit(e, op);
         return;
     }
     if (op->asked < SCHED_SPILL_ROUNDS && sched_view_members(e->view) > 1) {
         ask_places(c, e, op);
-    } else if (!try_here(c, e, op)) { /* unevenly loaded is better than refused */
+    } else if (try_here(c, e, op)) { /* unevenly loaded is better than refused */
+        return;
+    } else if (sched_sess_hope(c->sess, e, op->key)) {
+        wait_for_permit(e, op);
+    } else {
         sched_coord_fail(c, e, op, SCHED_RETRY_FULL);
     }
 }

@@ -5,6 +5,11 @@
 
 #define SCHED_NEVER_MS UINT32_MAX /* as cooldown_ms or max_alive_ms: sessions end otherwise */
 
+/* A pool's number, and how many sessions it may have in the whole cluster. */
+struct sched_pool_max {
+    uint32_t pool, max;
+};
+
 /* Settings shared by the cores of one cluster; constant after init. */
 struct sched_cfg {
     unsigned pbits;    /* partitions are 2^pbits; same on every node for ever */
@@ -26,12 +31,11 @@ struct sched_cfg {
     uint32_t cooldown_ms;  /* sessions end this long after their last activity */
     uint32_t max_alive_ms; /* and this long after their start at the latest */
     uint32_t spread_pct;   /* share of new sessions put on a random member */
-    bool catalog;          /* voters keep the catalogue of the cluster */
-    uint32_t n_quotas;     /* pools with a maximum; the sessions of a worker are of pool 0 */
-    struct {
-        uint32_t max;   /* sessions in the whole cluster */
+    bool catalog;       /* voters keep the catalogue of the cluster, and the pools' maxima in it */
+    struct {            /* without: one for the sessions of all pools */
+        uint32_t max;   /* sessions in the whole cluster; 0: any number */
         uint32_t chunk; /* a host asks for and keeps this many, or a quarter, more than it uses */
-    } quotas[SCHED_QUOTAS_MAX];
+    } quota;
 };
 
 /* What every module of a worker sees in a step. */

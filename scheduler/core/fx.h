@@ -17,7 +17,7 @@ enum sched_row_kind {
     SCHED_ROW_EXEC,    /* one execution */
     SCHED_ROW_VOTE,    /* promise and accepted view of a voter */
     SCHED_ROW_KNOWN,   /* highest chosen view a voter knows */
-    SCHED_ROW_QUOTA,   /* who holds the permits of pool `first`: a voter's register */
+    SCHED_ROW_QUOTA,   /* who holds permits: a voter's register number `first` */
     SCHED_ROW_CATALOG, /* promise and accepted catalogue of a voter */
 };
 
@@ -42,6 +42,7 @@ struct sched_row {
     struct sched_rec rec;
     const struct sched_part *parts; /* valid like messages: until the next step */
     const struct sched_view *view;
+    uint64_t version;                        /* QUOTA: of the maxima */
     const struct sched_quota_entry *entries; /* QUOTA: n of them */
     struct sched_cat_doc catalog;            /* CATALOG */
 };

@@ -17,5 +17,7 @@ enum {
     SCHED_TIMERS_MAX = 128,      /* entries of one refresh of cooldowns */
     SCHED_SPILL_SAMPLES_MAX = 8, /* candidates in one grant */
     SCHED_SHUT_MAX = 64,         /* pools that a worker refuses for a while */
-    SCHED_QUOTAS_MAX = 8         /* pools with a maximum for the whole cluster */
+    SCHED_QUOTA_REGS = 8,        /* registers of permits; a pool's is that of its number */
+    SCHED_PERMITS_MAX = 128 /* pools whose sessions are counted: those that there are, and those
+                             * of which some are left */
 };

@@ -44,8 +44,6 @@ void sched_node_init(struct sched_node *n, const struct sched_cfg *cfg, struct s
     n->env.base = n->hand.base;
     base_hash_rng_seed(&n->env.rng, boot->seed);
     sched_lease_init(&n->lease, boot->run);
-    sched_quota_init(&n->quota, cfg);
-    n->sess.permits = n->quota.limit;
 }
 
 void sched_node_restore(struct sched_node *n, const struct sched_row *row)
@@ -90,7 +88,6 @@ static void start_over(struct sched_node *n, const struct sched_view *view)
     sched_journal_clear(&n->journal, n->cfg);
     sched_hand_clear(&n->hand, n->cfg);
     sched_coord_clear(&n->coord, n->cfg);
-    sched_quota_init(&n->quota, n->cfg);
     uint64_t seq = n->lease.seq;
     sched_lease_init(&n->lease, 0);
     n->lease.seq = seq;
@@ -229,7 +226,9 @@ static void on_message(struct sched_node *n, const struct sched_msg *msg)
             sched_spill_learn(&n->coord.spill, &msg->grant);
         }
     } else if (msg->type == SCHED_MSG_QHAVE) {
-        sched_quota_have(&n->quota, e, msg);
+        if (sched_permits_have(&n->sess.permits, e, msg)) {
+            sched_coord_permits(&n->coord, e);
+        }
     } else if (msg->type != SCHED_MSG_NOGRANT && !on_host(n, msg)) {
         on_directory(n, msg);
     }
@@ -331,12 +330,10 @@ static void tick(struct sched_node *n)
     }
 }
 
-static void tick_quota(struct sched_node *n)
+void sched_node_pools(
+    struct sched_node *n, uint64_t version, const struct sched_pool_max *pools, uint32_t count)
 {
-    if (sched_quota_tick(&n->quota, &n->env, n->sess.used, n->sess.missed)) {
-        n->sess.missed = false;
-    }
-    n->sess.permits = n->quota.limit;
+    sched_permits_pools(&n->sess.permits, version, pools, count);
 }
 
 /* The voters hear of it at once, and no place is given away until they have. */
@@ -377,7 +374,7 @@ void sched_node_step(struct sched_node *n, const struct sched_event *ev, struct 
         on_vm(n, ev);
         break;
     }
-    tick_quota(n);
+    sched_permits_tick(&n->sess.permits, &n->env);
 }
 
 enum sched_node_says sched_node_check(const struct sched_node *n, uint64_t now_ns,
@@ -404,6 +401,6 @@ uint64_t sched_node_deadline_ns(const struct sched_node *n)
     uint64_t at = n->house_ns < n->lease.renew_at_ns ? n->house_ns : n->lease.renew_at_ns;
     bool work = n->hand.unsettled > 0 || n->coord.used > 0 || n->told_unsettled;
     at = work && n->work_ns < at ? n->work_ns : at;
-    bool wants = n->quota.waiting || n->sess.missed;
-    return wants && n->quota.due_ns < at ? n->quota.due_ns : at;
+    uint64_t due = sched_permits_due_ns(&n->sess.permits);
+    return due < at ? due : at;
 }

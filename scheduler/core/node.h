@@ -4,7 +4,6 @@
 #include "scheduler/core/hand.h"
 #include "scheduler/core/journal.h"
 #include "scheduler/core/lease.h"
-#include "scheduler/core/quota.h"
 
 /* A worker's share of the cluster: lease holder, directory replica, coordinator, host. This module
  * only hands events to the modules that decide, and installs views. */
@@ -44,7 +43,6 @@ struct sched_node {
     struct sched_coord coord;
     struct sched_cool cool;
     struct sched_drain drain;
-    struct sched_quota quota;
     struct sched_view no_view;
     uint64_t work_ns, house_ns; /* next ticks */
     bool told_unsettled;        /* the last lease request listed buckets */
@@ -86,6 +84,10 @@ enum sched_node_says {
 };
 enum sched_node_says sched_node_check(const struct sched_node *n, uint64_t now_ns,
     struct sched_key key, sched_epoch epoch, uint32_t inc);
+
+/* The pools of the catalogue, of which a newer version has been heard. */
+void sched_node_pools(
+    struct sched_node *n, uint64_t version, const struct sched_pool_max *pools, uint32_t count);
 
 /* A view in a VIEW message may be kept: it must live until a later step has installed another one
  * (n->env.view tells which). fx must have been cleared. */

@@ -3,92 +3,21 @@
 #include "scheduler/core/mutant.h"
 
 enum {
-    ASK_MS = 300,   /* a host that gets no answer asks the next voter */
-    PAUSE_MS = 100, /* between two requests of a host */
-    IDLE_MS = 1000, /* idle permits are given back after this time */
-    OP_MS = 1000,   /* a proposal that takes longer is given up */
+    OP_MS = 1000, /* a proposal that takes longer is given up */
     RESEND_MS = 100,
     BACKOFF_MS = 30,
     CLEAN_MS = 1500, /* the voters look in turn for permits of the dead */
 };
 
-/* ---- the host ---- */
-
-void sched_quota_init(struct sched_quota *q, const struct sched_cfg *cfg)
-{
-    *q = (struct sched_quota){.limit = cfg->n_quotas == 0 ? UINT32_MAX : 0};
-}
-
-static void ask(struct sched_quota *q, struct sched_env *e)
-{
-    q->due_ns = e->now_ns + SCHED_MS(ASK_MS);
-    sched_fx_send(e->fx, SCHED_MSG_QWANT, e->cfg->voters[q->voter % e->cfg->n_voters])->quota =
-        (struct sched_m_quota){.inc = e->me.inc, .permits = q->want, .seq = q->seq};
-}
-
-static void want(struct sched_quota *q, struct sched_env *e, uint32_t permits)
-{
-    q->want = permits;
-    q->seq = ++e->serial;
-    q->waiting = true;
-    q->idle_ns = 0;
-    if (q->want < q->limit && !MUTANT(45)) {
-        q->limit = q->want; /* given back from now on */
-    }
-    ask(q, e);
-}
-
-bool sched_quota_tick(struct sched_quota *q, struct sched_env *e, uint32_t used, bool missed)
-{
-    if (e->cfg->n_quotas == 0) {
-        return true;
-    }
-    if (e->now_ns < q->due_ns) {
-        return false;
-    }
-    if (!sched_env_member(e)) {
-        q->due_ns = e->now_ns + SCHED_MS(ASK_MS);
-        return true;
-    }
-    uint32_t least = e->cfg->quotas[0].chunk, more = used / 4 > least ? used / 4 : least;
-    bool idle = q->limit > 0 && (used == 0 || used + more < q->limit);
-    if (q->waiting) {
-        q->voter++;
-        ask(q, e);
-        return false;
-    }
-    if (used > q->limit) { /* after a restart: hold what is in use */
-        want(q, e, used);
-    } else if (missed) {
-        want(q, e, used + more);
-        return true;
-    } else if (!idle) {
-        q->idle_ns = 0;
-    } else if (q->idle_ns == 0) {
-        q->idle_ns = e->now_ns;
-    } else if (e->now_ns - q->idle_ns > SCHED_MS(IDLE_MS)) {
-        want(q, e, used == 0 ? 0 : used + more);
-    }
-    return false;
-}
-
-void sched_quota_have(struct sched_quota *q, const struct sched_env *e, const struct sched_msg *msg)
-{
-    const struct sched_m_quota *m = &msg->quota;
-    if (q->waiting && m->inc == e->me.inc && m->seq == q->seq) {
-        q->waiting = false;
-        q->limit = m->permits;
-        q->due_ns = e->now_ns + SCHED_MS(PAUSE_MS);
-    }
-}
-
 /* ---- the table ---- */
 
-static bool copy(struct sched_quota_table *to, uint32_t n, const struct sched_quota_entry *e)
+static bool copy(
+    struct sched_quota_table *to, uint64_t version, uint32_t n, const struct sched_quota_entry *e)
 {
     if (n > to->cap) {
         return false;
     }
+    to->version = version;
     if (n > 0) {
         memcpy(to->e, e, n * sizeof *e);
     }
@@ -96,9 +25,11 @@ static bool copy(struct sched_quota_table *to, uint32_t n, const struct sched_qu
     return true;
 }
 
+/* Node 0 holds the maximum. */
 static bool dead(const struct sched_quota_env *e, struct sched_host h)
 {
-    return h.inc <= sched_view_maxinc(e->known, h.node) && !sched_view_has(e->known, h);
+    return h.node != 0 && h.inc <= sched_view_maxinc(e->known, h.node) &&
+           !sched_view_has(e->known, h);
 }
 
 static bool any_dead(const struct sched_quota_table *t, const struct sched_quota_env *e)
@@ -122,24 +53,28 @@ static void drop_dead(struct sched_quota_table *t, const struct sched_quota_env 
     t->n = n;
 }
 
-static bool less(struct sched_host a, struct sched_host b)
+static bool less(const struct sched_quota_entry *e, uint32_t pool, struct sched_host h)
 {
-    return a.node != b.node ? a.node < b.node : a.inc < b.inc;
+    if (e->pool != pool) {
+        return e->pool < pool;
+    }
+    return e->host.node != h.node ? e->host.node < h.node : e->host.inc < h.inc;
 }
 
 /* The entry of the host, made when there is room; NULL when not. */
-static struct sched_quota_entry *entry(struct sched_quota_table *t, struct sched_host h, bool make)
+static struct sched_quota_entry *entry(
+    struct sched_quota_table *t, uint32_t pool, struct sched_host h, bool make)
 {
     uint32_t lo = 0, hi = t->n;
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo) / 2;
-        if (less(t->e[mid].host, h)) {
+        if (less(&t->e[mid], pool, h)) {
             lo = mid + 1;
         } else {
             hi = mid;
         }
     }
-    if (lo < t->n && sched_host_eq(t->e[lo].host, h)) {
+    if (lo < t->n && t->e[lo].pool == pool && sched_host_eq(t->e[lo].host, h)) {
         return &t->e[lo];
     }
     if (!make || t->n == t->cap) {
@@ -147,30 +82,81 @@ static struct sched_quota_entry *entry(struct sched_quota_table *t, struct sched
     }
     memmove(&t->e[lo + 1], &t->e[lo], (t->n - lo) * sizeof *t->e);
     t->n++;
-    t->e[lo] = (struct sched_quota_entry){.host = h};
+    t->e[lo] = (struct sched_quota_entry){.pool = pool, .host = h};
     return &t->e[lo];
+}
+
+static const struct sched_host nobody = {0, 0};
+
+static void drop_empty(struct sched_quota_table *t)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < t->n; i++) {
+        struct sched_quota_entry x = t->e[i];
+        if (x.permits > 0 || entry(t, x.pool, nobody, false) != NULL) {
+            t->e[n++] = x;
+        }
+    }
+    t->n = n;
+}
+
+/* The maxima of a catalogue that is not older than the one of the table. What is left of pools that
+ * are gone goes with them, when nobody holds any. */
+static void set_maxima(struct sched_quota_keep *k, const struct sched_quota_env *e)
+{
+    struct sched_quota_table *t = &k->val;
+    uint32_t n = 0;
+    t->version = e->version;
+    for (uint32_t i = 0; i < t->n; i++) {
+        if (t->e[i].host.node != 0) {
+            t->e[n++] = t->e[i];
+        }
+    }
+    t->n = n;
+    for (uint32_t i = 0; i < e->n_pools; i++) {
+        bool its = !e->cfg->catalog || e->pools[i].pool % SCHED_QUOTA_REGS == k->reg;
+        struct sched_quota_entry *x = its ? entry(t, e->pools[i].pool, nobody, true) : NULL;
+        if (x != NULL) {
+            x->permits = e->pools[i].max;
+        }
+    }
+    drop_empty(t);
+}
+
+/* Permits of a pool that are out. */
+static uint64_t out(const struct sched_quota_table *t, uint32_t pool)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < t->n; i++) {
+        sum += t->e[i].pool == pool && t->e[i].host.node != 0 ? t->e[i].permits : 0;
+    }
+    return sum;
+}
+
+static void count_want(
+    struct sched_quota_keep *k, const struct sched_quota_env *e, struct sched_quota_want *w)
+{
+    struct sched_quota_entry *x = dead(e, w->host) ? NULL : entry(&k->val, w->pool, w->host, true);
+    if (x == NULL || w->seq <= x->seq) {
+        return;
+    }
+    const struct sched_quota_entry *top = entry(&k->val, w->pool, nobody, false);
+    uint64_t max = top != NULL ? top->permits : 0, sum = MUTANT(43) ? 0 : out(&k->val, w->pool);
+    uint64_t most = x->permits + (sum < max ? max - sum : 0);
+    x->seq = w->seq;
+    x->permits = w->permits < most ? w->permits : (uint32_t)most;
 }
 
 /* What the register holds after all that was asked for; k->val is what it held before. */
 static void form_value(struct sched_quota_keep *k, const struct sched_quota_env *e)
 {
     drop_dead(&k->val, e);
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < k->val.n; i++) {
-        sum += k->val.e[i].permits;
+    if (e->version >= k->val.version || MUTANT(70)) {
+        set_maxima(k, e);
     }
     for (uint32_t i = 0; i < k->n_wants; i++) {
-        struct sched_quota_want *w = &k->wants[i];
-        struct sched_quota_entry *x = dead(e, w->host) ? NULL : entry(&k->val, w->host, true);
-        w->in_op = true;
-        if (x == NULL || w->seq <= x->seq) {
-            continue;
-        }
-        uint64_t left = sum < k->max ? k->max - sum : 0;
-        uint32_t was = x->permits, most = was + (uint32_t)left;
-        x->seq = w->seq;
-        x->permits = w->permits < most ? w->permits : most;
-        sum += MUTANT(43) ? 0 : (uint64_t)x->permits - was;
+        k->wants[i].in_op = true;
+        count_want(k, e, &k->wants[i]);
     }
 }
 
@@ -179,9 +165,10 @@ static void form_value(struct sched_quota_keep *k, const struct sched_quota_env 
 static void store(const struct sched_quota_keep *k, const struct sched_quota_env *e)
 {
     struct sched_row *r = sched_fx_store(e->fx, SCHED_ROW_QUOTA);
-    r->first = k->pool;
+    r->first = k->reg;
     r->promised = k->promised;
     r->accepted = k->accepted;
+    r->version = k->acc.version;
     r->n = k->acc.n;
     r->entries = k->acc.e;
 }
@@ -189,7 +176,7 @@ static void store(const struct sched_quota_keep *k, const struct sched_quota_env
 static bool accept(struct sched_quota_keep *k, const struct sched_quota_env *e, uint64_t ballot,
     const struct sched_quota_table *t)
 {
-    if ((ballot < k->promised && !MUTANT(46)) || !copy(&k->acc, t->n, t->e)) {
+    if ((ballot < k->promised && !MUTANT(46)) || !copy(&k->acc, t->version, t->n, t->e)) {
         return false;
     }
     k->promised = k->accepted = ballot;
@@ -201,7 +188,7 @@ static struct sched_m_qreg *send(
     const struct sched_quota_keep *k, const struct sched_quota_env *e, uint8_t type, uint64_t to)
 {
     struct sched_m_qreg *m = &sched_fx_send(e->fx, type, to)->qreg;
-    m->pool = k->pool;
+    m->reg = k->reg;
     return m;
 }
 
@@ -212,13 +199,14 @@ static void on_request(
     if (k->lost) {
         return;
     }
-    const struct sched_quota_table t = {m->n, m->n, (struct sched_quota_entry *)m->entries};
+    const struct sched_quota_table t = {
+        m->version, m->n, m->n, (struct sched_quota_entry *)m->entries};
     if (msg->type == SCHED_MSG_QPREP && m->ballot >= k->promised) {
         k->promised = m->ballot; /* equal: the same request, repeated */
         store(k, e);
         struct sched_m_qreg *out = send(k, e, SCHED_MSG_QPROM, msg->from);
-        *out =
-            (struct sched_m_qreg){k->pool, m->ballot, k->promised, k->accepted, k->acc.n, k->acc.e};
+        *out = (struct sched_m_qreg){
+            k->reg, m->ballot, k->promised, k->accepted, k->acc.version, k->acc.n, k->acc.e};
     } else if (msg->type == SCHED_MSG_QACC && accept(k, e, m->ballot, &t)) {
         send(k, e, SCHED_MSG_QACCED, msg->from)->ballot = m->ballot;
     } else if (m->ballot < k->promised) {
@@ -245,6 +233,7 @@ static void to_others(const struct sched_quota_keep *k, const struct sched_quota
         struct sched_m_qreg *m =
             send(k, e, phase1 ? SCHED_MSG_QPREP : SCHED_MSG_QACC, e->cfg->voters[i]);
         m->ballot = k->ballot;
+        m->version = k->val.version;
         m->n = phase1 ? 0 : k->val.n;
         m->entries = k->val.e;
     }
@@ -266,12 +255,12 @@ static void finish(struct sched_quota_keep *k, const struct sched_quota_env *e)
     uint32_t left = 0;
     for (uint32_t i = 0; i < k->n_wants; i++) {
         struct sched_quota_want *w = &k->wants[i];
-        const struct sched_quota_entry *x = entry(&k->val, w->host, false);
+        const struct sched_quota_entry *x = entry(&k->val, w->pool, w->host, false);
         if (!w->in_op) {
             k->wants[left++] = *w;
         } else if (x != NULL) {
             sched_fx_send(e->fx, SCHED_MSG_QHAVE, w->host.node)->quota = (struct sched_m_quota){
-                .pool = k->pool, .inc = w->host.inc, .permits = x->permits, .seq = x->seq};
+                .pool = w->pool, .inc = w->host.inc, .permits = x->permits, .seq = x->seq};
         }
     }
     k->n_wants = left;
@@ -299,7 +288,7 @@ static void start(struct sched_quota_keep *k, const struct sched_quota_env *e)
     k->phase = SCHED_QUOTA_PROMISES;
     k->ballot = k->promised;
     k->best = k->accepted;
-    (void)copy(&k->val, k->acc.n, k->acc.e);
+    (void)copy(&k->val, k->acc.version, k->acc.n, k->acc.e);
     k->votes = (uint8_t)(1u << e->index);
     k->deadline_ns = e->now_ns + SCHED_MS(OP_MS);
     k->resend_ns = e->now_ns + SCHED_MS(RESEND_MS);
@@ -323,7 +312,7 @@ static void on_vote(struct sched_quota_keep *k, const struct sched_quota_env *e,
         k->tries++;
         again(k, e);
     } else if (phase1) {
-        if (m->accepted > k->best && copy(&k->val, m->n, m->entries)) {
+        if (m->accepted > k->best && copy(&k->val, m->version, m->n, m->entries)) {
             k->best = m->accepted;
         }
         k->votes |= (uint8_t)(1u << from);
@@ -339,14 +328,19 @@ static void on_want(
 {
     struct sched_host h = {m->from, m->quota.inc};
     uint32_t i = 0;
-    while (i < k->n_wants && !sched_host_eq(k->wants[i].host, h)) {
+    if (m->quota.version > e->version) {
+        return; /* the host asks who knows of the pool */
+    }
+    while (i < k->n_wants &&
+           !(k->wants[i].pool == m->quota.pool && sched_host_eq(k->wants[i].host, h))) {
         i++;
     }
     if (k->lost || i == SCHED_QUOTA_WANTS_MAX ||
         (i < k->n_wants && m->quota.seq <= k->wants[i].seq)) {
         return; /* the host asks again */
     }
-    k->wants[i] = (struct sched_quota_want){h, m->quota.permits, m->quota.seq, false};
+    k->wants[i] =
+        (struct sched_quota_want){m->quota.pool, h, m->quota.permits, m->quota.seq, false};
     k->n_wants += i == k->n_wants;
     if (k->phase == SCHED_QUOTA_IDLE) {
         start(k, e);
@@ -363,7 +357,7 @@ static void on_tell(struct sched_quota_keep *k, const struct sched_quota_env *e,
     }
     k->told |= (uint8_t)(1u << from);
     k->promised = m->promised > k->promised ? m->promised : k->promised;
-    if (m->accepted > k->accepted && copy(&k->acc, m->n, m->entries)) {
+    if (m->accepted > k->accepted && copy(&k->acc, m->version, m->n, m->entries)) {
         k->accepted = m->accepted;
     }
     if (sched_votes(k->told) > e->cfg->n_voters / 2) {
@@ -374,20 +368,25 @@ static void on_tell(struct sched_quota_keep *k, const struct sched_quota_env *e,
 
 /* ---- all of it ---- */
 
+/* Every member may hold permits of a pool, and of two on the average. */
+static uint32_t capacity(const struct sched_cfg *cfg)
+{
+    return cfg->catalog ? cfg->members_max * 2 + SCHED_CAT_POOLS_MAX * 4 : cfg->members_max + 1;
+}
+
 void sched_quota_keep_init(
-    struct sched_quota_keep *k, const struct sched_cfg *cfg, uint32_t pool, struct sched_mem *mem)
+    struct sched_quota_keep *k, const struct sched_cfg *cfg, uint32_t reg, struct sched_mem *mem)
 {
     memset(k, 0, sizeof *k);
-    k->pool = pool;
-    k->max = cfg->quotas[pool].max;
-    k->acc.cap = k->val.cap = cfg->members_max;
-    k->acc.e = sched_mem_take(mem, cfg->members_max, sizeof *k->acc.e);
-    k->val.e = sched_mem_take(mem, cfg->members_max, sizeof *k->val.e);
+    k->reg = reg;
+    k->acc.cap = k->val.cap = capacity(cfg);
+    k->acc.e = sched_mem_take(mem, k->acc.cap, sizeof *k->acc.e);
+    k->val.e = sched_mem_take(mem, k->val.cap, sizeof *k->val.e);
 }
 
 void sched_quota_keep_restore(struct sched_quota_keep *k, const struct sched_row *row)
 {
-    if (copy(&k->acc, row->n, row->entries)) {
+    if (copy(&k->acc, row->version, row->n, row->entries)) {
         k->promised = row->promised;
         k->accepted = row->accepted;
     }
@@ -416,7 +415,7 @@ void sched_quota_keep_msg(
     } else if (!k->lost) {
         struct sched_m_qreg *out = send(k, e, SCHED_MSG_QTELL, m->from);
         *out = (struct sched_m_qreg){
-            k->pool, m->qreg.ballot, k->promised, k->accepted, k->acc.n, k->acc.e};
+            k->reg, m->qreg.ballot, k->promised, k->accepted, k->acc.version, k->acc.n, k->acc.e};
     }
 }
 

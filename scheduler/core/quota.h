@@ -4,8 +4,13 @@
 /* A pool's maximum, which is cluster-wide, by escrow: hosts hold permits, a session takes one, and
  * the permits that all hosts hold together are never more than the maximum.
  *
- * Who holds how many is one table, a CASPaxos register on the voters: they survive any worker, and
+ * Who holds how many is a table, a CASPaxos register on the voters: they survive any worker, and
  * they are the ones who know which incarnations are dead for ever. What those held is free again.
+ * A few registers are there from the beginning, each for some of the pools, whatever pools there
+ * will be: so one that was lost is known to be lost.
+ *
+ * The maxima are in the table, too, with the version of the catalogue that they are from: a voter
+ * that has an older catalogue goes by the table. A smaller maximum takes nothing from anybody.
  *
  * A host never asks for "more", it says how many it wants to hold, with a number that grows: so a
  * request can be repeated and can come late. It stays below the smaller of what it holds and what
@@ -14,34 +19,14 @@
 
 enum { SCHED_QUOTA_WANTS_MAX = 64 };
 
-/* ---- the host ---- */
-
-struct sched_quota {
-    uint32_t limit; /* sessions and reservations that may be here */
-    uint32_t want;  /* of the request that waits for its answer */
-    uint32_t voter; /* who is asked */
-    bool waiting;
-    uint64_t seq;
-    uint64_t due_ns;  /* waiting: ask again. Else: not before this time */
-    uint64_t idle_ns; /* since when permits are idle; 0: none is */
-};
-
-/* Without a quota the limit is UINT32_MAX. */
-void sched_quota_init(struct sched_quota *q, const struct sched_cfg *cfg);
-
-/* used: permits in use; missed: one more would have been taken. True when it has asked because of
- * that, or need not. */
-bool sched_quota_tick(struct sched_quota *q, struct sched_env *e, uint32_t used, bool missed);
-void sched_quota_have(struct sched_quota *q, const struct sched_env *e, const struct sched_msg *m);
-
-/* ---- the voter ---- */
-
 struct sched_quota_table {
-    uint32_t n, cap; /* entries, sorted by node and incarnation */
+    uint64_t version; /* of the maxima */
+    uint32_t n, cap;  /* entries, sorted by pool, node and incarnation */
     struct sched_quota_entry *e;
 };
 
 struct sched_quota_want {
+    uint32_t pool;
     struct sched_host host;
     uint32_t permits;
     uint64_t seq;
@@ -55,7 +40,10 @@ struct sched_quota_env {
     const struct sched_view *known;
     struct base_hash_rng *rng;
     uint64_t now_ns;
-    uint32_t index; /* of this voter */
+    uint32_t index;   /* of this voter */
+    uint64_t version; /* of the catalogue that it knows */
+    uint32_t n_pools;
+    const struct sched_pool_max *pools;
 };
 
 enum sched_quota_phase {
@@ -66,7 +54,7 @@ enum sched_quota_phase {
 };
 
 struct sched_quota_keep {
-    uint32_t pool, max;
+    uint32_t reg; /* number of the register */
     uint64_t promised, accepted;
     struct sched_quota_table acc, val;
     bool lost; /* the store was lost: it asks the others and does not vote until then */
@@ -81,7 +69,7 @@ struct sched_quota_keep {
 };
 
 void sched_quota_keep_init(
-    struct sched_quota_keep *k, const struct sched_cfg *cfg, uint32_t pool, struct sched_mem *mem);
+    struct sched_quota_keep *k, const struct sched_cfg *cfg, uint32_t reg, struct sched_mem *mem);
 void sched_quota_keep_restore(struct sched_quota_keep *k, const struct sched_row *row);
 
 /* QWANT from hosts, the others from voters. */

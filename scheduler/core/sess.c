@@ -8,7 +8,7 @@ enum { END_REPORTS = 8, END_EVERY_MS = 300, REPORTS_MAX = 64, NONE = 0xffffffff 
 void sched_sess_init(struct sched_sess *s, const struct sched_cfg *cfg, struct sched_mem *mem)
 {
     memset(s, 0, sizeof *s);
-    s->permits = UINT32_MAX;
+    sched_permits_init(&s->permits, cfg);
     s->rows = sched_mem_take(mem, cfg->sess_max, sizeof *s->rows);
     sched_map_init(&s->by_key, cfg->sess_max, mem);
     sched_map_init(&s->by_resv, cfg->sess_max, mem);
@@ -26,6 +26,7 @@ void sched_sess_clear(struct sched_sess *s, const struct sched_cfg *cfg)
     }
     s->free = 0;
     s->used = s->scan = 0;
+    sched_permits_clear(&s->permits);
 }
 
 struct sched_sess_row *sched_sess_find(const struct sched_sess *s, struct sched_key key)
@@ -42,7 +43,7 @@ static struct sched_sess_row *reserved(
     return i != SCHED_MAP_NONE && sched_key_eq(s->rows[i].key, key) ? &s->rows[i] : NULL;
 }
 
-static struct sched_sess_row *take(struct sched_sess *s)
+static struct sched_sess_row *take(struct sched_sess *s, struct sched_key key)
 {
     if (s->free == NONE) {
         return NULL;
@@ -50,7 +51,8 @@ static struct sched_sess_row *take(struct sched_sess *s)
     struct sched_sess_row *row = &s->rows[s->free];
     s->free = row->next;
     s->used++;
-    *row = (struct sched_sess_row){0};
+    *row = (struct sched_sess_row){.key = key};
+    row->counted = sched_permits_take(&s->permits, key);
     return row;
 }
 
@@ -60,6 +62,9 @@ static void release(struct sched_sess *s, struct sched_sess_row *row)
         sched_map_del(&s->by_resv, row->rec.resv, 0);
     } else {
         sched_map_del(&s->by_key, row->key.hi, row->key.lo);
+    }
+    if (row->counted) {
+        sched_permits_give(&s->permits, row->key);
     }
     *row = (struct sched_sess_row){.next = s->free};
     s->free = (uint32_t)(row - s->rows);
@@ -115,17 +120,20 @@ void sched_sess_shut_until(
     *to = until > *to ? until : *to;
 }
 
+bool sched_sess_hope(const struct sched_sess *s, const struct sched_env *e, struct sched_key key)
+{
+    return s->free != NONE && !sched_sess_shut_for(s, e, key) &&
+           sched_permits_hope(&s->permits, e, key);
+}
+
 uint64_t sched_sess_reserve(struct sched_sess *s, struct sched_env *e, struct sched_key key)
 {
-    bool room = s->used < s->permits;
-    bool shut = sched_sess_shut_for(s, e, key);
-    s->missed = s->missed || (!room && !shut);
-    struct sched_sess_row *row = shut || !room ? NULL : take(s);
+    bool room = !sched_sess_shut_for(s, e, key) && sched_permits_room(&s->permits, e, key);
+    struct sched_sess_row *row = room ? take(s, key) : NULL;
     if (row == NULL) {
         return 0;
     }
     row->state = SCHED_SESS_RESERVED;
-    row->key = key;
     row->rec.resv = ++e->serial;
     row->due_ns = e->now_ns + SCHED_MS(e->cfg->reserve_ms);
     (void)sched_map_put(&s->by_resv, row->rec.resv, 0, (uint32_t)(row - s->rows));
@@ -373,10 +381,9 @@ uint32_t sched_sess_list(const struct sched_sess *s, const struct sched_env *e,
 
 void sched_sess_restore(struct sched_sess *s, struct sched_env *e, const struct sched_row *r)
 {
-    struct sched_sess_row *row = take(s);
+    struct sched_sess_row *row = take(s, r->key);
     if (row != NULL) {
         row->state = r->state;
-        row->key = r->key;
         row->rec = r->rec;
         row->born_ns = r->born_ns;
         row->last_ns = row->due_ns = e->now_ns; /* rather too late an end than too early a one */

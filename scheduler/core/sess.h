@@ -1,5 +1,5 @@
 #pragma once
-#include "scheduler/core/env.h"
+#include "scheduler/core/permits.h"
 
 /* The sessions of this host, which is the only authority on their life.
  *
@@ -34,6 +34,7 @@ struct sched_sess_row {
     struct sched_asker binder; /* coordinator and operation that wait for the start */
     struct sched_exec exec;    /* starts with the session; 0: none */
     struct sched_asker asker;  /* who waits for it */
+    bool counted;              /* among its pool's */
     bool reported;             /* LIVE: replicas were told of a deadline */
     uint64_t told_ns;          /* the deadline they were told */
 };
@@ -49,10 +50,9 @@ struct sched_sess {
     struct sched_map by_key;  /* STARTING and later */
     struct sched_map by_resv; /* RESERVED */
     uint32_t free, used, scan;
-    uint32_t permits; /* places that the pool's quota allows here */
-    bool missed;      /* one more was wanted */
-    bool closed;      /* draining: no new reservations */
-    uint64_t shut_ns; /* none before this time: the owner cannot start any */
+    struct sched_permits permits; /* how many of each pool may be here */
+    bool closed;                  /* draining: no new reservations */
+    uint64_t shut_ns;             /* none before this time: the owner cannot start any */
     struct sched_sess_shut shut[SCHED_SHUT_MAX]; /* free when that time is over */
 };
 
@@ -72,6 +72,9 @@ bool sched_sess_shut_for(
  * lasts longer, lasts. */
 void sched_sess_shut_until(
     struct sched_sess *s, const struct sched_env *e, const struct sched_key *key, uint32_t ms);
+
+/* There is a place and no permit yet, but there may be one soon. */
+bool sched_sess_hope(const struct sched_sess *s, const struct sched_env *e, struct sched_key key);
 
 /* A reservation number, or 0 when there is no place. */
 uint64_t sched_sess_reserve(struct sched_sess *s, struct sched_env *e, struct sched_key key);

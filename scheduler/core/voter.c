@@ -20,14 +20,15 @@ static void carve(struct sched_voter *v, const struct sched_cfg *cfg, struct sch
     v->lapses = sched_mem_take(mem, cfg->members_max, 1);
     sched_map_init(&v->by_node, cfg->members_max, mem);
     sched_speak_init(&v->speak, cfg->members_max, mem);
-    v->quotas = sched_mem_take(mem, cfg->n_quotas, sizeof *v->quotas);
+    v->n_quotas = cfg->catalog ? SCHED_QUOTA_REGS : cfg->quota.max > 0;
+    v->quotas = sched_mem_take(mem, v->n_quotas, sizeof *v->quotas);
     if (cfg->catalog) {
         v->catalog = sched_mem_take(mem, 1, sizeof *v->catalog);
         struct sched_catreg unused;
         sched_catreg_init(v->catalog != NULL ? v->catalog : &unused, mem);
     }
     struct sched_quota_keep sizes;
-    for (uint32_t i = 0; i < cfg->n_quotas; i++) {
+    for (uint32_t i = 0; i < v->n_quotas; i++) {
         sched_quota_keep_init(v->quotas != NULL ? &v->quotas[i] : &sizes, cfg, i, mem);
     }
 }
@@ -64,7 +65,11 @@ static void grant_members(struct sched_voter *v, const struct sched_view *view)
 
 static void boot_quotas(struct sched_voter *v, const struct sched_voter_boot *boot)
 {
-    for (uint32_t i = 0; i < v->cfg->n_quotas; i++) {
+    if (!v->cfg->catalog) {
+        v->pools_version = v->n_pools = 1;
+        v->pools[0].max = v->cfg->quota.max;
+    }
+    for (uint32_t i = 0; i < v->n_quotas; i++) {
         struct sched_quota_keep *k = &v->quotas[i];
         k->lost = v->amnesia;
         k->nonce = v->nonce;
@@ -511,19 +516,42 @@ static void tick(struct sched_voter *v)
     }
 }
 
+/* ---- permits ---- */
+
+static void note_pools(struct sched_voter *v)
+{
+    const struct sched_catreg_doc *known = &v->catalog->known;
+    if (known->version == v->pools_version) {
+        return;
+    }
+    const struct sched_cat_doc doc = {known->version, known->n, known->bytes};
+    struct sched_cat_entry x;
+    uint32_t at = 0;
+    v->pools_version = known->version;
+    v->n_pools = 0;
+    while (v->n_pools < SCHED_CAT_POOLS_MAX && sched_cat_next(&doc, &at, &x)) {
+        if (x.pool != 0) {
+            v->pools[v->n_pools++] = (struct sched_pool_max){x.pool, x.max};
+        }
+    }
+}
+
 /* NULL: time has passed. */
-static void step_quota(struct sched_voter *v, uint32_t pool, const struct sched_msg *m)
+static void step_quota(struct sched_voter *v, uint32_t reg, const struct sched_msg *m)
 {
     struct sched_quota_env e = {.cfg = v->cfg,
         .fx = v->fx,
         .known = &v->known,
         .rng = &v->rng,
         .now_ns = v->now_ns,
-        .index = v->index};
+        .index = v->index,
+        .version = v->pools_version,
+        .n_pools = v->n_pools,
+        .pools = v->pools};
     if (m == NULL) {
-        sched_quota_keep_tick(&v->quotas[pool], &e);
-    } else if (pool < v->cfg->n_quotas) {
-        sched_quota_keep_msg(&v->quotas[pool], &e, m);
+        sched_quota_keep_tick(&v->quotas[reg], &e);
+    } else if (reg < v->n_quotas) {
+        sched_quota_keep_msg(&v->quotas[reg], &e, m);
     }
 }
 
@@ -540,6 +568,7 @@ static void step_catalog(struct sched_voter *v, const struct sched_msg *m)
     } else {
         sched_catreg_msg(v->catalog, &e, m);
     }
+    note_pools(v);
 }
 
 void sched_voter_step(
@@ -551,16 +580,16 @@ void sched_voter_step(
         if (now_ns >= v->tick_ns) {
             tick(v);
         }
-        for (uint32_t i = 0; i < v->cfg->n_quotas; i++) {
+        for (uint32_t i = 0; i < v->n_quotas; i++) {
             step_quota(v, i, NULL);
         }
         step_catalog(v, NULL);
     } else if (m->type >= SCHED_MSG_CSET) {
         step_catalog(v, m);
     } else if (m->type == SCHED_MSG_QWANT) {
-        step_quota(v, m->quota.pool, m);
+        step_quota(v, v->cfg->catalog ? m->quota.pool % SCHED_QUOTA_REGS : 0, m);
     } else if (m->type >= SCHED_MSG_QPREP) {
-        step_quota(v, m->qreg.pool, m);
+        step_quota(v, m->qreg.reg, m);
     } else if (m->type == SCHED_MSG_LEASE) {
         sched_voter_lease(v, m);
     } else if (m->type == SCHED_MSG_RELINQ) {
@@ -578,7 +607,7 @@ void sched_voter_step(
 uint64_t sched_voter_deadline_ns(const struct sched_voter *v)
 {
     uint64_t at = v->tick_ns;
-    for (uint32_t i = 0; i < v->cfg->n_quotas; i++) {
+    for (uint32_t i = 0; i < v->n_quotas; i++) {
         uint64_t due = sched_quota_keep_due_ns(&v->quotas[i]);
         at = due < at ? due : at;
     }

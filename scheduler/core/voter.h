@@ -90,9 +90,13 @@ struct sched_voter {
     struct sched_voter_peer *peers;
     uint32_t n_peers;
     struct sched_map by_node;
-    struct sched_quota_keep *quotas; /* per pool with a maximum */
-    struct sched_catreg *catalog;    /* NULL: cfg says that there is none */
-    uint8_t *lapses;                 /* per entry of known: how many promises called it lapsed */
+    uint32_t n_quotas;
+    struct sched_quota_keep *quotas; /* registers of permits */
+    uint64_t pools_version;          /* of the catalogue that these are from */
+    uint32_t n_pools;
+    struct sched_pool_max pools[SCHED_CAT_POOLS_MAX];
+    struct sched_catreg *catalog; /* NULL: cfg says that there is none */
+    uint8_t *lapses;              /* per entry of known: how many promises called it lapsed */
     struct base_hash_rng rng;
 };
 
@@ -105,7 +109,7 @@ struct sched_voter_boot {
      * with the first view, stored before. Without one of these two the store was lost. Leases are
      * not stored: every member of the known view is taken to hold one that was granted just now. */
     const struct sched_row *vote, *known;
-    const struct sched_row *quotas[SCHED_QUOTAS_MAX];
+    const struct sched_row *quotas[SCHED_QUOTA_REGS];
     /* Without one, and unless `first` is set, the catalogue was lost: the others are asked. */
     const struct sched_row *catalog;
     bool first; /* of the birth of a cluster: there can have been no catalogue */

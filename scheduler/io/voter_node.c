@@ -16,7 +16,7 @@
 #include "scheduler/wire/wire.h"
 
 /* Rows in node.mdb are packed messages: VTELL for promise and accepted view, VIEW for the known
- * one, QTELL for the permits of a pool, CTELL for the catalogue. */
+ * one, QTELL for a register of permits, CTELL for the catalogue. */
 enum { REFUSED_EVERY_MS = 10000 };
 
 static const char *const key_vote = "vote", *const key_known = "known",
@@ -42,9 +42,9 @@ struct sched_voter_node {
     uint8_t bytes[SCHED_NODE_DB_VALUE_MAX];
 };
 
-static void quota_key(uint32_t pool, char key[24])
+static void quota_key(uint32_t reg, char key[24])
 {
-    (void)snprintf(key, 24, "quota/%u", pool);
+    (void)snprintf(key, 24, "quota/%u", reg);
 }
 
 /* ---- the store ---- */
@@ -67,7 +67,8 @@ static int put_row(struct sched_voter_node *v, const struct sched_row *row)
         quota_key(row->first, quota);
         key = quota;
         m.type = SCHED_MSG_QTELL;
-        m.qreg = (struct sched_m_qreg){.pool = row->first,
+        m.qreg = (struct sched_m_qreg){.reg = row->first,
+            .version = row->version,
             .promised = row->promised,
             .accepted = row->accepted,
             .n = row->n,
@@ -495,9 +496,9 @@ static int bear(
 
 static int boot(struct sched_voter_node *v, struct base_error *err)
 {
-    struct stored vote = {0}, known = {0}, catalog = {0}, quotas[SCHED_QUOTAS_MAX] = {0};
+    struct stored vote = {0}, known = {0}, catalog = {0}, quotas[SCHED_QUOTA_REGS] = {0};
     struct sched_row catalog_row = {.kind = SCHED_ROW_CATALOG};
-    struct sched_row rows[SCHED_QUOTAS_MAX];
+    struct sched_row rows[SCHED_QUOTA_REGS];
     struct sched_view first = {.num = 1};
     struct sched_row vote_row = {.kind = SCHED_ROW_VOTE};
     struct sched_row known_row = {.kind = SCHED_ROW_KNOWN, .view = &first};
@@ -506,7 +507,7 @@ static int boot(struct sched_voter_node *v, struct base_error *err)
     int rc = load(v, key_vote, SCHED_MSG_VTELL, &vote);
     rc = rc != 0 ? rc : load(v, key_known, SCHED_MSG_VIEW, &known);
     rc = rc != 0 ? rc : load(v, key_catalog, SCHED_MSG_CTELL, &catalog);
-    for (uint32_t i = 0; rc == 0 && i < v->core_cfg.n_quotas; i++) {
+    for (uint32_t i = 0; rc == 0 && i < SCHED_QUOTA_REGS; i++) {
         char key[24];
         quota_key(i, key);
         rc = load(v, key, SCHED_MSG_QTELL, &quotas[i]);
@@ -515,6 +516,7 @@ static int boot(struct sched_voter_node *v, struct base_error *err)
             .first = i,
             .promised = q->promised,
             .accepted = q->accepted,
+            .version = q->version,
             .n = q->n,
             .entries = q->entries};
         b.quotas[i] = quotas[i].there ? &rows[i] : NULL;
@@ -544,7 +546,7 @@ static int boot(struct sched_voter_node *v, struct base_error *err)
     free(vote.mem);
     free(known.mem);
     free(catalog.mem);
-    for (uint32_t i = 0; i < SCHED_QUOTAS_MAX; i++) {
+    for (uint32_t i = 0; i < SCHED_QUOTA_REGS; i++) {
         free(quotas[i].mem);
     }
     return rc == 0 ? 0 : base_fail(err, rc, "node.mdb: %s", base_err_str(rc));

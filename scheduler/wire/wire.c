@@ -405,17 +405,20 @@ static void quota_body(struct walk *w, struct sched_m_quota *m)
     u32(w, &m->inc);
     u32(w, &m->permits);
     u64(w, &m->seq);
+    u64(w, &m->version);
 }
 
 static void qreg_body(struct walk *w, struct sched_m_qreg *m)
 {
-    u32(w, &m->pool);
+    u32(w, &m->reg);
     u64(w, &m->ballot);
     u64(w, &m->promised);
     u64(w, &m->accepted);
-    count(w, &m->n, w->room->members_max);
+    u64(w, &m->version);
+    count(w, &m->n, SCHED_WIRE_PERMITS_MAX(w->room->members_max));
     for (uint32_t i = 0; i < m->n; i++) {
         struct sched_quota_entry q = w->decode ? (struct sched_quota_entry){0} : m->entries[i];
+        u32(w, &q.pool);
         host(w, &q.host);
         u32(w, &q.permits);
         u64(w, &q.seq);
@@ -511,7 +514,7 @@ void sched_wire_room_init(struct sched_wire_room *room, uint32_t members_max, st
     room->parts = sched_mem_take(mem, SCHED_SYNC_PARTS_MAX, sizeof *room->parts);
     room->recs = sched_mem_take(mem, SCHED_SYNC_RECS_MAX, sizeof *room->recs);
     room->timers = sched_mem_take(mem, SCHED_TIMERS_MAX, sizeof *room->timers);
-    room->entries = sched_mem_take(mem, members_max, sizeof *room->entries);
+    room->entries = sched_mem_take(mem, SCHED_WIRE_PERMITS_MAX(members_max), sizeof *room->entries);
 }
 
 /* What came with a later version than the first is after what was there before. */

@@ -12,6 +12,9 @@ enum {
 };
 
 /* Where the arrays and the view of a decoded message are put; reused by the next decode. */
+/* Entries of a register of permits, at most. */
+#define SCHED_WIRE_PERMITS_MAX(members_max) ((members_max)*2 + SCHED_CAT_POOLS_MAX * 4)
+
 struct sched_wire_room {
     struct sched_view view;
     uint32_t members_max;

@@ -168,7 +168,7 @@ static uint32_t permits(const struct sim *s, const struct sim_node *n)
     for (uint32_t i = 0; i < n->n_vms; i++) {
         vms += n->vms[i].state != SIM_VM_FREE;
     }
-    uint32_t limit = n->up && s->opt.quota > 0 ? n->host->quota.limit : 0;
+    uint32_t limit = n->up && s->opt.quota > 0 ? n->host->sess.permits.q[0].limit : 0;
     return vms > limit ? vms : limit;
 }
 
@@ -197,7 +197,7 @@ static void check_dead_permits(struct sim *s, const struct sched_view *v)
     }
     for (uint32_t i = 0; last != NULL && i < last->acc.n; i++) {
         const struct sched_quota_entry *e = &last->acc.e[i];
-        if (!sched_view_has(v, e->host) && e->permits > 0) {
+        if (e->host.node != 0 && !sched_view_has(v, e->host) && e->permits > 0) {
             sim_bad(s, "L8 the dead H%u/%u holds %u permits",
                 (uint32_t)e->host.node - s->opt.voters - 1, e->host.inc, e->permits);
         }

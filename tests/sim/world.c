@@ -473,8 +473,7 @@ static void configure(struct sim *s)
         .cooldown_ms = s->opt.cooldown_ms,
         .max_alive_ms = s->opt.vm_hang_ppm > 0 ? 25000 : 300000,
         .spread_pct = s->opt.spread_pct,
-        .n_quotas = s->opt.quota > 0,
-        .quotas = {{s->opt.quota, s->opt.chunk}}};
+        .quota = {s->opt.quota, s->opt.chunk}};
     for (uint32_t i = 0; i < s->opt.voters; i++) {
         c->voters[i] = i + 1;
     }

@@ -1,4 +1,5 @@
 #include "scheduler/core/node.h"
+#include "scheduler/core/permits.h"
 #include "scheduler/core/voter.h"
 #include "scheduler/wire/wire.h"
 #include "tests/lib/check.h"
@@ -14,7 +15,8 @@ struct rig {
     struct sched_view view;
     struct sched_env env; /* of a host */
     struct base_hash_rng rng;
-    struct sched_quota q;
+    struct sched_permits p;
+    struct sched_pool_max pools[4];
     struct sched_quota_keep k;
     struct sched_quota_env voter;
 };
@@ -25,8 +27,7 @@ static void rig_init(struct rig *r, uint32_t voters)
 {
     struct sched_mem mem = {.base = memory, .size = sizeof memory};
     memset(r, 0, sizeof *r);
-    r->cfg = (struct sched_cfg){
-        .n_voters = voters, .members_max = 4, .n_quotas = 1, .quotas = {{MAX, CHUNK}}};
+    r->cfg = (struct sched_cfg){.n_voters = voters, .members_max = 4, .quota = {MAX, CHUNK}};
     for (uint32_t i = 0; i < voters; i++) {
         r->cfg.voters[i] = i + 1;
     }
@@ -39,11 +40,18 @@ static void rig_init(struct rig *r, uint32_t voters)
     base_hash_rng_seed(&r->rng, 1);
     r->env = (struct sched_env){
         .cfg = &r->cfg, .fx = &r->fx, .view = &r->view, .me = {10, 1}, .now_ns = SCHED_MS(1000)};
-    sched_quota_init(&r->q, &r->cfg);
+    sched_permits_init(&r->p, &r->cfg);
     sched_quota_keep_init(&r->k, &r->cfg, 0, &mem);
+    r->pools[0].max = MAX;
     CHECK(mem.used <= mem.size);
-    r->voter = (struct sched_quota_env){
-        .cfg = &r->cfg, .fx = &r->fx, .known = &r->view, .rng = &r->rng, .now_ns = SCHED_MS(1000)};
+    r->voter = (struct sched_quota_env){.cfg = &r->cfg,
+        .fx = &r->fx,
+        .known = &r->view,
+        .rng = &r->rng,
+        .now_ns = SCHED_MS(1000),
+        .version = 1,
+        .n_pools = 1,
+        .pools = r->pools};
 }
 
 static const struct sched_msg *sent(const struct rig *r, uint8_t type, uint64_t to)
@@ -59,37 +67,41 @@ static const struct sched_msg *sent(const struct rig *r, uint8_t type, uint64_t 
 
 /* ---- the host ---- */
 
+/* True: nothing that was missed is left to be asked for. */
 static bool host_tick(struct rig *r, uint64_t after_ms, uint32_t used, bool missed)
 {
     sched_fx_clear(&r->fx);
     r->env.now_ns += SCHED_MS(after_ms);
-    return sched_quota_tick(&r->q, &r->env, used, missed);
+    r->p.q[0].used = used;
+    r->p.q[0].missed = missed;
+    sched_permits_tick(&r->p, &r->env);
+    return r->p.q[0].missed == 0;
 }
 
 static void host_has(struct rig *r, uint32_t permits, uint64_t seq, uint32_t inc)
 {
     struct sched_msg m = {
         .type = SCHED_MSG_QHAVE, .quota = {.permits = permits, .seq = seq, .inc = inc}};
-    sched_quota_have(&r->q, &r->env, &m);
+    (void)sched_permits_have(&r->p, &r->env, &m);
 }
 
 TEST(a_host_asks_when_it_missed_one_and_may_use_what_it_was_given)
 {
     struct rig r;
     rig_init(&r, 3);
-    CHECK_EQ(r.q.limit, 0);
-    CHECK(!host_tick(&r, 0, 0, false));
+    CHECK_EQ(r.p.q[0].limit, 0);
+    (void)host_tick(&r, 0, 0, false);
     CHECK_EQ(r.fx.n, 0);
     CHECK(host_tick(&r, 0, 0, true));
     const struct sched_msg *m = sent(&r, SCHED_MSG_QWANT, 1);
     CHECK(m != NULL && m->quota.permits == CHUNK && m->quota.inc == 1);
     host_has(&r, 2, m->quota.seq, 2); /* of another life */
     host_has(&r, 2, m->quota.seq + 1, 1);
-    CHECK_EQ(r.q.limit, 0);
+    CHECK_EQ(r.p.q[0].limit, 0);
     host_has(&r, 2, m->quota.seq, 1);
-    CHECK_EQ(r.q.limit, 2);
+    CHECK_EQ(r.p.q[0].limit, 2);
     host_has(&r, 7, m->quota.seq, 1); /* the answer to this request came already */
-    CHECK_EQ(r.q.limit, 2);
+    CHECK_EQ(r.p.q[0].limit, 2);
 }
 
 TEST(a_host_without_an_answer_asks_the_next_voter_for_the_same)
@@ -121,13 +133,13 @@ TEST(idle_permits_are_given_back_and_not_used_from_then_on)
     (void)host_tick(&r, 200, 1, false);
     m = sent(&r, SCHED_MSG_QWANT, 1);
     CHECK(m != NULL && m->quota.permits == 1 + CHUNK);
-    CHECK_EQ(r.q.limit, 1 + CHUNK);
+    CHECK_EQ(r.p.q[0].limit, 1 + CHUNK);
     host_has(&r, 3, m->quota.seq, 1);
     (void)host_tick(&r, 200, 0, false);
     (void)host_tick(&r, 1100, 0, false);
     m = sent(&r, SCHED_MSG_QWANT, 1);
     CHECK(m != NULL && m->quota.permits == 0);
-    CHECK_EQ(r.q.limit, 0);
+    CHECK_EQ(r.p.q[0].limit, 0);
 }
 
 TEST(without_a_quota_or_a_place_in_the_view_nobody_asks)
@@ -137,10 +149,10 @@ TEST(without_a_quota_or_a_place_in_the_view_nobody_asks)
     r.env.me.inc = 2;
     CHECK(host_tick(&r, 0, 0, true));
     CHECK_EQ(r.fx.n, 0);
-    r.cfg.n_quotas = 0;
-    sched_quota_init(&r.q, &r.cfg);
-    CHECK_EQ(r.q.limit, UINT32_MAX);
-    CHECK(host_tick(&r, 1000, 5, true));
+    r.cfg.quota.max = 0;
+    sched_permits_init(&r.p, &r.cfg);
+    CHECK(sched_permits_room(&r.p, &r.env, (struct sched_key){1, 2}));
+    (void)host_tick(&r, 1000, 5, true);
     CHECK_EQ(r.fx.n, 0);
 }
 
@@ -177,8 +189,8 @@ TEST(permits_of_all_hosts_are_never_more_than_the_maximum)
     CHECK_EQ(ask_alone(&r, 12, 1, 1), 0);
     CHECK_EQ(ask_alone(&r, 10, 6, 1), 6); /* asked again: the same answer */
     CHECK_EQ(ask_alone(&r, 10, 2, 2), 2);
-    (void)ask_alone(&r, 10, 6, 1); /* late: not counted again */
-    CHECK_EQ(r.k.acc.e[0].permits, 2);
+    (void)ask_alone(&r, 10, 6, 1);     /* late: not counted again */
+    CHECK_EQ(r.k.acc.e[1].permits, 2); /* the first is the maximum */
     CHECK_EQ(ask_alone(&r, 12, 9, 2), 4);
 }
 
@@ -187,7 +199,8 @@ TEST(a_lower_maximum_takes_nothing_away_and_gives_nothing)
     struct rig r;
     rig_init(&r, 1);
     CHECK_EQ(ask_alone(&r, 10, 8, 1), 8);
-    r.k.max = 5;
+    r.pools[0].max = 5;
+    r.voter.version = 2;
     CHECK_EQ(ask_alone(&r, 10, 9, 2), 8);
     CHECK_EQ(ask_alone(&r, 11, 1, 1), 0);
     CHECK_EQ(ask_alone(&r, 10, 3, 3), 3);
@@ -204,7 +217,7 @@ TEST(what_the_dead_held_comes_back_and_they_get_no_more)
     sched_fx_clear(&r.fx);
     r.voter.now_ns += SCHED_MS(5000);
     sched_quota_keep_tick(&r.k, &r.voter);
-    CHECK_EQ(r.k.acc.n, 0);
+    CHECK_EQ(r.k.acc.n, 1); /* the maximum */
     CHECK_EQ(ask_alone(&r, 10, 1, 2), -1);
     CHECK_EQ(ask_alone(&r, 11, 4, 1), 4);
     sched_fx_clear(&r.fx);
@@ -220,7 +233,7 @@ TEST(a_full_table_gives_no_answer)
         CHECK_EQ(ask_alone(&r, 20 + i, 1, 1), 1);
     }
     CHECK_EQ(ask_alone(&r, 10, 1, 1), -1);
-    CHECK_EQ(r.k.acc.n, 4);
+    CHECK_EQ(r.k.acc.n, 5);
 }
 
 static void from_voter(struct rig *r, uint8_t type, uint64_t voter, struct sched_m_qreg body)
@@ -239,15 +252,15 @@ TEST(a_value_takes_two_rounds_with_a_majority_and_keeps_what_was_accepted)
     const struct sched_msg *m = sent(&r, SCHED_MSG_QPREP, 2);
     CHECK(m != NULL && sent(&r, SCHED_MSG_QPREP, 3) != NULL);
     uint64_t ballot = m->qreg.ballot;
-    const struct sched_quota_entry other = {{11, 1}, 7, 5};
+    const struct sched_quota_entry other = {0, 7, {11, 1}, 5};
     from_voter(&r, SCHED_MSG_QPROM, 99, (struct sched_m_qreg){.ballot = ballot}); /* no voter */
     CHECK_EQ(r.fx.n, 0);
     from_voter(&r, SCHED_MSG_QPROM, 2,
         (struct sched_m_qreg){.ballot = ballot, .accepted = 1, .n = 1, .entries = &other});
     m = sent(&r, SCHED_MSG_QACC, 2);
-    CHECK(m != NULL && m->qreg.n == 2);
-    CHECK_EQ(m->qreg.entries[0].permits, 3); /* node 10 */
-    CHECK_EQ(m->qreg.entries[1].permits, 7);
+    CHECK(m != NULL && m->qreg.n == 3);
+    CHECK_EQ(m->qreg.entries[1].permits, 3); /* node 10 */
+    CHECK_EQ(m->qreg.entries[2].permits, 7);
     CHECK_EQ(told(&r, 10), -1);
     from_voter(&r, SCHED_MSG_QACCED, 3, (struct sched_m_qreg){.ballot = ballot});
     CHECK_EQ(told(&r, 10), 3);
@@ -278,7 +291,7 @@ TEST(an_acceptor_keeps_its_promise_also_over_a_restart)
 {
     struct rig r;
     rig_init(&r, 3);
-    const struct sched_quota_entry e = {{11, 1}, 7, 5};
+    const struct sched_quota_entry e = {0, 7, {11, 1}, 5};
     from_voter(&r, SCHED_MSG_QPREP, 2, (struct sched_m_qreg){.ballot = 0x501});
     CHECK(sent(&r, SCHED_MSG_QPROM, 2) != NULL);
     const struct sched_row row = {.promised = r.fx.items[0].row.promised};
@@ -302,7 +315,7 @@ TEST(a_voter_that_lost_its_store_votes_only_when_two_others_have_told_it)
     rig_init(&r, 3);
     r.k.lost = true;
     r.k.nonce = 77;
-    const struct sched_quota_entry e = {{11, 1}, 7, 5};
+    const struct sched_quota_entry e = {0, 7, {11, 1}, 5};
     sched_quota_keep_tick(&r.k, &r.voter);
     CHECK_EQ(sent(&r, SCHED_MSG_QASK, 2)->qreg.ballot, 77);
     want(&r, 10, 1, 1, 1);
@@ -330,15 +343,21 @@ TEST(tables_travel_whole_and_only_when_they_fit)
     struct sched_mem mem = {.base = memory, .size = sizeof memory};
     struct sched_wire_room room;
     sched_wire_room_init(&room, 2, &mem);
-    const struct sched_quota_entry e[3] = {{{1, 2}, 3, 4}, {{5, 6}, 7, 8}, {{9, 1}, 1, 1}};
-    struct sched_msg got, m = {.type = SCHED_MSG_QPROM, .qreg = {1, 2, 3, 4, .n = 2, .entries = e}};
+    const struct sched_quota_entry e[3] = {{9, 3, {1, 2}, 4}, {9, 7, {5, 6}, 8}, {9, 1, {9, 1}, 1}};
+    struct sched_msg got,
+        m = {.type = SCHED_MSG_QPROM, .qreg = {1, 2, 3, 4, 5, .n = 2, .entries = e}};
     uint8_t buf[256];
     int len = sched_wire_encode(&m, buf, sizeof buf);
     CHECK(len > 0);
     CHECK_EQ(sched_wire_decode(buf, (size_t)len, &room, &got), 0);
     CHECK_EQ(got.qreg.accepted, 4);
     CHECK_EQ(got.qreg.entries[1].seq, 8);
-    m.qreg.n = 3;
-    len = sched_wire_encode(&m, buf, sizeof buf);
-    CHECK(sched_wire_decode(buf, (size_t)len, &room, &got) != 0);
+    CHECK_EQ(got.qreg.entries[1].pool, 9);
+    CHECK_EQ(got.qreg.version, 5);
+    struct sched_quota_entry many[300] = {0};
+    m.qreg.n = 300;
+    m.qreg.entries = many;
+    static uint8_t large[16384];
+    len = sched_wire_encode(&m, large, sizeof large);
+    CHECK(len > 0 && sched_wire_decode(large, (size_t)len, &room, &got) != 0);
 }
