@@ -302,7 +302,8 @@ static void on_set(
 static void on_get(
     struct sched_catreg *k, const struct sched_catreg_env *e, const struct sched_msg *m)
 {
-    if (m->cget.version < k->known.version) {
+    bool none = m->cget.version == 0 && !k->lost && !k->unsure; /* which is worth knowing */
+    if (m->cget.version < k->known.version || none) {
         sched_fx_send(e->fx, SCHED_MSG_CDOC, m->from)->cdoc = doc(&k->known);
     } else if (m->cget.version > k->known.version && !k->lost) {
         doubt(k, e); /* others have told more */

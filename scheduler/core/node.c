@@ -330,10 +330,10 @@ static void tick(struct sched_node *n)
     }
 }
 
-void sched_node_pools(
-    struct sched_node *n, uint64_t version, const struct sched_pool_max *pools, uint32_t count)
+void sched_node_pools(struct sched_node *n, uint64_t version, bool limited,
+    const struct sched_pool_max *pools, uint32_t count)
 {
-    sched_permits_pools(&n->sess.permits, version, pools, count);
+    sched_permits_pools(&n->sess.permits, version, limited, pools, count);
 }
 
 /* The voters hear of it at once, and no place is given away until they have. */

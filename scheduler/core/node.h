@@ -85,9 +85,10 @@ enum sched_node_says {
 enum sched_node_says sched_node_check(const struct sched_node *n, uint64_t now_ns,
     struct sched_key key, sched_epoch epoch, uint32_t inc);
 
-/* The pools of the catalogue, of which a newer version has been heard. */
-void sched_node_pools(
-    struct sched_node *n, uint64_t version, const struct sched_pool_max *pools, uint32_t count);
+/* The pools of the catalogue, of which a newer version has been heard; see sched_permits_pools().
+ */
+void sched_node_pools(struct sched_node *n, uint64_t version, bool limited,
+    const struct sched_pool_max *pools, uint32_t count);
 
 /* A view in a VIEW message may be kept: it must live until a later step has installed another one
  * (n->env.view tells which). fx must have been cleared. */

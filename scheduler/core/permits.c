@@ -61,8 +61,8 @@ static void drop_unneeded(struct sched_permits *p)
     p->n = n;
 }
 
-void sched_permits_pools(
-    struct sched_permits *p, uint64_t version, const struct sched_pool_max *pools, uint32_t n)
+void sched_permits_pools(struct sched_permits *p, uint64_t version, bool limited,
+    const struct sched_pool_max *pools, uint32_t n)
 {
     for (uint32_t i = 0; i < p->n; i++) {
         p->q[i].max = 0;
@@ -77,7 +77,7 @@ void sched_permits_pools(
     }
     p->heard = true;
     p->version = version;
-    p->limited = n > 0;
+    p->limited = limited;
 }
 
 /* Who does not speak of catalogues yet has none. */

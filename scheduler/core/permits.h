@@ -35,9 +35,10 @@ void sched_permits_init(struct sched_permits *p, const struct sched_cfg *cfg);
 /* After a new life has begun: nothing is here any more. */
 void sched_permits_clear(struct sched_permits *p);
 
-/* The pools of a version of the catalogue, at most SCHED_CAT_POOLS_MAX; n 0: no maxima. */
-void sched_permits_pools(
-    struct sched_permits *p, uint64_t version, const struct sched_pool_max *pools, uint32_t n);
+/* The pools of a version of the catalogue, at most SCHED_CAT_POOLS_MAX. limited: there are no
+ * others, else they have no maxima. */
+void sched_permits_pools(struct sched_permits *p, uint64_t version, bool limited,
+    const struct sched_pool_max *pools, uint32_t n);
 
 /* May one more session of the key's pool be here? When not, it is noted, so that tick() asks. Not
  * before the catalogue is known, in a cluster that has one. */

@@ -194,6 +194,9 @@ void sched_catalog_client_forget(struct sched_catalog_client *c, const void *ctx
 static void on_doc(struct sched_catalog_client *c, const struct sched_cat_doc *d)
 {
     struct sched_catalog *fresh = NULL;
+    if (d->version == 0 && c->now == NULL && c->cfg.empty != NULL) {
+        c->cfg.empty(c->cfg.user);
+    }
     if (d->version <= version_of(c)) {
         return;
     }

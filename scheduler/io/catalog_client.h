@@ -20,6 +20,7 @@ struct sched_catalog_client_cfg {
     struct sched_cluster *cluster;
     const struct sched_catalog *first; /* known from before; copied; NULL: none */
     void (*changed)(void *user);       /* NULL is fine */
+    void (*empty)(void *user);         /* a voter says that nothing was ever in it; NULL is fine */
     void *user;
 };
 

@@ -189,9 +189,32 @@ static void on_turn(struct ev_loop *loop, ev_timer *w, int events)
     }
 }
 
+static void tell_pools(struct sched_host_node *n)
+{
+    const struct sched_catalog *c = sched_catalog_client_now(n->catalog);
+    struct sched_pool_max pools[SCHED_CAT_POOLS_MAX];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < sched_catalog_n(c); i++) {
+        const struct sched_catalog_entry *e = sched_catalog_at(c, i);
+        if (e->pool != 0 && count < SCHED_CAT_POOLS_MAX) {
+            pools[count++] = (struct sched_pool_max){e->pool, e->max};
+        }
+    }
+    sched_node_pools(&n->node, sched_catalog_version(c), sched_catalog_decides(c), pools, count);
+}
+
+static void on_empty(void *user)
+{
+    struct sched_host_node *n = user;
+    sched_node_pools(&n->node, 0, false, NULL, 0);
+}
+
 static void on_catalog(void *user)
 {
     struct sched_host_node *n = user;
+    if (n->catalog != NULL && sched_catalog_client_now(n->catalog) != NULL) {
+        tell_pools(n);
+    }
     if (!n->over && n->cfg.ops->catalog != NULL) {
         n->cfg.ops->catalog(n->cfg.user);
     }
@@ -549,9 +572,13 @@ static int start_cluster(struct sched_host_node *n, struct base_error *err)
         .cluster = n->cluster,
         .first = n->cfg.catalog,
         .changed = on_catalog,
+        .empty = on_empty,
         .user = n};
     if (rc == 0 && sched_catalog_client_create(&n->catalog, &k) != 0) {
         return base_fail(err, BASE_ENOMEM, "worker: out of memory");
+    }
+    if (rc == 0 && n->cfg.catalog != NULL) {
+        tell_pools(n);
     }
     return rc;
 }

@@ -293,6 +293,7 @@ void sched_settings_cfg(const struct sched_settings *s, struct sched_cfg *ret)
         .n_voters = s->voters_count,
         .members_max = s->members_max,
         .lease_ms = s->lease_ms,
+        .catalog = true,
         .rho_ppm = RHO_PPM,
         .renew_ms = s->lease_ms / 4,
         .stuck_ms = 4000,

@@ -586,7 +586,6 @@ static int start(struct sched_voter_node *v, struct base_error *err)
         return base_fail(err, BASE_ETOOBIG, "state_dir is too long");
     }
     sched_settings_cfg(s, &v->core_cfg);
-    v->core_cfg.catalog = true;
     int rc = proto_net_cluster_key_read(s->cluster_key, v->cluster_key, err);
     rc = rc != 0 ? rc : carve(v, err);
     rc = rc != 0 ? rc : sched_node_db_open(&v->db, path, err);
