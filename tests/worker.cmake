@@ -4,6 +4,7 @@ warren_unit(worker_admin SOURCES unit/worker/test_admin.c unit/worker/rpc_rig.c 
   lib/fake_world.c DEPS worker_rpc)
 warren_unit(worker_lease SOURCES unit/worker/test_lease.c DEPS worker_engine)
 warren_unit(worker_pool SOURCES unit/worker/test_pool.c DEPS worker_core)
+warren_unit(worker_pool_change SOURCES unit/worker/test_pool_change.c DEPS worker_core)
 warren_unit(worker_pool_restore SOURCES unit/worker/test_pool_restore.c DEPS worker_core)
 warren_unit(worker_pool_model SOURCES unit/worker/test_pool_model.c DEPS worker_core)
 warren_unit(worker_quota SOURCES unit/worker/test_quota.c DEPS worker_core)

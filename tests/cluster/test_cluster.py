@@ -27,7 +27,7 @@ def setUpModule():
 class Cluster(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.cluster = wc.Cluster([wc.pool("python", maximum=6, ready=1)],
+        cls.cluster = wc.Cluster([wc.pool("python", maximum=18, ready=3)],
                                  options=["--workers", str(WORKERS)])
         if TEMPLATES:  # kept, a folder for each: they would get in each other's way making one
             for i in range(1, WORKERS + 1):
@@ -107,6 +107,11 @@ class Cluster(unittest.TestCase):
     def generation(self, answer):
         return int(answer.headers["x-warren-generation"])
 
+    def active_when(self, least):
+        """Sessions of members, when they are so many; what a worker says is some seconds old."""
+        active = {n: m["active"] for n, m in self.members().items()}
+        return active if sum(active.values()) >= least else None
+
     def test_sessions_are_spread_and_keep_their_state(self):
         names = [f"spread-{i:04}" for i in range(5)]
         first = {n: self.run_in(n, f"x = {i}") for i, n in enumerate(names)}
@@ -114,12 +119,11 @@ class Cluster(unittest.TestCase):
             again = self.run_in(n, "print(x)")
             self.assertIn(str(i), again.body.decode())
             self.assertEqual(self.generation(again), self.generation(first[n]))
-        active = {n: m["active"] for n, m in self.members().items()}
+        active = wc.wait_for("all are counted", lambda: self.active_when(5), 30)
         for n in names:
             self.assertEqual(self.client.delete_session(n).status, 204)
             self.assertGreater(self.generation(self.run_in(n, "1")), self.generation(first[n]))
             self.assertEqual(self.client.delete_session(n).status, 204)
-        self.assertGreaterEqual(sum(active.values()), 5, active)
         self.assertGreaterEqual(sum(v > 0 for v in active.values()), 2, active)
 
     def test_a_killed_voter_is_not_noticed(self):
@@ -229,6 +233,84 @@ class Cluster(unittest.TestCase):
         self.cluster.wait_ready_again(busy, since, 300)
         self.until_settled()
         self.assertGreater(self.members()[busy]["incarnation"], 1)
+
+    # ---- the catalogue ----
+
+    def warren(self, *args):
+        done = self.cluster.cli(*args, "--json", text=True)
+        self.assertEqual(done.returncode, 0, (args, done.stderr))
+        return json.loads(done.stdout)
+
+    def apply(self, name, **scale):
+        path = self.cluster.state / f"{name}.json"
+        path.write_text(json.dumps(wc.pool(name, **scale)))
+        return self.warren("pool", "apply", str(path))
+
+    def pools(self):
+        return {p["name"]: p for p in self.warren("pool", "list")}
+
+    def client_of(self, pool):
+        client = self.cluster.client(pool_name=pool)
+        self.addCleanup(client.close)
+        return client
+
+    def until_status(self, client, identifier, status):
+        return wc.wait_for(f"{status} for {identifier}", lambda: self.answers(client, identifier, status), 90, 0.2)
+
+    def answers(self, client, identifier, status):
+        answer = client.execute(identifier, "1")
+        return answer if answer.status == status else None
+
+    def until_ready(self, name, n):
+        def shared_out():
+            p = self.pools()[name]
+            return p if p["ready"] == n == sum(w["target"] for w in p["workers"]) else None
+        return wc.wait_for(f"{n} ready instances of {name}", shared_out, 180, 0.3)
+
+    def test_ready_instances_are_shared_out_over_the_workers(self):
+        p = self.until_ready("python", 3)
+        self.assertEqual(sorted(w["target"] for w in p["workers"]), [1, 1, 1])
+        self.apply("python", maximum=18, ready=5)
+        p = self.until_ready("python", 5)
+        self.assertEqual(sorted(w["target"] for w in p["workers"]), [1, 2, 2])
+        self.apply("python", maximum=18, ready=3)
+        self.until_ready("python", 3)  # those beyond end
+
+    def test_a_pool_comes_changes_and_goes_while_the_cluster_runs(self):
+        client = self.client_of("second")
+        self.assertEqual(client.execute("second-0001", "1").status, 404)
+        self.apply("second", maximum=4, ready=0)
+        before = self.until_status(client, "second-0001", 200)
+        self.assertEqual(client.execute("second-0001", "q = 1").status, 200)
+        self.apply("second", maximum=4, ready=0, memory="640Mi")  # new ones are larger
+        self.assertIn("1", client.execute("second-0001", "print(q)").body.decode())
+        larger = "print([int(l.split()[1]) > 540000 for l in open('/proc/meminfo') if l.startswith('MemTotal')])"
+        tried = []
+
+        def is_larger():
+            tried.append(f"larger-{len(tried):04}")
+            answer = client.execute(tried[-1], larger)
+            client.delete_session(tried[-1])
+            return answer.status == 200 and "True" in answer.body.decode()
+        wc.wait_for("a session with more memory", is_larger, 300, 1)
+        answer = client.execute("second-0001", "print(q)")
+        self.assertEqual(self.generation(answer), self.generation(before))
+        self.assertTrue(self.warren("pool", "delete", "second")["deleted"])
+        self.until_status(client, "second-0001", 404)
+        self.assertEqual(client.execute("second-0002", "1").status, 404)
+        self.apply("second", maximum=4, ready=0)
+        self.until_status(client, "second-0003", 200)
+        self.warren("pool", "delete", "second")
+
+    def test_the_catalogue_is_there_after_all_voters_were_killed(self):
+        since, before = len(self.cluster.events), self.warren("pool", "show", "python")
+        for v in ("v1", "v2", "v3"):
+            os.kill(self.pid(v), signal.SIGKILL)
+        for v in ("v1", "v2", "v3"):
+            self.cluster.wait_ready_again(v, since)
+        self.assertEqual(wc.wait_for("the catalogue", lambda: self.pools().get("python"), 60)["version"], before["version"])
+        self.until_settled()
+        self.run_in("voters-0001", "1")
 
 
 if __name__ == "__main__":
