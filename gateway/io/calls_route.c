@@ -18,7 +18,8 @@ enum {
     RESEND_MS = 500,
     TIMEOUT_MS_MAX = 590000, /* less than workers remember */
     SLACK_MS = 1000,         /* the call's own timer comes first */
-    VIEW_OF_LIST = 1,        /* the workers of gateway.yaml are the one view there is */
+    FULL_RETRY_MS = 2000,
+    VIEW_OF_LIST = 1, /* the workers of gateway.yaml are the one view there is */
 };
 
 static struct gw_call **bucket(struct gw_calls *c, uint64_t rid)
@@ -173,7 +174,21 @@ static void on_outcome(void *user, uint64_t rid, enum sched_outcome outcome, sch
     }
 }
 
-static const struct sched_route_ops ops = {on_go, on_outcome};
+/* The pool has as many sessions in the cluster as it may have, or no worker has room. */
+static void on_full(void *user, uint64_t rid)
+{
+    struct gw_call *call = find(user, rid);
+    if (call == NULL || call->sent_before || call->refusal.n > 0) {
+        return; /* workers have said more */
+    }
+    struct gw_call_refusal *f = &call->refusal;
+    f->n = 1;
+    f->retry_ms = FULL_RETRY_MS;
+    (void)snprintf(f->code, sizeof f->code, "PoolFull");
+    (void)snprintf(f->text, sizeof f->text, "all sessions of the pool are in use");
+}
+
+static const struct sched_route_ops ops = {.go = on_go, .full = on_full, .outcome = on_outcome};
 
 /* The host has no microVM for it, and says why; so did others. Then that is the answer. */
 static bool refused_by_all(struct gw_call *call, Warren__Reply *r)

@@ -73,6 +73,7 @@ struct sched_fx_vm {
 struct sched_fx_outcome {
     uint64_t rid;
     uint8_t outcome; /* enum sched_outcome */
+    bool full;       /* FAILED: nobody has a place for the session */
     sched_epoch epoch;
     struct sched_exec exec;
 };

@@ -63,8 +63,11 @@ static struct sched_req *find(const struct sched_route *r, uint64_t rid)
 static void finish(struct sched_route *r, struct sched_req *q, uint8_t outcome)
 {
     struct sched_fx_outcome *o = &sched_fx_add(r->fx, SCHED_FX_OUTCOME)->outcome;
-    *o = (struct sched_fx_outcome){
-        .rid = q->rid, .outcome = outcome, .epoch = q->to.epoch, .exec = q->exec};
+    *o = (struct sched_fx_outcome){.rid = q->rid,
+        .outcome = outcome,
+        .full = q->full && outcome == SCHED_OUTCOME_FAILED,
+        .epoch = q->to.epoch,
+        .exec = q->exec};
     sched_map_del(&r->by_rid, q->rid, 0);
     *q = (struct sched_req){.next = r->free};
     r->free = (uint32_t)(q - r->reqs);
@@ -264,7 +267,8 @@ static void on_retry(struct sched_route *r, struct sched_req *q, const struct sc
     if (q == NULL) {
         return;
     }
-    if (m->why == SCHED_RETRY_FULL && q->tries >= FULL_TRIES) {
+    q->full = m->why == SCHED_RETRY_FULL;
+    if (q->full && q->tries >= FULL_TRIES) {
         give_up(r, q);
         return;
     }
@@ -305,6 +309,7 @@ static void on_message(struct sched_route *r, const struct sched_msg *m)
         struct sched_req *q = find(r, m->route.rid);
         heard_of_view(r, m->route.view);
         if (q != NULL) {
+            q->full = false;
             on_route(r, q, &m->route);
         }
     } else if (m->type == SCHED_MSG_DONE || m->type == SCHED_MSG_NOTHERE) {

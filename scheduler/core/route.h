@@ -18,6 +18,7 @@ struct sched_req {
     bool may_inline;  /* not yet excluded */
     bool went_inline; /* some seat was sent the execution */
     bool dispatched;  /* SENT: the host was sent it */
+    bool full;        /* was told last that nobody has a place */
     uint8_t tries;
     uint32_t next;        /* of the free list */
     uint32_t inline_view; /* the view of the first inline attempt */

@@ -17,6 +17,7 @@ struct call {
     struct sched_host host;
     sched_epoch epoch;
     enum sched_outcome outcome;
+    bool full;
 };
 
 struct sched_route_node {
@@ -53,6 +54,7 @@ static void apply(struct sched_route_node *n, const struct sched_fx_item *it)
         struct call c = {.kind = SCHED_FX_OUTCOME,
             .rid = it->outcome.rid,
             .epoch = it->outcome.epoch,
+            .full = it->outcome.full,
             .outcome = (enum sched_outcome)it->outcome.outcome};
         later(n, &c);
     } else if (it->kind == SCHED_FX_SEND && it->msg.type == SCHED_MSG_EXEC &&
@@ -105,6 +107,9 @@ static void on_turn(struct ev_loop *loop, ev_timer *w, int events)
         if (c->kind == SCHED_FX_SEND) {
             n->cfg.ops->go(n->cfg.user, c->rid, c->host, c->epoch);
         } else if (c->rid != 0) {
+            if (c->full && n->cfg.ops->full != NULL) {
+                n->cfg.ops->full(n->cfg.user, c->rid);
+            }
             n->cfg.ops->outcome(n->cfg.user, c->rid, c->outcome, c->epoch);
         }
         free(c);

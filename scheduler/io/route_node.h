@@ -19,6 +19,9 @@ struct sched_route_ops {
      * again for a request that has no answer yet: then it may be sent again, under its exec id.
      * NULL: it is an EXEC message between the cores. */
     void (*go)(void *user, uint64_t rid, struct sched_host host, sched_epoch epoch);
+    /* Nobody has a place for the request's session: outcome() comes right after it. NULL is fine.
+     */
+    void (*full)(void *user, uint64_t rid);
     /* The request is over. Comes from the loop, never from inside a call. */
     void (*outcome)(void *user, uint64_t rid, enum sched_outcome outcome, sched_epoch epoch);
 };

@@ -95,7 +95,7 @@ static void on_outcome(void *user, uint64_t rid, enum sched_outcome outcome, sch
 
 static void start_voter_and_route(void)
 {
-    static const struct sched_route_ops ops = {on_go, on_outcome};
+    static const struct sched_route_ops ops = {.go = on_go, .outcome = on_outcome};
     struct base_error err = {0};
     CHECK_EQ(sched_settings_load(cluster_dir_settle("v1", NULL), &c.voter_settings, &err), 0);
     struct sched_voter_node_cfg voter = {
