@@ -2,6 +2,7 @@
 """`warren up --workers 3` with real microVMs: three voters, three workers, a gateway, on one machine.
 What is killed and stopped, and what a client is told meanwhile."""
 import collections
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -301,6 +302,52 @@ class Cluster(unittest.TestCase):
         self.apply("second", maximum=4, ready=0)
         self.until_status(client, "second-0003", 200)
         self.warren("pool", "delete", "second")
+
+    def at_once(self, pool, names):
+        """Answers of all names, asked at the same time."""
+        clients = {n: self.client_of(pool) for n in names}
+        with concurrent.futures.ThreadPoolExecutor(len(names)) as threads:
+            return dict(zip(names, threads.map(lambda n: clients[n].execute(n, "1"), names)))
+
+    def until_five(self, pool, names):
+        """All places are taken by some of the names, asked again as a client may."""
+        def five():
+            answers = self.at_once(pool, names)
+            ok = [n for n, a in answers.items() if a.status == 200]
+            self.assertLessEqual(len(ok), 5, answers)
+            return ok if len(ok) == 5 else None
+        return wc.wait_for("five sessions", five, 120, 0.5)
+
+    def test_a_maximum_is_of_the_whole_cluster(self):
+        client = self.client_of("five")
+        self.apply("five", maximum=5, ready=0)
+        self.until_status(client, "max-0000", 200)
+        names = [f"max-{i:04}" for i in range(9)]
+        answers = self.at_once("five", names)
+        ok = {n for n, a in answers.items() if a.status == 200}
+        self.assertEqual(len(ok), 5, answers)
+        for n in set(names) - ok:
+            self.assertEqual((answers[n].status, answers[n].code()), (429, "SessionPoolFull"), answers[n])
+            self.assertGreater(int(answers[n].headers["retry-after"]), 0)
+        for n in list(ok)[:2]:
+            self.assertEqual(client.delete_session(n).status, 204)
+        self.until_five("five", names)  # others have their places, or they have them again
+        self.places_of_a_lost_life_come_back(names)
+        self.apply("five", maximum=2, ready=0)  # sessions beyond it live on
+        self.warren("pool", "delete", "five")
+
+    def places_of_a_lost_life_come_back(self, names):
+        busy = next(w["worker"] for w in self.pools()["five"]["workers"] if w["sessions"] > 0)
+        pid, since = self.pid(busy), len(self.cluster.events)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            self.until_settled({"w1", "w2", "w3"} - {busy})
+            self.until_five("five", names)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        self.cluster.wait_ready_again(busy, since, 300)
+        self.until_settled()
+        self.until_five("five", names)
 
     def test_the_catalogue_is_there_after_all_voters_were_killed(self):
         since, before = len(self.cluster.events), self.warren("pool", "show", "python")
