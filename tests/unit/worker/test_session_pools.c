@@ -1,4 +1,5 @@
 #include "tests/unit/worker/rpc_rig.h"
+#include "worker/io/catalog.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -121,5 +122,78 @@ TEST(limits_of_tenants_come_later)
     CHECK_EQ(rig_status(&r, rig_exec(&r, "dave", 2, "say x")), WARREN__STATUS__STATUS_FULL);
     CHECK_EQ(worker_session_tenants(r.sessions, &none, NULL, 0), 0);
     CHECK_EQ(rig_status(&r, rig_exec(&r, "dave", 3, "say x")), WARREN__STATUS__STATUS_OK);
+    rig_deinit(&r);
+}
+
+/* --- by a catalogue ------------------------------------------------------------------------ */
+
+static uint32_t half(void *ctx, uint32_t pool, uint32_t ready)
+{
+    (void)ctx;
+    (void)pool;
+    return ready / 2;
+}
+
+static struct sched_catalog_entry pool_entry(const char *key, const char *value, uint64_t version)
+{
+    return (struct sched_catalog_entry){.key = key,
+        .version = version,
+        .pool = 7,
+        .max = 3,
+        .ready = 4,
+        .value = value,
+        .value_n = strlen(value)};
+}
+
+static void apply(struct worker_catalog *c, uint64_t version,
+    const struct sched_catalog_entry *entries, uint32_t n, int want)
+{
+    struct sched_catalog *k = NULL;
+    const struct worker_catalog_share share = {half, NULL};
+    CHECK_EQ(sched_catalog_make(&k, version, entries, n), 0);
+    CHECK_EQ(worker_catalog_apply(c, k, &share, NULL), want);
+    sched_catalog_destroy(k);
+}
+
+static bool serves(const char *pool)
+{
+    uint32_t i = worker_session_pool(r.sessions, pool);
+    return i != WORKER_NONE && !worker_session_pool_retired(r.sessions, i);
+}
+
+TEST(files_count_until_the_catalogue_has_had_a_pool_and_never_again)
+{
+    static const char one[] = "{\"name\":\"first\",\"properties\":{\"scaleConfiguration\":{"
+                              "\"maxConcurrentSessions\":4,\"readySessionInstances\":4}}}";
+    setup(1);
+    struct worker_pool_file file = file_of("python", 2, 1);
+    struct worker_catalog_config config = {
+        .log = &r.log, .sessions = r.sessions, .files = &file, .files_n = 1};
+    struct worker_catalog *c = NULL;
+    CHECK_EQ(worker_catalog_create(&c, &config), 0);
+    const struct worker_catalog_share share = {half, NULL};
+    CHECK_EQ(worker_catalog_apply(c, NULL, &share, NULL), 0);
+    CHECK(serves("python"));
+    struct sched_catalog_entry limits = {
+        .key = "tenants", .version = 1, .value = "{\"sessions\":1}", .value_n = 14};
+    apply(c, 1, &limits, 1, 0); /* limits say nothing about pools */
+    CHECK(serves("python"));
+    r.tenant = 3;
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 1, "say x")), WARREN__STATUS__STATUS_OK);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "dave", 2, "say x")), WARREN__STATUS__STATUS_FULL);
+    struct sched_catalog_entry e[] = {pool_entry("pool/first", one, 2), limits};
+    apply(c, 2, e, 2, 0);
+    CHECK(serves("first") && !serves("python"));
+    struct worker_session_pool_info info;
+    worker_session_pool_look(r.sessions, worker_session_pool(r.sessions, "first"), &info);
+    CHECK(info.spec->sessions_max == 4 && info.spec->ready_target == 2); /* its share */
+    struct sched_catalog_entry unread[] = {pool_entry("pool/first", "{}", 3), limits};
+    apply(c, 3, unread, 2, BASE_EINVAL);
+    CHECK(serves("first")); /* as it was */
+    struct sched_catalog_entry mark[] = {{.key = "pools", .version = 4, .value = ""}, limits};
+    apply(c, 4, mark, 2, 0);
+    CHECK(!serves("first") && !serves("python")); /* the last one is gone, and none comes back */
+    CHECK_EQ(worker_catalog_pools(c), 0);
+    worker_catalog_destroy(c);
     rig_deinit(&r);
 }

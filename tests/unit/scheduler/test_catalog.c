@@ -1,0 +1,165 @@
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "scheduler/io/catalog_admin.h"
+#include "tests/lib/check.h"
+
+/* The catalogue as nodes know it, its file, and what administrators ask. */
+
+static const uint8_t cluster_key[16] = {5};
+#define POOL(name) "{\"name\":\"" name "\",\"properties\":{}}"
+
+static struct sched_catalog_entry entry(const char *key, const char *value, uint64_t version)
+{
+    return (struct sched_catalog_entry){
+        .key = key, .value = value, .value_n = strlen(value), .version = version};
+}
+
+static struct sched_catalog *made(void)
+{
+    struct sched_catalog *c = NULL;
+    const struct sched_catalog_entry all[] = {entry("mcp-key/python", "text", 2),
+        entry("pool/python", POOL("python"), 3), entry("tenants", "{}", 1)};
+    CHECK_EQ(sched_catalog_make(&c, 3, all, 3), 0);
+    return c;
+}
+
+TEST(entries_are_found_by_kind_and_name)
+{
+    struct sched_catalog *c = made();
+    CHECK_STR(sched_catalog_find(c, "pool/", "python")->value, POOL("python"));
+    CHECK_STR(sched_catalog_find(c, "tenants", "")->value, "{}");
+    CHECK(sched_catalog_find(c, "pool/", "pytho") == NULL);
+    CHECK(sched_catalog_find(c, "tenant/", "s") == NULL);
+    CHECK(sched_catalog_has(c, "pool/") && !sched_catalog_has(c, "tenant/"));
+    CHECK(sched_catalog_decides(c));
+    sched_catalog_destroy(c);
+    const struct sched_catalog_entry only = entry("tenants", "{}", 1), mark = entry("pools", "", 2);
+    CHECK_EQ(sched_catalog_make(&c, 1, &only, 1), 0);
+    CHECK(!sched_catalog_decides(c)); /* limits alone say nothing about pools */
+    sched_catalog_destroy(c);
+    CHECK_EQ(sched_catalog_make(&c, 2, &mark, 1), 0);
+    CHECK(sched_catalog_decides(c)); /* there were some */
+    sched_catalog_destroy(c);
+}
+
+TEST(it_is_the_same_after_a_restart_and_damage_is_noticed)
+{
+    char dir[] = "/tmp/warren-test-catalog-XXXXXX", path[64];
+    CHECK(mkdtemp(dir) != NULL);
+    (void)snprintf(path, sizeof path, "%s/catalog.json", dir);
+    struct sched_catalog *c = made(), *again = NULL;
+    CHECK_EQ(sched_catalog_load(&again, path), BASE_ENOTFOUND);
+    CHECK_EQ(sched_catalog_save(c, path), 0);
+    CHECK_EQ(sched_catalog_load(&again, path), 0);
+    CHECK(sched_catalog_version(again) == 3 && sched_catalog_n(again) == 3);
+    for (uint32_t i = 0; i < 3; i++) {
+        CHECK_STR(sched_catalog_at(again, i)->key, sched_catalog_at(c, i)->key);
+        CHECK_STR(sched_catalog_at(again, i)->value, sched_catalog_at(c, i)->value);
+        CHECK_EQ(sched_catalog_at(again, i)->version, sched_catalog_at(c, i)->version);
+    }
+    struct stat st;
+    CHECK_EQ(stat(path, &st), 0);
+    CHECK_EQ(st.st_mode & 077, 0);
+    CHECK_EQ(truncate(path, st.st_size / 2), 0);
+    sched_catalog_destroy(again);
+    CHECK_EQ(sched_catalog_load(&again, path), BASE_EBADMSG);
+    sched_catalog_destroy(c);
+    CHECK_EQ(unlink(path), 0);
+    CHECK_EQ(rmdir(dir), 0);
+}
+
+static int check_of(const char *key, const char *value, struct base_error *err)
+{
+    struct sched_catalog_entry e = entry(key, value, 0);
+    char *warnings = NULL;
+    int rc = sched_catalog_check(&e, cluster_key, &warnings, err);
+    free(warnings);
+    return rc;
+}
+
+TEST(what_is_put_into_it_is_looked_at)
+{
+    struct sched_catalog_entry e = entry("pool/python",
+        "{\"name\":\"python\",\"properties\":{\"scaleConfiguration\":{\"maxConcurrentSessions\":7,"
+        "\"readySessionInstances\":2},\"nonsense\":1}}",
+        0);
+    char *warnings = NULL;
+    CHECK_EQ(sched_catalog_check(&e, cluster_key, &warnings, NULL), 0);
+    CHECK(e.max == 7 && e.ready == 2 && e.pool != 0 && strstr(warnings, "nonsense") != NULL);
+    free(warnings);
+    static const char *const bad[][3] = {{"pool/other", POOL("python"), "is not the pool of"},
+        {"pool/python", "{}", "name: is missing"}, {"pool/python", "[", "line 1"},
+        {"nothing", "x", "there are pool/NAME"}, {"pools", "x", "there are pool/NAME"},
+        {"mcp-key/python", "x", "is no key"}, {"mcp-key/P", "warren-mcp-key 1\n", "is no key"},
+        {"tenants", "{\"issuer\":\"a\",\"tenant\":\"b\"}", "tenant: is not one"},
+        {"tenant/00000000000000000000000000000000", "{\"issuer\":\"a\",\"tenant\":\"b\"}",
+            "tenant: is not the one"}};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct base_error err = {0};
+        CHECK_EQ(check_of(bad[i][0], bad[i][1], &err), BASE_EINVAL);
+        CHECK(strstr(err.text, bad[i][2]) != NULL);
+    }
+    CHECK_EQ(check_of("pools", "", NULL), 0);
+    CHECK_EQ(check_of("tenants", "{\"sessions\":1}", NULL), 0);
+}
+
+/* ---- administrators ---- */
+
+static struct base_buf answer;
+
+static bool asked(const char *question, struct sched_catalog_wish *w)
+{
+    struct sched_catalog *c = made();
+    struct sched_catalog_ask ask = {.text = question, .known = c, .cluster_key = cluster_key};
+    base_buf_clear(&answer);
+    bool wish = sched_catalog_admin(&ask, w, &answer);
+    CHECK_EQ(base_buf_add(&answer, "", 1), 0);
+    sched_catalog_destroy(c);
+    return wish;
+}
+
+static bool says(const char *text)
+{
+    return strstr((const char *)base_buf_data(&answer), text) != NULL;
+}
+
+TEST(questions_are_answered_and_changes_become_messages)
+{
+    struct sched_catalog_wish w;
+    CHECK(!asked("{\"do\":\"list\",\"id\":\"7\"}", &w));
+    CHECK(says("\"id\":\"7\"") && says("\"catalog\":3") && says("\"key\":\"pool/python\"") &&
+          says("\"containerType\":\"PythonLTS\"") && !says("\"value\""));
+    CHECK(!asked("{\"do\":\"get\",\"key\":\"tenants\"}", &w));
+    CHECK(says("\"value\":\"{}\"") && says("\"result\":\"ok\""));
+    CHECK(!asked("{\"do\":\"get\",\"key\":\"tenant/x\"}", &w));
+    CHECK(says("not-found"));
+    static const char *const bad[] = {"", "[]", "{\"do\":\"burn\"}", "{\"do\":\"get\"}",
+        "{\"do\":\"set\",\"key\":\"tenants\"}", "{\"do\":\"set\",\"key\":\"X\",\"value\":\"\"}",
+        "{\"do\":\"set\",\"key\":\"tenants\",\"value\":\"{}\",\"expect\":-1}",
+        "{\"do\":\"delete\",\"key\":\"tenants\",\"value\":\"{}\"}",
+        "{\"do\":\"set\",\"key\":\"tenants\",\"value\":\"{\\\"sessions\\\":-1}\"}"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        CHECK(!asked(bad[i], &w));
+        CHECK(says("\"error\""));
+    }
+    CHECK(asked(
+        "{\"do\":\"set\",\"id\":\"q\",\"key\":\"tenants\",\"value\":\"{}\",\"expect\":1}", &w));
+    const struct sched_cat_change *c = &w.set.cset.change;
+    CHECK(w.set.type == SCHED_MSG_CSET && c->expect == 1 && !c->erase && c->entry.value_n == 2);
+    CHECK(c->entry.key_n == 7 && memcmp(c->entry.key, "tenants", 7) == 0);
+    CHECK_EQ(w.set.cset.op, w.order->op);
+    base_buf_clear(&answer);
+    sched_catalog_answer(w.order, SCHED_CAT_CONFLICT, 9, &answer);
+    CHECK_EQ(base_buf_add(&answer, "", 1), 0);
+    CHECK(says("\"id\":\"q\"") && says("\"result\":\"conflict\"") && says("\"version\":9"));
+    sched_catalog_order_drop(w.order);
+    sched_catalog_wish_deinit(&w);
+    CHECK(asked("{\"do\":\"delete\",\"key\":\"pool/python\"}", &w));
+    CHECK(w.set.cset.change.erase && w.set.cset.change.expect == SCHED_CAT_ANY);
+    sched_catalog_order_drop(w.order);
+    sched_catalog_wish_deinit(&w);
+    base_buf_deinit(&answer);
+}
