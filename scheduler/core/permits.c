@@ -65,7 +65,7 @@ void sched_permits_pools(struct sched_permits *p, uint64_t version, bool limited
     const struct sched_pool_max *pools, uint32_t n)
 {
     for (uint32_t i = 0; i < p->n; i++) {
-        p->q[i].max = 0;
+        p->q[i].max = p->q[i].missed = 0;
     }
     drop_unneeded(p);
     for (uint32_t i = 0; i < n; i++) {
@@ -83,7 +83,8 @@ void sched_permits_pools(struct sched_permits *p, uint64_t version, bool limited
 /* Who does not speak of catalogues yet has none. */
 static bool unlimited(const struct sched_permits *p, const struct sched_env *e)
 {
-    return p->heard ? !p->limited : sched_view_version(e->view) < SCHED_VERSION_CATALOG;
+    bool none = sched_view_version(e->view) < SCHED_VERSION_CATALOG || MUTANT(70);
+    return p->heard ? !p->limited : none;
 }
 
 bool sched_permits_room(struct sched_permits *p, const struct sched_env *e, struct sched_key key)
@@ -92,7 +93,7 @@ bool sched_permits_room(struct sched_permits *p, const struct sched_env *e, stru
     if (unlimited(p, e) || (q != NULL && p->heard && q->used < q->limit)) {
         return true;
     }
-    if (q != NULL) {
+    if (q != NULL && q->max > 0) {
         q->missed++;
     }
     return false;

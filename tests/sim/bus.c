@@ -238,7 +238,9 @@ void sim_deliver(struct sim *s, struct sim_event *ev)
             uint64_t who = (uint64_t)ev->arg << 20 | ev->node;
             s->hash = base_hash_mix64(s->hash ^ s->now_ns ^ p->hash ^ who << 24);
             struct sched_event in = {.kind = SCHED_EV_MSG, .msg = &m};
-            sim_step(s, n, &in);
+            if (!sim_catalog_take(s, n, &m)) {
+                sim_step(s, n, &in);
+            }
         }
     }
     sim_packet_drop(p);

@@ -71,14 +71,12 @@ static void check_dropped(struct sim *s, const struct sched_view *v)
 
 /* ---- versions: S18 ---- */
 
-static const struct sched_view *chosen(const struct sim *s);
-
 /* Nobody whose messages count is spoken to in a version that he does not know: not voters, not
  * members. A gateway that no voter has heard of may be. */
 void sim_check_unread(struct sim *s, const struct sim_node *to, const struct sim_packet *p)
 {
     struct sched_host h = {to->id, to->inc};
-    if (to->kind == SIM_VOTER || (to->kind == SIM_HOST && sched_view_has(chosen(s), h))) {
+    if (to->kind == SIM_VOTER || (to->kind == SIM_HOST && sched_view_has(sim_chosen_view(s), h))) {
         char name[16];
         sim_name(to, name);
         sim_bad(s, "S18 %s speaks versions to %u and is sent %s in version %u", name,
@@ -153,7 +151,7 @@ void sim_check_vote(struct sim *s, struct sim_node *n, const struct sched_msg *m
 
 /* ---- the pool's maximum: S11, L8 ---- */
 
-static const struct sched_view *chosen(const struct sim *s)
+const struct sched_view *sim_chosen_view(const struct sim *s)
 {
     const struct sim_view *v = s->views[s->chosen_num];
     while (v != NULL && !v->chosen) {
@@ -168,17 +166,18 @@ static uint32_t permits(const struct sim *s, const struct sim_node *n)
     for (uint32_t i = 0; i < n->n_vms; i++) {
         vms += n->vms[i].state != SIM_VM_FREE;
     }
-    uint32_t limit = n->up && s->opt.quota > 0 ? n->host->sess.permits.q[0].limit : 0;
+    uint32_t limit =
+        n->up && s->opt.quota > 0 && s->opt.pools == 0 ? n->host->sess.permits.q[0].limit : 0;
     return vms > limit ? vms : limit;
 }
 
 /* What hosts of the view may use or do use, together. */
 void sim_check_quota(struct sim *s, struct sim_node *n)
 {
-    uint32_t now = s->opt.quota == 0 ? n->permits : permits(s, n), sum = 0;
+    uint32_t now = s->opt.quota == 0 || s->opt.pools > 0 ? n->permits : permits(s, n), sum = 0;
     bool more = now > n->permits;
     n->permits = now;
-    const struct sched_view *v = more ? chosen(s) : NULL;
+    const struct sched_view *v = more ? sim_chosen_view(s) : NULL;
     for (uint32_t i = s->opt.voters; v != NULL && i < s->opt.voters + s->opt.hosts; i++) {
         const struct sim_node *h = &s->nodes[i];
         sum += sched_view_has(v, h->host->env.me) ? permits(s, h) : 0;
@@ -188,11 +187,11 @@ void sim_check_quota(struct sim *s, struct sim_node *n)
     }
 }
 
-static void check_dead_permits(struct sim *s, const struct sched_view *v)
+void sim_check_dead_permits(struct sim *s, const struct sched_view *v, uint32_t reg)
 {
     const struct sched_quota_keep *last = NULL;
-    for (uint32_t i = 0; i < s->opt.voters && s->opt.quota > 0; i++) {
-        const struct sched_quota_keep *k = s->nodes[i].voter->quotas;
+    for (uint32_t i = 0; i < s->opt.voters; i++) {
+        const struct sched_quota_keep *k = &s->nodes[i].voter->quotas[reg];
         last = last == NULL || k->accepted > last->accepted ? k : last;
     }
     for (uint32_t i = 0; last != NULL && i < last->acc.n; i++) {
@@ -355,7 +354,7 @@ void sim_check_settled(struct sim *s, struct sim_node *n, uint32_t part)
 void sim_check_end(struct sim *s)
 {
     uint32_t num = s->chosen_num;
-    const struct sched_view *v = chosen(s);
+    const struct sched_view *v = sim_chosen_view(s);
     for (uint32_t i = 0; i < s->n_nodes && v != NULL; i++) {
         const struct sim_node *n = &s->nodes[i];
         if (n->kind == SIM_VOTER && n->voter->known.num != num) {
@@ -382,8 +381,11 @@ void sim_check_end(struct sim *s)
     if (s->version != s->opt.speaks) {
         sim_bad(s, "L9 everybody speaks version %u, the cluster %u", s->opt.speaks, s->version);
     }
-    check_dead_permits(s, v);
-    uint32_t want = s->opt.load == 0 ? 0 : 8;
+    if (s->opt.quota > 0 && s->opt.pools == 0) {
+        sim_check_dead_permits(s, v, 0);
+    }
+    sim_check_catalog_end(s, v);
+    uint32_t want = s->opt.load == 0 || s->opt.pools > 0 ? 0 : 8; /* pools may be gone */
     if (s->stat.tail_ok < want || s->stat.tail_bad > 0 || s->stat.tail_slow > 0) {
         sim_bad(s, "L4 after the faults %llu requests were OK, %llu not, %llu slow",
             (unsigned long long)s->stat.tail_ok, (unsigned long long)s->stat.tail_bad,

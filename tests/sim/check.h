@@ -11,6 +11,11 @@ void sim_check_view(struct sim *s, struct sim_node *n, const struct sched_view *
 void sim_check_unread(struct sim *s, const struct sim_node *to, const struct sim_packet *p);
 void sim_check_chosen(struct sim *s, const struct sched_view *v);
 void sim_check_quota(struct sim *s, struct sim_node *n);
+const struct sched_view *sim_chosen_view(const struct sim *s);
+void sim_check_dead_permits(struct sim *s, const struct sched_view *v, uint32_t reg);
+void sim_check_known(struct sim *s, const struct sim_node *n);
+void sim_check_pools(struct sim *s, struct sim_node *n);
+void sim_check_catalog_end(struct sim *s, const struct sched_view *v);
 void sim_check_vote(struct sim *s, struct sim_node *n, const struct sched_msg *m);
 void sim_check_live(struct sim *s, struct sim_node *n, struct sim_vm *vm, bool on);
 void sim_check_ran(struct sim *s, const struct sim_node *n, const struct sim_vm *vm);

@@ -29,6 +29,8 @@ static const char usage[] =
     "  --request-ms N    mean pause between the requests of a gateway\n"
     "  --empty-birth 1   the first view has nobody, workers join\n"
     "  --pool 1          microVMs are those of the worker's pool manager\n"
+    "  --pools N         keys are of so many pools, at most 12, whose maxima are in a catalogue\n"
+    "                    that changes\n"
     "  --quota N --chunk N   sessions of all hosts together; permits that are asked for at once\n"
     "Exit: 0 no violation, 1 a violation, 2 wrong usage.\n";
 
@@ -56,7 +58,7 @@ static const struct set_option {
     {"request-ms", offsetof(struct sim_opts, request_ms), 1},
     {"quota", offsetof(struct sim_opts, quota), 1}, {"chunk", offsetof(struct sim_opts, chunk), 1},
     {"empty-birth", offsetof(struct sim_opts, empty_birth), 1},
-    {"pool", offsetof(struct sim_opts, pool), 1}};
+    {"pool", offsetof(struct sim_opts, pool), 1}, {"pools", offsetof(struct sim_opts, pools), 1}};
 enum { SET_OPTIONS = sizeof set_options / sizeof set_options[0], SET = 0x100 };
 
 static uint32_t *set_field(struct sim_opts *o, unsigned i)

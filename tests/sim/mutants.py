@@ -18,9 +18,9 @@ def run(line):
     if how == "open":
         _, what = rest.split(None, 1)
         return number, what, None, "OPEN"
-    if how in ("seeds", "dense", "pool"):
+    if how in ("seeds", "dense", "pool", "pools"):
         span, what = rest.split(None, 1)
-        args = ["--seeds", span] + ["--fault-ms", "1500"] * (how == "dense") + ["--pool", "1"] * (how == "pool")
+        args = ["--seeds", span] + ["--fault-ms", "1500"] * (how == "dense") + ["--pool", "1"] * (how == "pool") + ["--pools", "3"] * (how == "pools")
     else:
         what = rest
         args = ["--schedule", str(folder / how)]

@@ -151,7 +151,8 @@ static const struct field fields[] = {FIELD(voters), FIELD(hosts), FIELD(gateway
     FIELD(cooldown_ms), FIELD(vm_fail_ppm), FIELD(vm_hang_ppm), FIELD(vm_slow_ppm), FIELD(fault_ms),
     FIELD(drift_ppm), FIELD(cache), FIELD(quota), FIELD(chunk), FIELD(lives_below),
     FIELD(views_below), FIELD(views_min), FIELD(kill_ms), FIELD(stuck_ms), FIELD(pool),
-    FIELD(liars), FIELD(slow), FIELD(forge), FIELD(speaks), FIELD(mixed), FIELD(load)};
+    FIELD(liars), FIELD(slow), FIELD(forge), FIELD(speaks), FIELD(mixed), FIELD(pools),
+    FIELD(load)};
 enum { FIELDS = sizeof fields / sizeof fields[0] };
 
 static bool is_node(uint8_t kind, int arg)

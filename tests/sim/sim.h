@@ -30,6 +30,15 @@ struct sim_run {
     bool done;
 };
 
+enum { SIM_POOLS_MAX = 12, SIM_DOCS_MAX = 4096 };
+
+struct sim_pools {
+    bool heard;
+    uint64_t version;
+    uint32_t n;
+    struct sched_pool_max p[SIM_POOLS_MAX];
+};
+
 struct sim_vm {
     uint8_t state; /* enum sim_vm_state */
     bool counted;  /* in live[key] */
@@ -80,6 +89,8 @@ struct sim_node {
         *pool; /* the worker's pool manager; NULL: microVMs start when they are wanted */
     uint64_t next_rid;
     uint32_t permits;                 /* of a host, when they were last counted */
+    struct sim_pools pools;           /* a host's copy of the catalogue */
+    uint32_t held[SIM_POOLS_MAX];     /* permits of each pool, when they were last counted */
     struct sim_promise promise, lost; /* of a voter; lost: before it lost its store */
     bool liar;
     bool asleep;               /* paused with its machine */
@@ -138,6 +149,7 @@ enum sim_event_kind {
     SIM_E_UP,
     SIM_E_LOAD,
     SIM_E_LOOK, /* what is checked now and then */
+    SIM_E_CATALOG,
 };
 
 struct sim_due { /* events in order of time; what they are lies in slots that do not move */
@@ -189,6 +201,8 @@ struct sim {
     struct sched_wire_room room;
     void *room_mem;
     uint8_t *buf;
+    struct sim_doc *docs; /* of the catalogue, by version */
+    uint32_t newest, changes;
     struct sim_packet *last_view; /* the latest view that was sent */
     uint32_t last_view_num;
     struct sim_stats stat;
@@ -231,6 +245,15 @@ void sim_push(struct sim *s, struct sim_node *from, const struct sched_msg *m);
 void sim_forge(struct sim *s, struct sim_node *from, const struct sched_view *v); /* not chosen */
 void sim_packet_drop(struct sim_packet *p);
 void sim_deliver(struct sim *s, struct sim_event *ev);
+
+/* ---- catalog.c ---- */
+void sim_catalog_key(const struct sim *s, struct sched_key *k, uint32_t i);
+void sim_catalog_birth(struct sim *s, struct sim_node *voter);
+void sim_catalog_start(struct sim *s);
+void sim_catalog_event(struct sim *s, const struct sim_event *ev);
+void sim_catalog_boot(struct sim *s, struct sim_node *n);
+/* True: it was for the shell. */
+bool sim_catalog_take(struct sim *s, struct sim_node *n, const struct sched_msg *m);
 
 /* ---- trace.c ---- */
 void sim_trace(const struct sim *s, const struct sched_msg *m, const char *what);

@@ -14,9 +14,10 @@ struct sim_rows {
     struct sched_part *parts;
     uint32_t n, cap, n_parts;
     struct sched_row vote, known, view;
-    bool has_vote, has_known, has_view, has_quota;
-    struct sched_row quota;
-    struct sched_quota_entry *entries;       /* owned copy */
+    bool has_vote, has_known, has_view, has_catalog, has_quota[SCHED_QUOTA_REGS];
+    struct sched_row quota[SCHED_QUOTA_REGS], catalog;
+    struct sched_quota_entry *entries[SCHED_QUOTA_REGS]; /* owned copies, as what follows */
+    uint8_t *document;
     struct sched_view vote_view, known_view; /* owned copies */
     uint32_t base[SCHED_BUCKETS];
 };
@@ -33,7 +34,10 @@ void sim_rows_free(struct sim_rows *r)
     free(r->rows);
     free(r->index);
     free(r->parts);
-    free(r->entries);
+    for (uint32_t i = 0; i < SCHED_QUOTA_REGS; i++) {
+        free(r->entries[i]);
+    }
+    free(r->document);
     free(r->vote_view.m);
     free(r->known_view.m);
     free(r);
@@ -45,7 +49,8 @@ void sim_rows_clear(struct sim_rows *r)
     if (r->cap > 0) {
         sched_map_clear(&r->by_name);
     }
-    r->has_vote = r->has_known = r->has_view = r->has_quota = false;
+    r->has_vote = r->has_known = r->has_view = r->has_catalog = false;
+    memset(r->has_quota, 0, sizeof r->has_quota);
     memset(r->base, 0, sizeof r->base);
     if (r->n_parts > 0) {
         memset(r->parts, 0, r->n_parts * sizeof *r->parts);
@@ -153,15 +158,27 @@ static void own_view(struct sched_view *mine, struct sched_row *row)
     row->view = mine;
 }
 
-/* One pool only has a quota here. */
 static void own_entries(struct sim_rows *r, const struct sched_row *row)
 {
-    r->quota = *row;
-    r->has_quota = true;
-    r->entries = realloc(r->entries, (row->n + 1) * sizeof *r->entries);
-    REQUIRE(r->entries != NULL);
-    memcpy(r->entries, row->entries, row->n * sizeof *r->entries);
-    r->quota.entries = r->entries;
+    struct sched_quota_entry **to = &r->entries[row->first];
+    r->quota[row->first] = *row;
+    r->has_quota[row->first] = true;
+    *to = realloc(*to, (row->n + 1) * sizeof **to);
+    REQUIRE(*to != NULL);
+    memcpy(*to, row->entries, row->n * sizeof **to);
+    r->quota[row->first].entries = *to;
+}
+
+static void own_document(struct sim_rows *r, const struct sched_row *row)
+{
+    r->catalog = *row;
+    r->has_catalog = true;
+    r->document = realloc(r->document, row->catalog.n + 1);
+    REQUIRE(r->document != NULL);
+    if (row->catalog.n > 0) {
+        memcpy(r->document, row->catalog.bytes, row->catalog.n);
+    }
+    r->catalog.catalog.bytes = r->document;
 }
 
 static unsigned pbits_of(const struct sim_rows *r)
@@ -192,7 +209,8 @@ void sim_rows_put(struct sim_rows *r, const struct sched_row *row)
         own_view(&r->known_view, &r->known);
         r->has_known = true;
         break;
-    case SCHED_ROW_CATALOG: /* the simulated voters keep none */
+    case SCHED_ROW_CATALOG:
+        own_document(r, row);
         break;
     case SCHED_ROW_QUOTA:
         own_entries(r, row);
@@ -264,7 +282,12 @@ const struct sched_row *sim_rows_known(const struct sim_rows *r)
     return r->has_known ? &r->known : NULL;
 }
 
-const struct sched_row *sim_rows_quota(const struct sim_rows *r)
+const struct sched_row *sim_rows_quota(const struct sim_rows *r, uint32_t reg)
 {
-    return r->has_quota ? &r->quota : NULL;
+    return r->has_quota[reg] ? &r->quota[reg] : NULL;
+}
+
+const struct sched_row *sim_rows_catalog(const struct sim_rows *r)
+{
+    return r->has_catalog ? &r->catalog : NULL;
 }

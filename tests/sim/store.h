@@ -21,4 +21,5 @@ uint32_t sim_rows_count(const struct sim_rows *r, uint8_t kind);
 const struct sched_part *sim_rows_parts(const struct sim_rows *r, uint32_t *ret_n);
 const struct sched_row *sim_rows_vote(const struct sim_rows *r);
 const struct sched_row *sim_rows_known(const struct sim_rows *r);
-const struct sched_row *sim_rows_quota(const struct sim_rows *r);
+const struct sched_row *sim_rows_quota(const struct sim_rows *r, uint32_t reg);
+const struct sched_row *sim_rows_catalog(const struct sim_rows *r);

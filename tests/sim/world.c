@@ -336,10 +336,14 @@ void sim_step(struct sim *s, struct sim_node *n, const struct sched_event *ev)
     } else if (n->kind == SIM_HOST) {
         sched_node_step(n->host, &e, &s->fx);
         sim_check_quota(s, n);
+        sim_check_pools(s, n);
     } else {
         sched_route_step(n->gw, e.now_ns, e.kind == SCHED_EV_MSG ? e.msg : NULL, &s->fx);
     }
     run_effects(s, n);
+    if (n->kind == SIM_VOTER && n->up) { /* else the step may not have happened */
+        sim_check_known(s, n);
+    }
     if (n->up) {
         sim_arm(s, n);
     }
@@ -366,6 +370,7 @@ static void boot_voter(struct sim *s, struct sim_node *n, bool first)
         struct sched_row known = {.kind = SCHED_ROW_KNOWN, .view = &s->views[1]->v};
         sim_rows_put(n->rows, &vote);
         sim_rows_put(n->rows, &known);
+        sim_catalog_birth(s, n);
     }
     struct sched_voter_boot b = {.id = n->id,
         .seed = sim_rand(s, UINT64_MAX),
@@ -373,7 +378,11 @@ static void boot_voter(struct sim *s, struct sim_node *n, bool first)
         .vote = sim_rows_vote(n->rows),
         .known = sim_rows_known(n->rows),
         .speaks = n->speaks,
-        .quotas = {sim_rows_quota(n->rows)}};
+        .catalog = sim_rows_catalog(n->rows),
+        .first = sim_rows_known(n->rows) != NULL && sim_rows_vote(n->rows) != NULL};
+    for (uint32_t i = 0; i < SCHED_QUOTA_REGS; i++) {
+        b.quotas[i] = sim_rows_quota(n->rows, i);
+    }
     sched_voter_init(n->voter, &s->cfg, &mem, &b);
 }
 
@@ -403,6 +412,7 @@ static void boot_host(struct sim *s, struct sim_node *n)
     sched_node_init(n->host, &s->cfg, &mem, &b);
     sim_rows_each(n->rows, restore, n->host);
     sched_node_resume(n->host);
+    sim_catalog_boot(s, n);
     if (n->pool != NULL) {
         sim_pool_boot(s, n);
     }
@@ -473,6 +483,7 @@ static void configure(struct sim *s)
         .cooldown_ms = s->opt.cooldown_ms,
         .max_alive_ms = s->opt.vm_hang_ppm > 0 ? 25000 : 300000,
         .spread_pct = s->opt.spread_pct,
+        .catalog = s->opt.pools > 0,
         .quota = {s->opt.quota, s->opt.chunk}};
     for (uint32_t i = 0; i < s->opt.voters; i++) {
         c->voters[i] = i + 1;
@@ -545,6 +556,7 @@ static void make_keys(struct sim *s)
     s->keys = calloc(s->opt.keys, sizeof *s->keys);
     for (uint32_t i = 0; i < s->opt.keys; i++) {
         struct sched_key k = {base_hash_mix64(i + 1), base_hash_mix64(~(uint64_t)i)};
+        sim_catalog_key(s, &k, i);
         s->keys[i].key = k;
         (void)sched_map_put(&s->key_of, k.hi, k.lo, i);
     }
@@ -554,6 +566,7 @@ void sim_init(struct sim *s, const struct sim_opts *opt, const struct sim_fault 
 {
     memset(s, 0, sizeof *s);
     s->opt = *opt;
+    s->opt.mixed = s->opt.pools > 0 ? 0 : s->opt.mixed; /* older builds know no catalogue */
     base_hash_rng_seed(&s->rng, opt->seed * 2 + 1);
     configure(s);
     s->faults = calloc(n + 1, sizeof *s->faults);
@@ -636,6 +649,7 @@ void sim_deinit(struct sim *s)
     free(s->fx_mem);
     free(s->room_mem);
     free(s->buf);
+    free(s->docs);
 }
 
 /* ---- the run ---- */
@@ -721,6 +735,9 @@ static void handle(struct sim *s, struct sim_event *ev)
     case SIM_E_LOAD:
         sim_load(s, n);
         break;
+    case SIM_E_CATALOG:
+        sim_catalog_event(s, ev);
+        break;
     case SIM_E_LOOK:
         sim_check_look(s);
         sim_event(s, ev, s->now_ns + SIM_S);
@@ -751,6 +768,7 @@ bool sim_run(struct sim *s)
         struct sim_event ev = {.kind = SIM_E_FAULT, .arg = i};
         sim_event(s, &ev, s->faults[i].at_ms * SIM_MS);
     }
+    sim_catalog_start(s);
     struct sim_event look = {.kind = SIM_E_LOOK};
     sim_event(s, &look, SIM_S / 2);
     s->load_on = true;

@@ -336,6 +336,150 @@ TEST(a_voter_that_lost_its_store_votes_only_when_two_others_have_told_it)
     CHECK(m != NULL && m->qreg.ballot == 5 && m->qreg.accepted == 0x401 && m->qreg.n == 1);
 }
 
+/* ---- several pools ---- */
+
+static int of_pool(struct rig *r, uint32_t pool, uint64_t node, uint32_t permits, uint64_t seq)
+{
+    sched_fx_clear(&r->fx);
+    struct sched_msg m = {.type = SCHED_MSG_QWANT,
+        .from = node,
+        .quota = {.pool = pool, .inc = 1, .permits = permits, .seq = seq, .version = 5}};
+    sched_quota_keep_msg(&r->k, &r->voter, &m);
+    const struct sched_msg *out = sent(r, SCHED_MSG_QHAVE, node);
+    CHECK(out == NULL || out->quota.pool == pool);
+    return told(r, node);
+}
+
+static void with_pools(struct rig *r)
+{
+    rig_init(r, 1);
+    r->cfg.catalog = true;
+    r->pools[0] = (struct sched_pool_max){SCHED_QUOTA_REGS, 3};
+    r->pools[1] = (struct sched_pool_max){SCHED_QUOTA_REGS * 2, 5};
+    r->pools[2] = (struct sched_pool_max){SCHED_QUOTA_REGS + 1, 7}; /* of another register */
+    r->voter.n_pools = 3;
+    r->voter.version = 5;
+    struct sched_mem mem = {.base = memory + (1 << 20), .size = sizeof memory - (1 << 20)};
+    sched_quota_keep_init(&r->k, &r->cfg, 0, &mem);
+}
+
+TEST(every_pool_has_its_own_maximum)
+{
+    struct rig r;
+    with_pools(&r);
+    CHECK_EQ(of_pool(&r, SCHED_QUOTA_REGS, 10, 9, 1), 3);
+    CHECK_EQ(of_pool(&r, SCHED_QUOTA_REGS * 2, 10, 4, 2), 4);
+    CHECK_EQ(of_pool(&r, SCHED_QUOTA_REGS * 2, 11, 4, 1), 1);
+    CHECK_EQ(of_pool(&r, SCHED_QUOTA_REGS * 3, 11, 4, 2), 0); /* no such pool */
+    CHECK_EQ(of_pool(&r, SCHED_QUOTA_REGS, 10, 1, 3), 1);
+    CHECK_EQ(of_pool(&r, SCHED_QUOTA_REGS, 12, 9, 1), 2);
+}
+
+TEST(a_voter_with_an_older_catalogue_goes_by_the_table)
+{
+    struct rig r;
+    with_pools(&r);
+    CHECK_EQ(of_pool(&r, SCHED_QUOTA_REGS, 10, 1, 1), 1);
+    r.k.acc.version = 9; /* another voter has proposed */
+    r.k.acc.e[0].permits = 2;
+    r.voter.version = 6;
+    CHECK_EQ(of_pool(&r, SCHED_QUOTA_REGS, 11, 9, 1), 1);
+    r.voter.version = 9;
+    CHECK_EQ(of_pool(&r, SCHED_QUOTA_REGS, 11, 9, 2), 2);
+    r.voter.version = 4; /* it does not know what the host knows: others do */
+    CHECK_EQ(of_pool(&r, SCHED_QUOTA_REGS, 12, 9, 1), -1);
+}
+
+TEST(a_pool_that_is_gone_leaves_what_is_held)
+{
+    struct rig r;
+    with_pools(&r);
+    CHECK_EQ(of_pool(&r, SCHED_QUOTA_REGS, 10, 2, 1), 2);
+    CHECK_EQ(of_pool(&r, SCHED_QUOTA_REGS, 11, 1, 1), 1);
+    r.pools[0].pool = SCHED_QUOTA_REGS * 7;
+    r.voter.version = 6;
+    CHECK_EQ(of_pool(&r, SCHED_QUOTA_REGS, 11, 0, 2), 0);
+    CHECK_EQ(of_pool(&r, SCHED_QUOTA_REGS, 10, 5, 2), 2);
+    CHECK_EQ(of_pool(&r, SCHED_QUOTA_REGS, 12, 1, 1), 0);
+    r.pools[0].pool = SCHED_QUOTA_REGS; /* it is back */
+    r.voter.version = 7;
+    CHECK_EQ(of_pool(&r, SCHED_QUOTA_REGS, 12, 3, 2), 1);
+}
+
+/* Sends what a tick asks for, and answers it with so many permits. */
+static void host_served(struct rig *r, uint64_t after_ms, uint32_t most)
+{
+    sched_fx_clear(&r->fx);
+    r->env.now_ns += SCHED_MS(after_ms);
+    sched_permits_tick(&r->p, &r->env);
+    for (uint32_t i = 0; i < r->fx.n; i++) {
+        const struct sched_m_quota *q = &r->fx.items[i].msg.quota;
+        struct sched_msg m = {.type = SCHED_MSG_QHAVE, .quota = *q};
+        m.quota.permits = q->permits < most ? q->permits : most;
+        CHECK(sched_permits_have(&r->p, &r->env, &m));
+    }
+}
+
+TEST(a_host_takes_sessions_of_the_pools_of_the_catalogue_only)
+{
+    struct rig r;
+    rig_init(&r, 3);
+    struct sched_key a = {1, 7}, b = {2, 8};
+    struct sched_pool_max pools[2] = {{7, 100}, {9, 1}};
+    r.cfg.catalog = true;
+    r.view.version = SCHED_VERSION_CATALOG;
+    sched_permits_init(&r.p, &r.cfg);
+    CHECK(!sched_permits_room(&r.p, &r.env, a) && sched_permits_hope(&r.p, &r.env, a));
+    r.view.version = SCHED_VERSION_CATALOG - 1; /* nobody speaks of catalogues */
+    CHECK(sched_permits_room(&r.p, &r.env, a));
+    r.view.version = SCHED_VERSION_CATALOG;
+    sched_permits_pools(&r.p, 0, false, NULL, 0); /* there is none */
+    CHECK(sched_permits_room(&r.p, &r.env, a));
+    CHECK(sched_permits_take(&r.p, a)); /* before there were maxima */
+    sched_permits_pools(&r.p, 3, true, pools, 2);
+    CHECK(!sched_permits_room(&r.p, &r.env, a) && sched_permits_hope(&r.p, &r.env, a));
+    CHECK(!sched_permits_room(&r.p, &r.env, b) && !sched_permits_hope(&r.p, &r.env, b));
+    host_served(&r, 100, 1000); /* first what is in use */
+    CHECK_EQ(r.p.q[0].limit, 1);
+    host_served(&r, 100, 1000); /* then some ahead: a quarter of the maximum, of three members */
+    CHECK_EQ(r.p.q[0].limit, 1 + 100 / 4 / 3);
+    CHECK(sched_permits_room(&r.p, &r.env, a));
+    sched_permits_give(&r.p, a);
+    host_served(&r, 100, 1000);
+    host_served(&r, 2000, 1000); /* idle for long: one goes back */
+    CHECK_EQ(r.p.q[0].limit, 100 / 4 / 3);
+}
+
+TEST(a_refused_host_tells_those_who_wait_that_there_is_no_hope)
+{
+    struct rig r;
+    rig_init(&r, 3);
+    struct sched_key a = {1, 7};
+    struct sched_pool_max pool = {7, 2};
+    r.cfg.catalog = true;
+    sched_permits_init(&r.p, &r.cfg);
+    sched_permits_pools(&r.p, 3, true, &pool, 1);
+    host_served(&r, 0, 0); /* few: none is kept ahead */
+    CHECK_EQ(r.fx.n, 0);
+    CHECK(!sched_permits_room(&r.p, &r.env, a) && !sched_permits_room(&r.p, &r.env, a));
+    CHECK(sched_permits_due_ns(&r.p) <= r.env.now_ns);
+    host_served(&r, 0, 1);
+    CHECK_EQ(r.fx.items[0].msg.quota.permits, 2); /* two were missed */
+    CHECK(sched_permits_room(&r.p, &r.env, a));
+    CHECK(sched_permits_take(&r.p, a));
+    CHECK(!sched_permits_room(&r.p, &r.env, a) && !sched_permits_hope(&r.p, &r.env, a));
+    r.env.now_ns += SCHED_MS(2000);
+    CHECK(sched_permits_hope(&r.p, &r.env, a));
+    sched_permits_pools(&r.p, 4, true, NULL, 0);
+    CHECK(!sched_permits_hope(&r.p, &r.env, a));
+    CHECK_EQ(r.p.n, 1); /* one is left */
+    sched_permits_give(&r.p, a);
+    host_served(&r, 100, 9);
+    host_served(&r, 2000, 9);
+    sched_permits_pools(&r.p, 5, true, NULL, 0);
+    CHECK_EQ(r.p.n, 0);
+}
+
 /* ---- around it ---- */
 
 TEST(tables_travel_whole_and_only_when_they_fit)
