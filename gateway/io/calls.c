@@ -571,6 +571,9 @@ int gw_call_start(struct gw_calls *c, const struct gw_call_options *opt, struct 
         free(call);
         return rc;
     }
+    /* The answers of other operations depend on sessions that are over. */
+    call->look = opt->request->op_case == WARREN__REQUEST__OP_SESSION_GET ||
+                 opt->request->op_case == WARREN__REQUEST__OP_SESSION_DELETE;
     call->bulk = opt->bulk || base_buf_size(&call->request) > PROTO_CTL_BYTES_MAX;
     ev_timer_init(&call->timer, on_timer, 0., 0.);
     call->timer.data = call;

@@ -19,6 +19,7 @@ enum {
     TIMEOUT_MS_MAX = 590000, /* less than workers remember */
     SLACK_MS = 1000,         /* the call's own timer comes first */
     FULL_RETRY_MS = 2000,
+    LEASES_AWAY = 2,
     VIEW_OF_LIST = 1, /* the workers of gateway.yaml are the one view there is */
 };
 
@@ -69,7 +70,8 @@ static int ask(struct gw_call *call)
     uint32_t left = gw_calls_left_ms(call);
     left = left < TIMEOUT_MS_MAX ? left + SLACK_MS : TIMEOUT_MS_MAX;
     call->epoch = 0;
-    call->rid = sched_route_node_request(c->route, call->key_hash, exec, left);
+    call->rid = (call->look ? sched_route_node_look : sched_route_node_request)(
+        c->route, call->key_hash, exec, left);
     if (call->rid == 0) {
         return BASE_EFULL;
     }
@@ -91,6 +93,16 @@ int gw_calls_route_start(struct gw_call *call, const Warren__Key *key)
     return ask(call);
 }
 
+/* A worker that does not live is out of the cluster within about a lease, and its calls are asked
+ * for again then. One that is a member for longer and cannot be reached from here is not waited
+ * for. */
+static uint32_t patience_ms(const struct gw_calls *c, const struct link *link)
+{
+    uint64_t down_ms = (base_clock_mono_ns() - link->down_ns) / BASE_NS_PER_MS;
+    uint64_t most_ms = LEASES_AWAY * (uint64_t)c->settings->lease_ms;
+    return link->ready ? UINT32_MAX : down_ms < most_ms ? (uint32_t)(most_ms - down_ms) : 0;
+}
+
 static void on_go(void *user, uint64_t rid, struct sched_host host, sched_epoch epoch)
 {
     struct gw_calls *c = user;
@@ -108,7 +120,7 @@ static void on_go(void *user, uint64_t rid, struct sched_host host, sched_epoch 
     }
     call->epoch = epoch;
     gw_calls_move(call, link);
-    gw_calls_wait(call, UINT32_MAX);
+    gw_calls_wait(call, patience_ms(c, link));
     if (link->ready) {
         gw_calls_transmit(call);
     }
@@ -149,6 +161,16 @@ bool gw_calls_route_refused(struct gw_call *call)
     return true;
 }
 
+/* As a worker would say. */
+static void no_session(struct gw_call *call)
+{
+    Warren__Reply r = WARREN__REPLY__INIT;
+    r.status = WARREN__STATUS__STATUS_NOT_FOUND;
+    r.code = (char *)(uintptr_t) "session";
+    r.text = (char *)(uintptr_t) "no such session";
+    gw_calls_end(call, &r);
+}
+
 static void on_outcome(void *user, uint64_t rid, enum sched_outcome outcome, sched_epoch epoch)
 {
     struct gw_call *call = find(user, rid);
@@ -158,6 +180,10 @@ static void on_outcome(void *user, uint64_t rid, enum sched_outcome outcome, sch
     }
     unlist(call);
     if (outcome == SCHED_OUTCOME_OK) {
+        return;
+    }
+    if (outcome == SCHED_OUTCOME_NONE) {
+        no_session(call);
         return;
     }
     /* Its worker is out of the cluster, or nobody has found one in time. What was never sent has

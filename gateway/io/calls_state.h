@@ -73,6 +73,7 @@ struct gw_call {
     struct gw_call *rid_chain;
     sched_epoch epoch; /* under which its worker was asked; 0: without a cluster */
     bool bulk;
+    bool look;    /* of a session, which is not made for it */
     bool tainted; /* code that was sent, and the connection was lost before an answer: it may have
                    * run whatever is said of a later attempt */
     const struct gw_call_ops *ops;

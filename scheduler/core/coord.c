@@ -229,6 +229,7 @@ static void join_waiters(struct sched_env *e, struct sched_op *op, const struct 
     }
     op->waiters[i] = w;
     op->n_waiters += i == op->n_waiters;
+    op->look = op->look && m->look;
 }
 
 /* A session that this worker saw running is told at once; if it is gone, its host will say so. */
@@ -269,6 +270,8 @@ void sched_coord_open(struct sched_coord *c, struct sched_env *e, const struct s
         retry_to(e, who, SCHED_RETRY_LATER);
         return;
     }
+    op->look = m->look && !MUTANT(83);
+    op->min_round = op->look && !MUTANT(84); /* others may have written what is not here */
     join_waiters(e, op, msg);
     sched_coord_start(c, e, op);
 }

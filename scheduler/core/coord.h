@@ -9,6 +9,10 @@
  *      |                                 ^
  *      +-- skipped by seat 0 at its first touch of the key in an era (one-round claim)
  *
+ * Who only looks for a session is told that there is none when a majority of the group knows of
+ * none, or when the host of the last one has promised that it is gone: PREPARE, [FENCE]. Nothing is
+ * claimed then.
+ *
  * Any member of the group may coordinate; what another one left half done is finished, not undone:
  * BIND can be repeated. Only a claim that may be older than what is forgotten is undone: FENCE. A
  * record is replaced only when its host is not in the view, or when the host itself has promised
@@ -41,6 +45,7 @@ struct sched_op {
     uint8_t kind, phase; /* enum sched_op_kind, enum sched_op_phase */
     uint8_t seat, votes; /* ours; seats that promised resp. accepted, as bits */
     uint8_t tries;
+    bool look;     /* OPEN: all who wait only look */
     uint8_t asked; /* rounds of looking for a place elsewhere */
     uint32_t next, part, min_round;
     uint64_t id;

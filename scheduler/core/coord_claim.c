@@ -275,6 +275,8 @@ void sched_coord_decide(struct sched_coord *c, struct sched_env *e, struct sched
     } else if (live) {
         op->val = op->best;
         sched_coord_accept(c, e, op);
+    } else if (op->look) {
+        sched_coord_fail(c, e, op, SCHED_RETRY_NONE);
     } else if (op->place.inc != 0 && sched_view_has(e->view, op->place)) {
         claim(c, e, op); /* with the reservation of the last attempt */
     } else {

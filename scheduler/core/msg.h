@@ -147,6 +147,7 @@ struct sched_m_open {
     sched_epoch gone; /* the host of this epoch said it is not there; 0: nothing known */
     bool has_exec;
     struct sched_exec exec; /* may start with a session that this request creates ... */
+    bool look;              /* a session is to be found, not made; from version 3 on */
     uint32_t exec_view;     /* ... unless the directory was rebuilt after this view, which was that
                              * of the first attempt: the record of an earlier start may be lost */
 };
@@ -163,6 +164,7 @@ enum sched_retry {
     SCHED_RETRY_NOW,   /* the sender is not in charge, or its view is older */
     SCHED_RETRY_LATER, /* busy, no lease, moving */
     SCHED_RETRY_FULL,  /* no place in the pool */
+    SCHED_RETRY_NONE,  /* to one who looks: there is no session */
 };
 
 struct sched_m_retry {
@@ -175,6 +177,7 @@ enum sched_outcome {
     SCHED_OUTCOME_OK,
     SCHED_OUTCOME_FAILED,  /* it certainly never started */
     SCHED_OUTCOME_UNKNOWN, /* it may have run, whole or in part */
+    SCHED_OUTCOME_NONE,    /* at a gateway that looked: there was no session meanwhile */
 };
 
 struct sched_m_exec {

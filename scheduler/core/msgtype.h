@@ -57,7 +57,7 @@
     X(CSET, cset)   /* anybody to a voter: change this entry of the catalogue */                   \
     X(CSETR, csetr) /* what became of it */                                                        \
     X(CGET, cget)   /* anybody to a voter: have you a newer catalogue than this version? */        \
-    X(CDOC, cdoc)   /* yes; of version 0: there was never any */                                                                      \
+    X(CDOC, cdoc)   /* yes; of version 0: there was never any */                                   \
     X(CPREP, creg)  /* voter to voter: phase 1 of the register of the catalogue */                 \
     X(CPROM, creg)                                                                                 \
     X(CACC, creg) /* phase 2 */                                                                    \

@@ -137,6 +137,7 @@ static void send_open(struct sched_route *r, struct sched_req *q)
             .gone = q->gone,
             .has_exec = along,
             .exec = q->exec,
+            .look = q->look && sched_view_version(r->view) >= 3,
             .exec_view = q->inline_view};
 }
 
@@ -182,7 +183,8 @@ uint64_t sched_route_request(
     *q = (struct sched_req){.rid = ++r->serial,
         .key = ask->key,
         .exec = ask->exec,
-        .may_inline = ask->may_inline,
+        .may_inline = ask->may_inline && !ask->look,
+        .look = ask->look,
         .deadline_ns = now_ns + SCHED_MS(ask->timeout_ms)};
     (void)sched_map_put(&r->by_rid, q->rid, 0, i);
     uint64_t rid = q->rid;
@@ -265,6 +267,12 @@ static void on_retry(struct sched_route *r, struct sched_req *q, const struct sc
     const struct sched_m_retry *m = &msg->retry;
     heard_of_view(r, m->view);
     if (q == NULL) {
+        return;
+    }
+    if (m->why == SCHED_RETRY_NONE) {
+        if (q->look && q->state == SCHED_REQ_OPENING) {
+            finish(r, q, SCHED_OUTCOME_NONE);
+        }
         return;
     }
     q->full = m->why == SCHED_RETRY_FULL;

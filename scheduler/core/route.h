@@ -19,6 +19,7 @@ struct sched_req {
     bool went_inline; /* some seat was sent the execution */
     bool dispatched;  /* SENT: the host was sent it */
     bool full;        /* was told last that nobody has a place */
+    bool look;        /* no session is made for it */
     uint8_t tries;
     uint32_t next;        /* of the free list */
     uint32_t inline_view; /* the view of the first inline attempt */
@@ -69,6 +70,8 @@ struct sched_route_ask {
     struct sched_key key;
     struct sched_exec exec; /* never used for another request */
     bool may_inline;
+    bool look; /* the session if there is one: else the outcome is NONE, or one is made where the
+                * cluster is at a version that cannot do better. Not with may_inline */
     uint32_t timeout_ms; /* at most keep_ms of the hosts, see README */
 };
 

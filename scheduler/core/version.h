@@ -10,7 +10,7 @@ enum {
     SCHED_VERSION_BASE = 2, /* of a cluster at its birth; the first in which nodes tell what they
                              * speak. Who has told nothing speaks what his cluster is at */
     SCHED_VERSION_MIN = 2,  /* what this build speaks */
-    SCHED_VERSION_MAX = 3,  /* 3: views carry the version; the catalogue, permits */
+    SCHED_VERSION_MAX = 3,  /* 3: views carry the version, OPEN may only look, the catalogue */
     SCHED_VERSION_CATALOG = 3,
 };
 

@@ -175,14 +175,26 @@ static const struct sched_cluster_ops cluster_ops = {
 
 /* ---- the owner ---- */
 
+static uint64_t request(struct sched_route_node *n, const struct sched_route_ask *ask)
+{
+    sched_fx_clear(&n->fx);
+    uint64_t rid = sched_route_request(&n->route, base_clock_boot_ns(), ask, &n->fx);
+    carry_out(n);
+    return rid;
+}
+
 uint64_t sched_route_node_request(
     struct sched_route_node *n, struct sched_key key, struct sched_exec exec, uint32_t timeout_ms)
 {
     struct sched_route_ask ask = {.key = key, .exec = exec, .timeout_ms = timeout_ms};
-    sched_fx_clear(&n->fx);
-    uint64_t rid = sched_route_request(&n->route, base_clock_boot_ns(), &ask, &n->fx);
-    carry_out(n);
-    return rid;
+    return request(n, &ask);
+}
+
+uint64_t sched_route_node_look(
+    struct sched_route_node *n, struct sched_key key, struct sched_exec exec, uint32_t timeout_ms)
+{
+    struct sched_route_ask ask = {.key = key, .exec = exec, .look = true, .timeout_ms = timeout_ms};
+    return request(n, &ask);
 }
 
 static const struct sched_req *find(const struct sched_route_node *n, uint64_t rid)

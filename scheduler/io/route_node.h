@@ -46,6 +46,11 @@ void sched_route_node_destroy(struct sched_route_node *n); /* NULL is fine */
 uint64_t sched_route_node_request(
     struct sched_route_node *n, struct sched_key key, struct sched_exec exec, uint32_t timeout_ms);
 
+/* The same for one that only looks: outcome NONE when there is no session. None is made for it once
+ * the cluster is at version 3. */
+uint64_t sched_route_node_look(
+    struct sched_route_node *n, struct sched_key key, struct sched_exec exec, uint32_t timeout_ms);
+
 /* What the host of go() has said. done: it was carried out. not_here: it was not, and will never be
  * under this epoch. Nothing when the request is over or has moved on. */
 void sched_route_node_done(struct sched_route_node *n, uint64_t rid, sched_epoch epoch);

@@ -354,6 +354,9 @@ static void open_body(struct walk *w, struct sched_m_open *m)
     u32(w, &m->view);
     u64(w, &m->gone);
     flag(w, &m->has_exec);
+    if (w->version >= 3) {
+        flag(w, &m->look);
+    }
     exec_id(w, &m->exec);
     u32(w, &m->exec_view);
 }
@@ -371,7 +374,7 @@ static void retry_body(struct walk *w, struct sched_m_retry *m)
 {
     u64(w, &m->rid);
     u32(w, &m->view);
-    u8(w, &m->why, SCHED_RETRY_FULL);
+    u8(w, &m->why, w->version >= 3 ? SCHED_RETRY_NONE : SCHED_RETRY_FULL);
 }
 
 static void exec_body(struct walk *w, struct sched_m_exec *m)

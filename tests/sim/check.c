@@ -160,6 +160,11 @@ const struct sched_view *sim_chosen_view(const struct sim *s)
     return v == NULL ? NULL : &v->v;
 }
 
+bool sim_check_member(const struct sim *s, struct sched_host h)
+{
+    return sched_view_has(chosen(s), h);
+}
+
 static uint32_t permits(const struct sim *s, const struct sim_node *n)
 {
     uint32_t vms = 0;
@@ -251,6 +256,9 @@ void sim_check_bound(struct sim *s, const struct sim_node *n, struct sim_vm *vm)
 {
     struct sim_key *k = &s->keys[vm->key];
     check_moved(s, n, vm);
+    if (s->opt.looks != 0 && vm->key == s->opt.keys - 1) {
+        sim_bad(s, "S19 a session of key %u begins, for which everybody only looks", vm->key);
+    }
     if (vm->id.epoch <= k->bound) {
         sim_bad(s, "S2 key %u starts epoch %llx after %llx", vm->key,
             (unsigned long long)vm->id.epoch, (unsigned long long)k->bound);

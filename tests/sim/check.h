@@ -9,6 +9,7 @@ const char *sim_bad_name(const struct sim *s);
 void sim_check_view(struct sim *s, struct sim_node *n, const struct sched_view *v);
 /* A message of a version that its addressee does not speak. */
 void sim_check_unread(struct sim *s, const struct sim_node *to, const struct sim_packet *p);
+bool sim_check_member(const struct sim *s, struct sched_host h); /* of the chosen view */
 void sim_check_chosen(struct sim *s, const struct sched_view *v);
 void sim_check_quota(struct sim *s, struct sim_node *n);
 const struct sched_view *sim_chosen_view(const struct sim *s);

@@ -5,6 +5,28 @@
 
 enum { TIMEOUT_MS = 12000 };
 
+/* The session of this epoch, if it is up at a member; 0 or NULL: none. */
+static const struct sim_vm *session(const struct sim *s, uint32_t key, sched_epoch epoch)
+{
+    for (uint32_t i = 0; i < s->opt.hosts; i++) {
+        const struct sim_node *h = &s->nodes[s->opt.voters + i];
+        for (uint32_t k = 0; k < h->n_vms; k++) {
+            const struct sim_vm *vm = &h->vms[k];
+            if (vm->state == SIM_VM_UP && vm->key == key && vm->id.epoch == epoch && !vm->deleted &&
+                sim_check_member(s, (struct sched_host){h->id, vm->inc})) {
+                return vm;
+            }
+        }
+    }
+    return NULL;
+}
+
+/* Nobody asks for the last key but to look. */
+static bool looks(struct sim *s, uint32_t key)
+{
+    return s->opt.looks != 0 && (key == s->opt.keys - 1 || sim_rand(s, 3) == 0);
+}
+
 void sim_request(struct sim *s, struct sim_node *n, uint32_t key)
 {
     if (s->n_reqs == s->cap_reqs) {
@@ -15,9 +37,14 @@ void sim_request(struct sim *s, struct sim_node *n, uint32_t key)
     struct sched_route_ask ask = {.key = s->keys[key].key,
         .exec = {base_hash_mix64(s->n_reqs), s->n_reqs},
         .may_inline = sim_rand(s, 100) < s->opt.inline_pct,
+        .look = looks(s, key),
         .timeout_ms = TIMEOUT_MS};
-    s->reqs[s->n_reqs++] =
-        (struct sim_req){.start_ns = s->now_ns, .seen = s->keys[key].seen, .key = key};
+    sched_epoch seen = s->keys[key].seen;
+    s->reqs[s->n_reqs++] = (struct sim_req){.start_ns = s->now_ns,
+        .seen = seen,
+        .key = key,
+        .look = ask.look,
+        .there = ask.look && session(s, key, seen) != NULL ? seen : 0};
     struct sched_fx_outcome none = {.outcome = SCHED_OUTCOME_FAILED, .exec = ask.exec};
     sched_fx_clear(&s->fx);
     if (sched_route_request(n->gw, sim_local(n, s->now_ns), &ask, &s->fx) == 0) {
@@ -82,7 +109,8 @@ void sim_outcome(struct sim *s, struct sim_node *n, const struct sched_fx_outcom
     /* With hung agents sessions end by their maximal life, whatever runs in them. */
     bool scarce = s->opt.pools > 0 || (s->opt.quota > 0 && s->opt.quota < s->opt.keys * 3);
     bool excused = scarce || (s->opt.vm_hang_ppm > 0 && o->outcome == SCHED_OUTCOME_UNKNOWN);
-    s->stat.tail_bad += tail && o->outcome != SCHED_OUTCOME_OK && !excused;
+    s->stat.tail_bad += tail && o->outcome != SCHED_OUTCOME_OK &&
+                        !(q->look && o->outcome == SCHED_OUTCOME_NONE) && !excused;
     s->stat.tail_slow += tail && took > 6 * SIM_S && !scarce;
     if (o->outcome == SCHED_OUTCOME_OK) {
         s->stat.ok++;
@@ -91,6 +119,11 @@ void sim_outcome(struct sim *s, struct sim_node *n, const struct sched_fx_outcom
                 q->starts);
         }
         sim_check_answer(s, q, o->epoch);
+    } else if (o->outcome == SCHED_OUTCOME_NONE) {
+        if (!q->look || q->starts != 0 || (q->there != 0 && session(s, q->key, q->there) != NULL)) {
+            sim_bad(s, "S19 key %u is said to have no session, and has epoch %llx", q->key,
+                (unsigned long long)q->there);
+        }
     } else if (o->outcome == SCHED_OUTCOME_FAILED) {
         s->stat.failed++;
         if (q->starts != 0) {

@@ -60,6 +60,7 @@ void sim_opts_draw(struct sim_opts *o, uint64_t seed)
     o->forge = seed % 9 == 8;
     o->speaks = SCHED_VERSION_MAX;
     o->mixed = seed % 5 == 2;
+    o->looks = seed % 5 == 4;
 }
 
 static struct sim_fault draw_one(const struct sim_opts *o, struct base_hash_rng *r)
@@ -152,7 +153,7 @@ static const struct field fields[] = {FIELD(voters), FIELD(hosts), FIELD(gateway
     FIELD(drift_ppm), FIELD(cache), FIELD(quota), FIELD(chunk), FIELD(lives_below),
     FIELD(views_below), FIELD(views_min), FIELD(kill_ms), FIELD(stuck_ms), FIELD(pool),
     FIELD(liars), FIELD(slow), FIELD(forge), FIELD(speaks), FIELD(mixed), FIELD(pools),
-    FIELD(load)};
+    FIELD(looks), FIELD(load)};
 enum { FIELDS = sizeof fields / sizeof fields[0] };
 
 static bool is_node(uint8_t kind, int arg)

@@ -36,6 +36,7 @@ struct sim_opts {
     uint32_t forge;    /* hosts forge views, too */
     uint32_t speaks;   /* the latest version of the messages that builds speak */
     uint32_t mixed;    /* older builds, too, replaced one after the other */
+    uint32_t looks;    /* some requests only look for a session; all for the last key */
     bool voter_loss;   /* a voter may lose its store */
     bool trace, no_liveness;
     uint32_t load;      /* 0: no requests but those of the file */

@@ -113,7 +113,9 @@ struct sim_req {
     uint64_t start_ns;
     sched_epoch seen; /* highest epoch confirmed for the key when it began */
     uint32_t key;
-    uint8_t outcome; /* 0: none yet, else enum sched_outcome + 1 */
+    bool look;
+    sched_epoch there; /* LOOK: of a session that a client knew when it began; 0: none */
+    uint8_t outcome;   /* 0: none yet, else enum sched_outcome + 1 */
     uint8_t starts;
     sched_epoch epoch; /* in which it started */
 };

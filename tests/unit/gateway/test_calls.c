@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "gateway/io/calls_state.h"
+#include "proto/base/clock.h"
 #include "proto/net/curve.h"
 #include "scheduler/io/host_node.h"
 #include "scheduler/io/roster.h"
@@ -170,7 +171,9 @@ static void look_late(struct worker *w)
 }
 
 struct asked {
+    bool looks; /* for a session; else it is for one that is made, if need be */
     bool over, failed;
+    enum gw_call_failure why;
     Warren__Status status; /* of the end */
     char code[32];
     void (*then)(void); /* when it fails; NULL: nothing */
@@ -186,9 +189,9 @@ static void on_end(void *owner, const Warren__Reply *r)
 
 static void on_failed(void *owner, enum gw_call_failure why)
 {
-    (void)why;
     struct asked *a = owner;
     a->over = a->failed = true;
+    a->why = why;
     if (a->then != NULL) {
         a->then();
     }
@@ -200,12 +203,18 @@ static struct gw_call *start(struct asked *a, const struct gw_call_options *how)
     Warren__Request r = WARREN__REQUEST__INIT;
     Warren__Key key = WARREN__KEY__INIT;
     Warren__SessionGet get = WARREN__SESSION_GET__INIT;
+    Warren__FileList list = WARREN__FILE_LIST__INIT;
     struct gw_call *call = NULL;
     key.pool = (char *)(uintptr_t) "python";
     key.identifier = (ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t) "alice", .len = 5};
     r.key = &key;
-    r.op_case = WARREN__REQUEST__OP_SESSION_GET;
-    r.session_get = &get;
+    if (a->looks) {
+        r.op_case = WARREN__REQUEST__OP_SESSION_GET;
+        r.session_get = &get;
+    } else {
+        r.op_case = WARREN__REQUEST__OP_FILE_LIST;
+        r.file_list = &list;
+    }
     a->over = a->failed = false;
     struct gw_call_options opt = *how;
     opt.request = &r;
@@ -496,5 +505,44 @@ TEST(when_nobody_else_has_a_place_the_end_is_what_the_last_one_said)
     (void)start_call(&a, GW_CALL_READ, 100); /* another one, that nobody has told anything */
     UNTIL(a.over);
     CHECK(a.failed);
+    teardown();
+}
+
+static bool up_to_date(void)
+{
+    const struct sched_view *v = sched_route_node_core(g.calls->route)->view;
+    return sched_view_version(v) == SCHED_VERSION_MAX;
+}
+
+TEST(who_asks_for_a_session_that_is_not_there_binds_nothing)
+{
+    struct asked a = {.looks = true};
+    setup_two();
+    UNTIL(up_to_date());
+    (void)start_call(&a, GW_CALL_READ, 60000);
+    UNTIL(a.over);
+    CHECK(!a.failed);
+    CHECK_EQ(a.status, WARREN__STATUS__STATUS_NOT_FOUND);
+    CHECK_STR(a.code, "session");
+    CHECK_EQ(g.hosts[0].starts + g.hosts[1].starts, 0);
+    teardown();
+}
+
+/* The voters have it that the worker is there, and it may be; this gateway does not reach it. */
+TEST(a_call_does_not_wait_longer_for_a_member_than_it_takes_to_replace_one)
+{
+    struct asked a = {0};
+    setup_two();
+    struct gw_call *call = start_call(&a, GW_CALL_READ, 600000);
+    (void)told(call);
+    struct link *link = call->link;
+    CHECK(ev_timer_remaining(g.loop, &call->timer) <= 2e-3 * g.calls->settings->lease_ms);
+    CHECK(!a.over && !link->ready);
+    link->down_ns -= 2 * g.calls->settings->lease_ms * BASE_NS_PER_MS; /* as if long ago */
+    struct asked b = {0};
+    (void)start_call(&b, GW_CALL_READ, 600000); /* for the same session */
+    UNTIL(b.over);
+    CHECK(b.failed && b.why == GW_CALL_UNREACHABLE);
+    gw_call_cancel(call);
     teardown();
 }

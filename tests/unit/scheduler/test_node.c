@@ -113,6 +113,35 @@ TEST(a_host_tells_its_sessions_from_those_of_an_earlier_life)
     CHECK_EQ(says(&g, 10, 5, 2), SCHED_NODE_NOT_HERE);
 }
 
+/* Whether it gives a place to an identifier of this pool. */
+static bool gives_place(struct rig *g, uint64_t at_ms, uint64_t pool)
+{
+    struct sched_msg m = {
+        .type = SCHED_MSG_RESERVE, .from = 11, .resv = {.op = 1, .key = {at_ms, pool}}};
+    step(g, at_ms, &m);
+    const struct sched_fx_item *it = effect(g, SCHED_FX_SEND);
+    CHECK(it != NULL && it->msg.type == SCHED_MSG_RESERVED);
+    return it->msg.resv.resv != 0;
+}
+
+TEST(a_pool_that_is_shut_gets_no_place_for_a_while)
+{
+    struct rig g;
+    rig_init(&g, SCHED_SESS_LIVE, 5000, 60000);
+    lease(&g, 10);
+    struct sched_event shut = {
+        .kind = SCHED_EV_SHUT, .now_ns = SCHED_MS(20), .vm.key = {1, 5}, .grace_ms = 1000};
+    sched_fx_clear(&g.fx);
+    sched_node_step(&g.n, &shut, &g.fx);
+    CHECK(!gives_place(&g, 1000, 5));
+    CHECK(gives_place(&g, 1001, 6));
+    shut.all = true;
+    sched_fx_clear(&g.fx);
+    sched_node_step(&g.n, &shut, &g.fx);
+    CHECK(!gives_place(&g, 1002, 6));
+    CHECK(gives_place(&g, 1100, 5));
+}
+
 TEST(a_view_from_a_worker_is_not_installed)
 {
     struct rig g;
@@ -400,4 +429,30 @@ TEST(a_worker_takes_sessions_again_after_its_drain_but_not_when_it_has_left)
     CHECK(sched_drain_left(&g.n.drain));
     say(&g, 2000, SCHED_EV_UNDRAIN, false);
     CHECK(g.n.sess.closed && sched_drain_left(&g.n.drain));
+}
+
+TEST(who_looks_for_a_session_that_is_not_there_gets_no_place)
+{
+    struct rig g;
+    rig_init(&g, SCHED_SESS_LIVE, 5000, 60000);
+    struct sched_part parts[16];
+    for (uint32_t i = 0; i < 16; i++) {
+        parts[i] = (struct sched_part){.era = 1, .settled = 1};
+    }
+    struct sched_row row = {.kind = SCHED_ROW_PARTS, .n = 16, .parts = parts};
+    sched_node_restore(&g.n, &row);
+    lease(&g, 10);
+    struct sched_msg m = {.type = SCHED_MSG_OPEN,
+        .from = 99,
+        .open = {.rid = 4, .key = {9, 9}, .view = 1, .look = true}};
+    uint32_t used = g.n.sess.used;
+    step(&g, 20, &m);
+    const struct sched_fx_item *it = effect(&g, SCHED_FX_SEND);
+    CHECK(it != NULL && it->msg.type == SCHED_MSG_RETRY && it->msg.to == 99);
+    CHECK(it->msg.retry.rid == 4 && it->msg.retry.why == SCHED_RETRY_NONE);
+    CHECK_EQ(g.n.sess.used, used);
+    CHECK_EQ(g.n.coord.used, 0);
+    m.open.look = false;
+    step(&g, 30, &m);
+    CHECK_EQ(g.n.sess.used, used + 1);
 }

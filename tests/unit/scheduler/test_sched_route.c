@@ -132,6 +132,40 @@ TEST(what_workers_say_about_views_is_asked_of_a_voter)
     CHECK_EQ(g.r.view->num, 9);
 }
 
+/* The OPEN of a request that looks, in a cluster at this version. */
+static struct sched_msg look(struct rig *g, uint8_t version)
+{
+    struct sched_route_ask ask = {
+        .key = key, .exec = mine, .may_inline = true, .look = true, .timeout_ms = 5000};
+    g->view.version = version;
+    sched_fx_clear(&g->fx);
+    CHECK(sched_route_request(&g->r, 1, &ask, &g->fx) != 0);
+    CHECK(g->fx.items[0].kind == SCHED_FX_SEND && g->fx.items[0].msg.type == SCHED_MSG_OPEN);
+    return g->fx.items[0].msg;
+}
+
+TEST(who_looks_is_told_that_there_is_no_session)
+{
+    struct rig g;
+    rig_init(&g, 2);
+    struct sched_msg open = look(&g, SCHED_VERSION_BASE);
+    CHECK(!open.open.look && !open.open.has_exec); /* nobody would understand */
+    open = look(&g, 3);
+    CHECK(open.open.look && !open.open.has_exec);
+    struct sched_msg m = {.type = SCHED_MSG_RETRY,
+        .from = 10,
+        .retry = {.rid = open.open.rid, .view = 1, .why = SCHED_RETRY_NONE}};
+    step(&g, 50, &m);
+    CHECK_EQ(g.fx.n, 1);
+    CHECK(g.fx.items[0].kind == SCHED_FX_OUTCOME);
+    CHECK_EQ(g.fx.items[0].outcome.rid, open.open.rid);
+    CHECK_EQ(g.fx.items[0].outcome.outcome, SCHED_OUTCOME_NONE);
+    rig_init(&g, 2);
+    m.retry.rid = request(&g, false);
+    step(&g, 60, &m);
+    CHECK_EQ(g.fx.n, 0); /* it has not asked that */
+}
+
 TEST(a_gateway_tells_what_it_speaks_while_the_cluster_is_at_less)
 {
     struct rig g;
