@@ -11,6 +11,8 @@ warren_unit(gateway_rate SOURCES unit/gateway/test_rate.c DEPS gateway_core)
 warren_unit(gateway_mcp_keys SOURCES unit/gateway/test_mcp_keys.c DEPS gateway_mcp_keys)
 warren_unit(gateway_mcp SOURCES unit/gateway/test_mcp.c DEPS gateway_core)
 warren_unit(gateway_exec_body SOURCES unit/gateway/test_exec_body.c DEPS gateway_io)
+warren_unit(gateway_early SOURCES unit/gateway/test_early.c ${CMAKE_SOURCE_DIR}/gateway/io/early.c
+  DEPS gateway_core)
 warren_unit(gateway_ws SOURCES unit/gateway/test_ws.c DEPS gateway_io)
 warren_unit(gateway_calls SOURCES unit/gateway/test_calls.c lib/cluster_dir.c DEPS gateway_io)
 warren_unit(gateway_auth SOURCES unit/gateway/test_auth.c DEPS gateway_io)

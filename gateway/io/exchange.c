@@ -65,6 +65,11 @@ void gw_exchange_accept(struct gw_exchange *x, const struct gw_exchange_ops *ops
     x->owner = owner;
 }
 
+const void *gw_exchange_source(const struct gw_exchange *x)
+{
+    return x->conn->peer;
+}
+
 const struct gw_request *gw_exchange_request(const struct gw_exchange *x)
 {
     return &x->request;

@@ -31,6 +31,11 @@ void gw_exchange_accept(struct gw_exchange *x, const struct gw_exchange_ops *ops
 /* Valid until gone(). */
 const struct gw_request *gw_exchange_request(const struct gw_exchange *x);
 
+/* Stands for the address that the request comes from: the same for all that are under way from
+ * there.
+ */
+const void *gw_exchange_source(const struct gw_exchange *x);
+
 /* Starts the answer. length -1: not known, streamed. An answer before the request is complete ends
  * the connection (HTTP/1) or the stream (HTTP/2) after it. A second call is ignored. */
 void gw_exchange_respond(
