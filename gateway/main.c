@@ -55,6 +55,7 @@ struct gateway {
     unsigned looks;
     const char *ready_text;
     bool stopping;
+    ev_timer patience; /* with the goodbye */
 };
 
 static void tell(const struct gateway *g, const char *event, const char *text)
@@ -67,10 +68,30 @@ static void tell(const struct gateway *g, const char *event, const char *text)
     base_buf_deinit(&b);
 }
 
-static void on_drained(void *owner)
+#define GOODBYE_S 1.5
+
+static void on_left(void *owner)
 {
     struct gateway *g = owner;
     ev_break(g->loop, EVBREAK_ALL);
+}
+
+static void on_patience(struct ev_loop *loop, ev_timer *t, int revents)
+{
+    (void)t;
+    (void)revents;
+    ev_break(loop, EVBREAK_ALL);
+}
+
+static void on_drained(void *owner)
+{
+    struct gateway *g = owner;
+    if (!gw_calls_leave(g->calls, on_left, g)) {
+        ev_break(g->loop, EVBREAK_ALL);
+        return;
+    }
+    ev_timer_init(&g->patience, on_patience, GOODBYE_S, 0.);
+    ev_timer_start(g->loop, &g->patience);
 }
 
 static void on_stop(struct ev_loop *loop, ev_signal *w, int revents)

@@ -38,6 +38,10 @@ struct gw_calls_options {
 int gw_calls_create(
     struct gw_calls **ret, const struct gw_calls_options *opt, struct base_error *err);
 
+/* No calls are made any more: tells the cluster that this gateway goes. left() comes from the loop,
+ * or never when nobody hears it; false: there is no cluster. */
+bool gw_calls_leave(struct gw_calls *c, void (*left)(void *user), void *user);
+
 /* All calls must be over. Accepts NULL. */
 void gw_calls_destroy(struct gw_calls *c);
 

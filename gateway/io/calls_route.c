@@ -214,7 +214,16 @@ static void on_full(void *user, uint64_t rid)
     (void)snprintf(f->text, sizeof f->text, "all sessions of the pool are in use");
 }
 
-static const struct sched_route_ops ops = {.go = on_go, .full = on_full, .outcome = on_outcome};
+static void on_left(void *user)
+{
+    struct gw_calls *c = user;
+    if (c->left != NULL) {
+        c->left(c->left_user);
+    }
+}
+
+static const struct sched_route_ops ops = {
+    .go = on_go, .full = on_full, .outcome = on_outcome, .left = on_left};
 
 /* The host has no microVM for it, and says why; so did others. Then that is the answer. */
 static bool refused_by_all(struct gw_call *call, Warren__Reply *r)
@@ -315,6 +324,17 @@ void gw_calls_catalog_forget(struct gw_calls *c, const void *ctx)
     if (c->route != NULL) {
         sched_catalog_client_forget(sched_route_node_catalog_client(c->route), ctx);
     }
+}
+
+bool gw_calls_leave(struct gw_calls *c, void (*left)(void *user), void *user)
+{
+    if (c->route == NULL) {
+        return false;
+    }
+    c->left = left;
+    c->left_user = user;
+    sched_route_node_leave(c->route);
+    return true;
 }
 
 void gw_calls_route_destroy(struct gw_calls *c)

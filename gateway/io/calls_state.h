@@ -98,7 +98,9 @@ struct gw_calls {
     /* in a cluster */
     struct sched_settings *settings;
     struct sched_route_node *route; /* NULL: the workers are those of gateway.yaml, for ever */
-    struct link nowhere;            /* calls that have no worker yet; never ready */
+    void (*left)(void *user);       /* see gw_calls_leave() */
+    void *left_user;
+    struct link nowhere; /* calls that have no worker yet; never ready */
     struct gw_call *rids[GW_CALLS_BUCKETS];
     ev_timer look; /* for workers; active when they are not those of gateway.yaml */
     /* Sums of the ids of workers without a place: as of this look, and of the last one. Those of

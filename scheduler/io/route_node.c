@@ -151,6 +151,14 @@ static void on_suspect(void *user, uint64_t id, bool suspected)
     sched_route_suspect(&n->route, id, suspected);
 }
 
+static void on_left(void *user)
+{
+    struct sched_route_node *n = user;
+    if (n->cfg.ops->left != NULL) {
+        n->cfg.ops->left(n->cfg.user);
+    }
+}
+
 static void on_admin(void *user, uint64_t from, const char *question, struct base_buf *to)
 {
     struct sched_route_node *n = user;
@@ -171,7 +179,7 @@ static void on_admin(void *user, uint64_t from, const char *question, struct bas
 }
 
 static const struct sched_cluster_ops cluster_ops = {
-    .on_message = on_message, .on_suspect = on_suspect, .on_admin = on_admin};
+    .on_message = on_message, .on_suspect = on_suspect, .on_admin = on_admin, .on_left = on_left};
 
 /* ---- the owner ---- */
 
@@ -317,6 +325,11 @@ bool sched_route_node_member(const struct sched_route_node *n, uint64_t id)
 bool sched_route_node_trusts(const struct sched_route_node *n, uint64_t id)
 {
     return sched_route_node_member(n, id) && !sched_route_suspects(&n->route, id);
+}
+
+void sched_route_node_leave(struct sched_route_node *n)
+{
+    sched_cluster_leave(n->cluster);
 }
 
 const struct sched_route *sched_route_node_core(const struct sched_route_node *n)

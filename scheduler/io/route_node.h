@@ -24,6 +24,8 @@ struct sched_route_ops {
     void (*full)(void *user, uint64_t rid);
     /* The request is over. Comes from the loop, never from inside a call. */
     void (*outcome)(void *user, uint64_t rid, enum sched_outcome outcome, sched_epoch epoch);
+    /* After sched_route_node_leave(): the others know. May be NULL. */
+    void (*left)(void *user);
 };
 
 struct sched_route_node_cfg {
@@ -97,6 +99,10 @@ bool sched_route_node_member(const struct sched_route_node *n, uint64_t id);
 
 /* And nobody suspects that it is gone. */
 bool sched_route_node_trusts(const struct sched_route_node *n, uint64_t id);
+
+/* Says goodbye, so that nobody looks for this gateway when it ends; left() follows within a second
+ * or so. */
+void sched_route_node_leave(struct sched_route_node *n);
 
 /* For looking only. */
 const struct sched_route *sched_route_node_core(const struct sched_route_node *n);

@@ -342,6 +342,17 @@ class Gateway(Rig):
         status, body, _ = self.execute(NAMES[0], padding=MORE_THAN_A_WINDOW)
         self.assertEqual(status, 200, body)
 
+    def gossip(self, node):
+        """What the voter has heard of a node."""
+        return next((g["state"] for a in self.nodes.status().values() for g in a["gossip"] if g["node"] == node), None)
+
+    def test_a_gateway_that_is_stopped_says_goodbye(self):
+        wait_for("the gateway is known", lambda: self.gossip("g1") == "alive")
+        self.connection.close()
+        self.gateway.send_signal(signal.SIGTERM)
+        self.assertEqual(self.gateway.wait(60), 0)
+        self.assertEqual(self.gossip("g1"), "left")
+
     def test_a_list_is_whole_or_says_who_is_missing(self):
         for n in NAMES:
             self.assertEqual(self.execute(n)[0], 200)

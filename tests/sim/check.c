@@ -162,7 +162,7 @@ const struct sched_view *sim_chosen_view(const struct sim *s)
 
 bool sim_check_member(const struct sim *s, struct sched_host h)
 {
-    return sched_view_has(chosen(s), h);
+    return sched_view_has(sim_chosen_view(s), h);
 }
 
 static uint32_t permits(const struct sim *s, const struct sim_node *n)
