@@ -234,7 +234,8 @@ uint64_t rig_about(
     return rig_send(r, PROTO_NET_CTL, name, &q);
 }
 
-uint64_t rig_exec(struct rig *r, const char *name, uint8_t id, const char *code)
+uint64_t rig_exec_how(
+    struct rig *r, const char *name, uint8_t id, const char *code, const struct rig_exec_how *how)
 {
     Warren__Request q = WARREN__REQUEST__INIT;
     Warren__Exec e = WARREN__EXEC__INIT;
@@ -242,8 +243,27 @@ uint64_t rig_exec(struct rig *r, const char *name, uint8_t id, const char *code)
     e.id = (ProtobufCBinaryData){.data = raw, .len = sizeof raw};
     e.kernel = WARREN__KERNEL__KERNEL_PYTHON;
     e.code = (ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t)code, .len = strlen(code)};
+    e.given = how->given;
+    e.detach = how->detach;
     q.op_case = WARREN__REQUEST__OP_EXEC;
     q.exec = &e;
+    q.expect_generation = how->generation;
     bool small = strlen(code) < PROTO_CTL_BYTES_MAX / 2;
     return rig_send(r, small ? PROTO_NET_CTL : PROTO_NET_BULK, name, &q);
+}
+
+uint64_t rig_exec(struct rig *r, const char *name, uint8_t id, const char *code)
+{
+    return rig_exec_how(r, name, id, code, &(struct rig_exec_how){0});
+}
+
+uint64_t rig_cancel(struct rig *r, const char *name, uint8_t id)
+{
+    Warren__Request q = WARREN__REQUEST__INIT;
+    Warren__ExecCancel e = WARREN__EXEC_CANCEL__INIT;
+    uint8_t raw[PROTO_EXEC_ID_BYTES] = {id};
+    e.id = (ProtobufCBinaryData){.data = raw, .len = sizeof raw};
+    q.op_case = WARREN__REQUEST__OP_EXEC_CANCEL;
+    q.exec_cancel = &e;
+    return rig_send(r, PROTO_NET_CTL, name, &q);
 }

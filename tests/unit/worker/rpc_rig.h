@@ -84,4 +84,11 @@ Warren__Status rig_status(struct rig *r, uint64_t corr);
 /* GET, DELETE or LIST of sessions, or GET of the pool. */
 uint64_t rig_about(
     struct rig *r, Warren__Request__OpCase op, const char *name, uint64_t expect_generation);
+struct rig_exec_how {
+    bool given, detach; /* as in the request */
+    uint64_t generation;
+};
+uint64_t rig_exec_how(
+    struct rig *r, const char *name, uint8_t id, const char *code, const struct rig_exec_how *how);
 uint64_t rig_exec(struct rig *r, const char *name, uint8_t id, const char *code);
+uint64_t rig_cancel(struct rig *r, const char *name, uint8_t id);

@@ -384,33 +384,13 @@ TEST(what_comes_up_after_its_place_was_given_up_runs_nothing)
 /* Code under the client's own id. */
 static uint64_t send_given(const char *name, uint8_t id, uint64_t generation)
 {
-    Warren__Request q = WARREN__REQUEST__INIT;
-    Warren__Exec e = WARREN__EXEC__INIT;
-    uint8_t raw[PROTO_EXEC_ID_BYTES] = {id};
-    e.id = (ProtobufCBinaryData){.data = raw, .len = sizeof raw};
-    e.kernel = WARREN__KERNEL__KERNEL_PYTHON;
-    e.code = (ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t) "say x", .len = 5};
-    e.given = true;
-    q.op_case = WARREN__REQUEST__OP_EXEC;
-    q.exec = &e;
-    q.expect_generation = generation;
-    return rig_send(&r, PROTO_NET_CTL, name, &q);
+    struct rig_exec_how how = {.given = true, .generation = generation};
+    return rig_exec_how(&r, name, id, "say x", &how);
 }
 
 static Warren__Status run_given(const char *name, uint8_t id, uint64_t generation)
 {
     return rig_status(&r, send_given(name, id, generation));
-}
-
-static Warren__Status cancel(const char *name, uint8_t id)
-{
-    Warren__Request q = WARREN__REQUEST__INIT;
-    Warren__ExecCancel e = WARREN__EXEC_CANCEL__INIT;
-    uint8_t raw[PROTO_EXEC_ID_BYTES] = {id};
-    e.id = (ProtobufCBinaryData){.data = raw, .len = sizeof raw};
-    q.op_case = WARREN__REQUEST__OP_EXEC_CANCEL;
-    q.exec_cancel = &e;
-    return rig_status(&r, rig_send(&r, PROTO_NET_CTL, name, &q));
 }
 
 TEST(operations_after_a_worker_in_which_something_may_have_run_are_of_unknown_outcome)
@@ -420,7 +400,7 @@ TEST(operations_after_a_worker_in_which_something_may_have_run_are_of_unknown_ou
     start_peer();
     (void)ask_after_peer(name, true);
     CHECK_EQ(run_given(name, 1, 0), WARREN__STATUS__STATUS_OUTCOME_UNKNOWN);
-    CHECK_EQ(cancel(name, 1), WARREN__STATUS__STATUS_OUTCOME_UNKNOWN);
+    CHECK_EQ(rig_status(&r, rig_cancel(&r, name, 1)), WARREN__STATUS__STATUS_OUTCOME_UNKNOWN);
     CHECK_EQ(fake_world_runs(r.world), 0);
     /* The client knows, and says so: the generation that was named with the answer is still there.
      */
@@ -434,7 +414,7 @@ TEST(operations_after_a_worker_that_was_only_full_run)
     char name[8];
     start_peer();
     struct ask *a = ask_after_peer(name, false);
-    CHECK_EQ(cancel(name, 1), WARREN__STATUS__STATUS_NOT_FOUND);
+    CHECK_EQ(rig_status(&r, rig_cancel(&r, name, 1)), WARREN__STATUS__STATUS_NOT_FOUND);
     not_here(a); /* with that answer the place was given up */
     use(a, "python");
     CHECK_EQ(run_given(name, 1, 0), WARREN__STATUS__STATUS_OK);
@@ -452,7 +432,7 @@ TEST(an_operation_that_was_canceled_while_it_waited_runs_nowhere_else)
     struct ask *a = ask_at(name, false);
     fake_world_hold_starts(r.world, true);
     uint64_t waits = send_given(name, 1, 0);
-    CHECK_EQ(cancel(name, 1), WARREN__STATUS__STATUS_OK);
+    CHECK_EQ(rig_status(&r, rig_cancel(&r, name, 1)), WARREN__STATUS__STATUS_OK);
     CHECK_EQ(rig_status(&r, waits), WARREN__STATUS__STATUS_OK);
     place_is_gone(a, name);
     worker_member_drain(r.member);

@@ -26,13 +26,7 @@ static uint64_t attach(uint8_t id, uint64_t after, bool wait)
 
 static uint64_t cancel(uint8_t id)
 {
-    Warren__Request q = WARREN__REQUEST__INIT;
-    Warren__ExecCancel c = WARREN__EXEC_CANCEL__INIT;
-    uint8_t raw[PROTO_EXEC_ID_BYTES] = {id};
-    c.id = (ProtobufCBinaryData){.data = raw, .len = sizeof raw};
-    q.op_case = WARREN__REQUEST__OP_EXEC_CANCEL;
-    q.exec_cancel = &c;
-    return rig_send(&r, PROTO_NET_CTL, "alice", &q);
+    return rig_cancel(&r, "alice", id);
 }
 
 static void credit(uint64_t corr, uint32_t n)
@@ -132,16 +126,7 @@ TEST(attach_reads_behind_a_number_and_waits_only_when_asked)
 TEST(a_detached_execution_ends_its_exchange_at_the_start_and_can_be_cancelled)
 {
     setup();
-    Warren__Request q = WARREN__REQUEST__INIT;
-    Warren__Exec e = WARREN__EXEC__INIT;
-    uint8_t raw[PROTO_EXEC_ID_BYTES] = {5};
-    e.id = (ProtobufCBinaryData){.data = raw, .len = sizeof raw};
-    e.kernel = WARREN__KERNEL__KERNEL_PYTHON;
-    e.code = (ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t) "hold", .len = 4};
-    e.detach = true;
-    q.op_case = WARREN__REQUEST__OP_EXEC;
-    q.exec = &e;
-    uint64_t a = rig_send(&r, PROTO_NET_CTL, "alice", &q);
+    uint64_t a = rig_exec_how(&r, "alice", 5, "hold", &(struct rig_exec_how){.detach = true});
     Warren__Reply *end = rig_reply(&r, a, PROTO_ENVELOPE_END);
     CHECK_EQ(end->exec_state, WARREN__EXEC_STATE__EXEC_RUNNING);
     warren__reply__free_unpacked(end, NULL);
@@ -333,16 +318,8 @@ TEST(a_reset_and_a_cancel_stop_what_waits_for_its_microvm)
 TEST(the_deadline_answers_by_itself_and_the_execution_goes_on)
 {
     setup();
-    Warren__Request q = WARREN__REQUEST__INIT;
-    Warren__Exec e = WARREN__EXEC__INIT;
-    uint8_t raw[PROTO_EXEC_ID_BYTES] = {1};
-    e.id = (ProtobufCBinaryData){.data = raw, .len = sizeof raw};
-    e.kernel = WARREN__KERNEL__KERNEL_PYTHON;
-    e.code = (ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t) "hold\nsay y", .len = 10};
-    q.op_case = WARREN__REQUEST__OP_EXEC;
-    q.exec = &e;
     r.deadline_ms = 300;
-    uint64_t a = rig_send(&r, PROTO_NET_CTL, "alice", &q);
+    uint64_t a = rig_exec(&r, "alice", 1, "hold\nsay y");
     r.deadline_ms = 0;
     Warren__Reply *end = rig_reply(&r, a, PROTO_ENVELOPE_END);
     CHECK_EQ(end->status, WARREN__STATUS__STATUS_TIMEOUT);
