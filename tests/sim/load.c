@@ -105,12 +105,12 @@ void sim_outcome(struct sim *s, struct sim_node *n, const struct sched_fx_outcom
     q->outcome = (uint8_t)(o->outcome + 1);
     uint64_t took = s->now_ns - q->start_ns;
     bool tail = s->calm && q->start_ns > (s->opt.chaos_ms + s->opt.quiet_ms * 28 / 100) * SIM_MS;
-    s->stat.tail_ok += tail && o->outcome == SCHED_OUTCOME_OK;
+    bool ok = o->outcome == SCHED_OUTCOME_OK || (q->look && o->outcome == SCHED_OUTCOME_NONE);
+    s->stat.tail_ok += tail && ok;
     /* With hung agents sessions end by their maximal life, whatever runs in them. */
     bool scarce = s->opt.pools > 0 || (s->opt.quota > 0 && s->opt.quota < s->opt.keys * 3);
     bool excused = scarce || (s->opt.vm_hang_ppm > 0 && o->outcome == SCHED_OUTCOME_UNKNOWN);
-    s->stat.tail_bad += tail && o->outcome != SCHED_OUTCOME_OK &&
-                        !(q->look && o->outcome == SCHED_OUTCOME_NONE) && !excused;
+    s->stat.tail_bad += tail && !ok && !excused;
     s->stat.tail_slow += tail && took > 6 * SIM_S && !scarce;
     if (o->outcome == SCHED_OUTCOME_OK) {
         s->stat.ok++;
