@@ -2,6 +2,8 @@
 
 #include "proto/base/assert.h"
 #include "scheduler/core/allow.h"
+#include "tests/sim/bus.h"
+#include "tests/sim/catalog.h"
 #include "tests/sim/check.h"
 
 /* The rule of a directed schedule that concerns this message, or NULL. */

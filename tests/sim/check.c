@@ -1,5 +1,6 @@
 #include <stdarg.h>
 
+#include "tests/sim/bus.h"
 #include "tests/sim/check.h"
 
 enum { PROPOSAL_MS = 900 }; /* a voter gives up its proposal after a second, by its own clock */

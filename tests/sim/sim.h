@@ -233,30 +233,6 @@ void sim_halt(struct sim *s, struct sim_node *n);
 const struct sched_view *sim_intern(struct sim *s, const struct sched_view *v);
 struct sim_view *sim_view_of(struct sim *s, const struct sched_view *v);
 
-/* ---- bus.c ---- */
-struct sim_packet { /* one for all its copies and addressees */
-    uint32_t refs, len;
-    uint8_t type;
-    uint64_t hash;
-    const struct sched_view *view; /* VIEW: what it decodes to */
-    uint8_t bytes[];
-};
-void sim_send(struct sim *s, struct sim_node *from, const struct sched_msg *m);
-/* To every other node. */
-void sim_push(struct sim *s, struct sim_node *from, const struct sched_msg *m);
-void sim_forge(struct sim *s, struct sim_node *from, const struct sched_view *v); /* not chosen */
-void sim_packet_drop(struct sim_packet *p);
-void sim_deliver(struct sim *s, struct sim_event *ev);
-
-/* ---- catalog.c ---- */
-void sim_catalog_key(const struct sim *s, struct sched_key *k, uint32_t i);
-void sim_catalog_birth(struct sim *s, struct sim_node *voter);
-void sim_catalog_start(struct sim *s);
-void sim_catalog_event(struct sim *s, const struct sim_event *ev);
-void sim_catalog_boot(struct sim *s, struct sim_node *n);
-/* True: it was for the shell. */
-bool sim_catalog_take(struct sim *s, struct sim_node *n, const struct sched_msg *m);
-
 /* ---- trace.c ---- */
 void sim_trace(const struct sim *s, const struct sched_msg *m, const char *what);
 

@@ -1,6 +1,8 @@
 #include <stdlib.h>
 
 #include "proto/base/assert.h"
+#include "tests/sim/bus.h"
+#include "tests/sim/catalog.h"
 #include "tests/sim/check.h"
 #include "tests/sim/vm.h"
 

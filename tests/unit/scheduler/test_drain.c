@@ -121,7 +121,8 @@ TEST(who_cannot_start_sessions_has_no_place_for_a_while)
     CHECK(sched_sess_reserve(&sess, &w.env, k) != 0);
     sess.shut_ns = w.env.now_ns + SCHED_MS(1000);
     CHECK_EQ(sched_sess_reserve(&sess, &w.env, k), 0);
-    CHECK(!sess.permits.q[0].missed && sched_sess_shut(&sess, &w.env)); /* a permit more would not help */
+    CHECK(!sess.permits.q[0].missed &&
+          sched_sess_shut(&sess, &w.env)); /* a permit more would not help */
     w.env.now_ns += SCHED_MS(1000);
     CHECK(!sched_sess_shut(&sess, &w.env));
     CHECK(sched_sess_reserve(&sess, &w.env, k) != 0);
