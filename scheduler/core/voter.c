@@ -438,6 +438,20 @@ static void on_ask(struct sched_voter *v, const struct sched_msg *m)
             .view = v->acc.num > 0 ? &v->acc : NULL};
 }
 
+/* Until all of it is back it counts as lost: a process that ends before starts from nothing again,
+ * and does not take a register of which it has no row for one that never was. */
+static bool registers_lost(const struct sched_voter *v)
+{
+    if (sched_view_version(&v->known) < SCHED_VERSION_CATALOG) {
+        return false; /* there is none yet, and older builds do not answer */
+    }
+    bool lost = v->catalog != NULL && v->catalog->lost;
+    for (uint32_t i = 0; i < v->n_quotas && !lost; i++) {
+        lost = v->quotas[i].lost;
+    }
+    return lost;
+}
+
 static void on_tell(struct sched_voter *v, uint32_t from, const struct sched_m_vtell *m)
 {
     if (!v->amnesia || m->nonce != v->nonce || m->known > v->known.num) {
@@ -450,7 +464,7 @@ static void on_tell(struct sched_voter *v, uint32_t from, const struct sched_m_v
     if (m->accepted > v->accepted && m->view != NULL && sched_view_copy(&v->acc, m->view) == 0) {
         v->accepted = m->accepted;
     }
-    if (sched_votes(v->told) > v->cfg->n_voters / 2) {
+    if (sched_votes(v->told) > v->cfg->n_voters / 2 && (!registers_lost(v) || MUTANT(78))) {
         v->amnesia = false;
         store_vote(v);
         sched_fx_store(v->fx, SCHED_ROW_KNOWN)->view = &v->known;
@@ -555,12 +569,18 @@ static void step_quota(struct sched_voter *v, uint32_t reg, const struct sched_m
     }
 }
 
+/* Who has lost its store has to hear first what is spoken. */
+static bool asks_for_catalog(const struct sched_voter *v)
+{
+    return !v->amnesia || sched_view_version(&v->known) >= SCHED_VERSION_CATALOG;
+}
+
 /* NULL: time has passed. */
 static void step_catalog(struct sched_voter *v, const struct sched_msg *m)
 {
     struct sched_catreg_env e = {
         .cfg = v->cfg, .fx = v->fx, .rng = &v->rng, .now_ns = v->now_ns, .index = v->index};
-    if (v->catalog == NULL || (m == NULL && v->amnesia)) { /* what is spoken is not known yet */
+    if (v->catalog == NULL || (m == NULL && !asks_for_catalog(v))) {
         return;
     }
     if (m == NULL) {
@@ -611,7 +631,7 @@ uint64_t sched_voter_deadline_ns(const struct sched_voter *v)
         uint64_t due = sched_quota_keep_due_ns(&v->quotas[i]);
         at = due < at ? due : at;
     }
-    if (v->catalog != NULL && !v->amnesia) {
+    if (v->catalog != NULL && asks_for_catalog(v)) {
         uint64_t due = sched_catreg_due_ns(v->catalog);
         at = due < at ? due : at;
     }

@@ -26,8 +26,9 @@
  * over. Then it asks, and does not vote until it has heard the register's state from a majority of
  * voters, itself not counted: one of them promised what it has forgotten, or nothing came of it.
  * (Asked first, that one might promise later.) At most one voter may lose its store at a time.
- * Until then it stores neither row of the register: a process that ends meanwhile starts from
- * nothing again, and one row without the other counts as nothing.
+ * Until then, and until the other registers it keeps are back too, it stores neither row of the
+ * register: a process that ends meanwhile starts from nothing again, and one row without the other
+ * counts as nothing.
  *
  * The register is one sequence: a voter accepts view v+1 only when it knows v. So what was chosen
  * is known to, or accepted by, some voter in every majority, and is found again without asking
