@@ -1,5 +1,5 @@
 # The simulator and what runs in it.
-set(SIM_SOURCES sim/bus.c sim/catalog.c sim/check.c sim/check_life.c sim/fault.c sim/load.c sim/main.c sim/pool.c
+set(SIM_SOURCES sim/bus.c sim/catalog.c sim/change.c sim/check.c sim/check_life.c sim/fault.c sim/load.c sim/main.c sim/pool.c
   sim/schedule.c sim/shrink.c
   sim/store.c sim/trace.c sim/vm.c sim/world.c)
 set(SIM_LIB_SOURCES ${SIM_SOURCES})
@@ -24,6 +24,9 @@ warren_sim(twice --seeds 1001..1030 --twice)
 # With the worker's pool manager between the session table and the microVMs.
 warren_sim(pool --seeds 1..100 --pool 1)
 warren_sim(pools --seeds 1..60 --pools 3)
+# Gateways change the catalogue, which there is none of at first.
+warren_sim(catalog --seeds 1..100 --catalog 1)
+warren_sim(catalog_twice --seeds 1011..1020 --catalog 1 --twice)
 warren_sim(pools_twice --seeds 1001..1006 --pools 5 --twice)
 # More identifiers than places: workers refuse, and others take over.
 warren_sim(pool_full --seeds 1..2 --pool 1 --places 300 --keys 600 --request-ms 20)

@@ -66,7 +66,7 @@ static bool accept(struct sched_catreg *k, const struct sched_catreg_env *e, uin
     }
     copy(&k->acc, d);
     k->promised = k->accepted = ballot;
-    k->unsure = true;
+    k->unsure = !MUTANT(75);
     k->sure_ns = e->now_ns + SCHED_MS(SURE_MS) + base_hash_rng_below(e->rng, SCHED_MS(SURE_MS));
     store(k, e);
     return true;
@@ -81,7 +81,9 @@ static void on_request(
     }
     if (msg->type == SCHED_MSG_CPREP && m->ballot >= k->promised) {
         k->promised = m->ballot; /* equal: the same request, repeated */
-        store(k, e);
+        if (!MUTANT(69)) {
+            store(k, e);
+        }
         *send(e, SCHED_MSG_CPROM, msg->from) =
             (struct sched_m_creg){m->ballot, k->promised, k->accepted, doc(&k->acc)};
     } else if (msg->type == SCHED_MSG_CACC && sched_cat_valid(&m->doc) &&
@@ -185,7 +187,7 @@ static void drop_op(struct sched_catreg *k, uint32_t i)
 
 static void finish(struct sched_catreg *k, const struct sched_catreg_env *e)
 {
-    if (!majority(k, e)) {
+    if (!majority(k, e) && !MUTANT(76)) {
         return;
     }
     struct sched_cat_doc chosen = doc(&k->val);
@@ -256,7 +258,7 @@ static void on_vote(struct sched_catreg *k, const struct sched_catreg_env *e, ui
         again(k, e);
         k->phase = SCHED_CATREG_WAIT; /* also who only wants to know */
     } else if (phase1) {
-        if (m->accepted > k->best && sched_cat_valid(&m->doc)) {
+        if (m->accepted > k->best && sched_cat_valid(&m->doc) && !MUTANT(79)) {
             copy(&k->val, &m->doc);
             k->best = m->accepted;
         }
@@ -305,8 +307,9 @@ static void on_get(
     struct sched_catreg *k, const struct sched_catreg_env *e, const struct sched_msg *m)
 {
     bool none = m->cget.version == 0 && !k->lost && !k->unsure; /* which is worth knowing */
-    if (m->cget.version < k->known.version || none) {
-        sched_fx_send(e->fx, SCHED_MSG_CDOC, m->from)->cdoc = doc(&k->known);
+    const struct sched_catreg_doc *d = MUTANT(74) ? &k->acc : &k->known;
+    if (m->cget.version < d->version || none) {
+        sched_fx_send(e->fx, SCHED_MSG_CDOC, m->from)->cdoc = doc(d);
     } else if (m->cget.version > k->known.version && !k->lost) {
         doubt(k, e); /* others have told more */
     }
@@ -364,7 +367,7 @@ void sched_catreg_restore(struct sched_catreg *k, const struct sched_row *row, b
     uint64_t quiet_ns, uint64_t nonce)
 {
     k->nonce = nonce;
-    k->lost = row == NULL && !fresh;
+    k->lost = row == NULL && !fresh && !MUTANT(72);
     k->resend_ns = quiet_ns;
     if (row != NULL && sched_cat_valid(&row->catalog)) {
         copy(&k->acc, &row->catalog);
@@ -382,7 +385,7 @@ static void from_voter(struct sched_catreg *k, const struct sched_catreg_env *e,
     } else if (m->type == SCHED_MSG_CTELL) {
         on_tell(k, e, from, &m->creg);
     } else if (m->type == SCHED_MSG_CKNOW) {
-        if (!k->lost && m->creg.ballot == k->accepted) {
+        if (!k->lost && (m->creg.ballot == k->accepted || MUTANT(77))) {
             struct sched_cat_doc d = doc(&k->acc);
             choose(k, e, &d);
         } else if (!k->lost && m->creg.ballot > k->accepted) {

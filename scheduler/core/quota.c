@@ -151,7 +151,7 @@ static void count_want(
 static void form_value(struct sched_quota_keep *k, const struct sched_quota_env *e)
 {
     drop_dead(&k->val, e);
-    if (e->version >= k->val.version) {
+    if (e->version >= k->val.version || MUTANT(85)) {
         set_maxima(k, e);
     }
     for (uint32_t i = 0; i < k->n_wants; i++) {

@@ -1,9 +1,11 @@
 #include <stdlib.h>
 
 #include "proto/base/assert.h"
+#include "proto/base/err.h"
 #include "scheduler/core/allow.h"
 #include "tests/sim/bus.h"
 #include "tests/sim/catalog.h"
+#include "tests/sim/change.h"
 #include "tests/sim/check.h"
 
 /* The rule of a directed schedule that concerns this message, or NULL. */
@@ -94,6 +96,9 @@ static struct sim_packet *encode(
     struct sim *s, const struct sim_node *from, const struct sched_msg *m)
 {
     int len = sched_wire_encode_as(m, version_of(from), s->buf, SCHED_WIRE_BYTES_MAX);
+    if (len == BASE_EVERSION && m->type >= SCHED_MSG_CSET) {
+        return NULL; /* of who has seen a later view than this voter */
+    }
     if (len < 0) {
         sim_bad(s, "S13 message %s cannot be encoded: %d", sched_msg_name(m->type), len);
         return NULL;
@@ -240,7 +245,7 @@ void sim_deliver(struct sim *s, struct sim_event *ev)
             uint64_t who = (uint64_t)ev->arg << 20 | ev->node;
             s->hash = base_hash_mix64(s->hash ^ s->now_ns ^ p->hash ^ who << 24);
             struct sched_event in = {.kind = SCHED_EV_MSG, .msg = &m};
-            if (!sim_catalog_take(s, n, &m)) {
+            if (!sim_cat_takes(s, n, &m) && !sim_catalog_take(s, n, &m)) {
                 sim_step(s, n, &in);
             }
         }

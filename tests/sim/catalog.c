@@ -3,6 +3,7 @@
 #include "proto/base/assert.h"
 #include "tests/sim/bus.h"
 #include "tests/sim/catalog.h"
+#include "tests/sim/change.h"
 #include "tests/sim/check.h"
 #include "tests/sim/store.h"
 
@@ -31,8 +32,9 @@ static uint32_t pool_number(uint32_t i)
 
 void sim_catalog_key(const struct sim *s, struct sched_key *k, uint32_t i)
 {
-    if (s->opt.pools > 0) {
-        k->lo = (k->lo & ~(uint64_t)SCHED_KEY_POOL_MASK) | pool_number(i % s->opt.pools);
+    uint32_t pools = s->opt.catalog > 0 ? SIM_USED : s->opt.pools;
+    if (pools > 0) {
+        k->lo = (k->lo & ~(uint64_t)SCHED_KEY_POOL_MASK) | pool_number(i % pools);
     }
 }
 
@@ -44,6 +46,7 @@ static void event(struct sim *s, uint32_t node, uint32_t what, uint64_t mean_ms)
 
 void sim_catalog_start(struct sim *s)
 {
+    sim_cat_init(s);
     if (s->opt.pools == 0) {
         return;
     }

@@ -1,6 +1,7 @@
 #include <stdarg.h>
 
 #include "tests/sim/bus.h"
+#include "tests/sim/change.h"
 #include "tests/sim/check.h"
 
 enum { PROPOSAL_MS = 900 }; /* a voter gives up its proposal after a second, by its own clock */
@@ -394,6 +395,10 @@ void sim_check_end(struct sim *s)
         sim_check_dead_permits(s, v, 0);
     }
     sim_check_catalog_end(s, v);
+    sim_cat_end(s);
+    for (uint32_t i = 0; s->opt.catalog > 0 && i < SCHED_QUOTA_REGS; i++) {
+        sim_check_dead_permits(s, v, i);
+    }
     uint32_t want = s->opt.load == 0 || s->opt.pools > 0 ? 0 : 8; /* pools may be gone */
     if (s->stat.tail_ok < want || s->stat.tail_bad > 0 || s->stat.tail_slow > 0) {
         sim_bad(s, "L4 after the faults %llu requests were OK, %llu not, %llu slow",

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 
 #include "proto/base/assert.h"
+#include "tests/sim/change.h"
 #include "tests/sim/check.h"
 
 /* Invariants about what is kept and what ends: S10 (not too late), S14, S15, L6. */
@@ -137,7 +138,7 @@ void sim_check_commit(struct sim *s, const struct sim_node *n)
             "%u partitions",
             name, regs, sess, execs, parts);
     }
-    if (n->kind == SIM_VOTER && vote_differs(n)) {
+    if (n->kind == SIM_VOTER && (vote_differs(n) || sim_cat_differs(n))) {
         sim_bad(s, "S15 %s has not stored what it has promised", name);
     }
 }

@@ -2,6 +2,7 @@
 
 #include "proto/base/assert.h"
 #include "tests/sim/bus.h"
+#include "tests/sim/change.h"
 #include "tests/sim/check.h"
 #include "tests/sim/vm.h"
 
@@ -66,8 +67,10 @@ static bool another_voter_is_lost(struct sim *s, const struct sim_node *me)
 {
     for (uint32_t i = 0; i < s->opt.voters; i++) {
         struct sim_node *v = &s->nodes[i];
-        if (v != me && (sim_rows_known(v->rows) == NULL || sim_rows_vote(v->rows) == NULL ||
-                           v->voter->amnesia || sim_local(v, s->now_ns) < v->voter->quiet_ns)) {
+        if (v != me &&
+            (sim_rows_known(v->rows) == NULL || sim_rows_vote(v->rows) == NULL ||
+                v->voter->amnesia || (v->voter->catalog != NULL && v->voter->catalog->lost) ||
+                sim_local(v, s->now_ns) < v->voter->quiet_ns)) {
             return true;
         }
     }
@@ -90,6 +93,10 @@ static void fell(struct sim *s, struct sim_node *n, const struct sim_fault *f)
         sim_rows_clear(n->rows);
         n->lost = n->promise;
         n->promise = (struct sim_promise){0};
+        if (n->copy != NULL) {
+            n->copy->lost = n->copy->promise;
+            n->copy->promise = (struct sim_promise){0};
+        }
     }
     down(s, n, f);
 }

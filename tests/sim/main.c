@@ -31,6 +31,7 @@ static const char usage[] =
     "  --pool 1          microVMs are those of the worker's pool manager\n"
     "  --pools N         keys are of so many pools, at most 12, whose maxima are in a catalogue\n"
     "                    that changes\n"
+    "  --catalog 1       gateways change the catalogue (not with --pools)\n"
     "  --quota N --chunk N   sessions of all hosts together; permits that are asked for at once\n"
     "Exit: 0 no violation, 1 a violation, 2 wrong usage.\n";
 
@@ -58,7 +59,8 @@ static const struct set_option {
     {"request-ms", offsetof(struct sim_opts, request_ms), 1},
     {"quota", offsetof(struct sim_opts, quota), 1}, {"chunk", offsetof(struct sim_opts, chunk), 1},
     {"empty-birth", offsetof(struct sim_opts, empty_birth), 1},
-    {"pool", offsetof(struct sim_opts, pool), 1}, {"pools", offsetof(struct sim_opts, pools), 1}};
+    {"pool", offsetof(struct sim_opts, pool), 1}, {"pools", offsetof(struct sim_opts, pools), 1},
+    {"catalog", offsetof(struct sim_opts, catalog), 1}};
 enum { SET_OPTIONS = sizeof set_options / sizeof set_options[0], SET = 0x100 };
 
 static uint32_t *set_field(struct sim_opts *o, unsigned i)

@@ -18,9 +18,10 @@ def run(line):
     if how == "open":
         _, what = rest.split(None, 1)
         return number, what, None, "OPEN"
-    if how in ("seeds", "dense", "pool", "pools"):
+    if how in ("seeds", "dense", "pool", "pools", "catalog", "catdense"):
         span, what = rest.split(None, 1)
-        args = ["--seeds", span] + ["--fault-ms", "1500"] * (how == "dense") + ["--pool", "1"] * (how == "pool") + ["--pools", "3"] * (how == "pools")
+        args = ["--seeds", span] + ["--fault-ms", "1500"] * how.endswith("dense") + ["--pool", "1"] * (how == "pool") + ["--pools", "3"] * (how == "pools")
+        args += ["--catalog", "1"] * how.startswith("cat")
     else:
         what = rest
         args = ["--schedule", str(folder / how)]

@@ -153,7 +153,7 @@ static const struct field fields[] = {FIELD(voters), FIELD(hosts), FIELD(gateway
     FIELD(drift_ppm), FIELD(cache), FIELD(quota), FIELD(chunk), FIELD(lives_below),
     FIELD(views_below), FIELD(views_min), FIELD(kill_ms), FIELD(stuck_ms), FIELD(pool),
     FIELD(liars), FIELD(slow), FIELD(forge), FIELD(speaks), FIELD(mixed), FIELD(pools),
-    FIELD(looks), FIELD(load)};
+    FIELD(catalog), FIELD(looks), FIELD(load)};
 enum { FIELDS = sizeof fields / sizeof fields[0] };
 
 static bool is_node(uint8_t kind, int arg)

@@ -29,6 +29,7 @@ struct sim_opts {
     uint32_t lives_below, views_below, views_min;
     uint32_t kill_ms;  /* from freeze to kill; 0: a minute */
     uint32_t stuck_ms; /* patience of the voters with a view; 0: as in the product */
+    uint32_t catalog;  /* 1: gateways change the catalogue; 2: until 5 s before the faults end */
     uint32_t pools;    /* keys are of so many pools, whose maxima change; 0: one without */
     uint32_t pool;     /* 1: microVMs are those of the worker's pool manager */
     uint32_t liars;    /* hosts whose reports of load are made up */

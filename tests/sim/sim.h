@@ -97,6 +97,7 @@ struct sim_node {
     uint64_t awake_ns;         /* virtual: since when its process runs */
     uint64_t busy_ns, slow_ns; /* virtual: when it is free again; until when it is slow */
     uint32_t cost_ms;          /* of everything it does while it is slow */
+    struct sim_copy *copy;     /* of the catalogue, see change.h */
     uint32_t gone_inc;         /* its life that a chosen view has left out */
     uint64_t gone_ns;          /* when */
 };
@@ -152,6 +153,7 @@ enum sim_event_kind {
     SIM_E_LOAD,
     SIM_E_LOOK, /* what is checked now and then */
     SIM_E_CATALOG,
+    SIM_E_CHANGE,
 };
 
 struct sim_due { /* events in order of time; what they are lies in slots that do not move */
@@ -207,6 +209,7 @@ struct sim {
     uint32_t newest, changes;
     struct sim_packet *last_view; /* the latest view that was sent */
     uint32_t last_view_num;
+    struct sim_cat *cat; /* see change.c */
     struct sim_stats stat;
     char bad[400]; /* first violation; empty: none */
 };

@@ -3,6 +3,7 @@
 #include "proto/base/assert.h"
 #include "tests/sim/bus.h"
 #include "tests/sim/catalog.h"
+#include "tests/sim/change.h"
 #include "tests/sim/check.h"
 #include "tests/sim/vm.h"
 
@@ -237,6 +238,7 @@ static void apply(struct sim *s, struct sim_node *n, const struct sched_fx_item 
         struct sched_msg m = it->msg;
         lie(s, n, &m);
         sim_check_vote(s, n, &m);
+        sim_cat_vote(s, n, &m);
         sim_send(s, n, &m);
         break;
     }
@@ -339,12 +341,14 @@ void sim_step(struct sim *s, struct sim_node *n, const struct sched_event *ev)
         sched_node_step(n->host, &e, &s->fx);
         sim_check_quota(s, n);
         sim_check_pools(s, n);
+        sim_cat_permits(s, n);
     } else {
         sched_route_step(n->gw, e.now_ns, e.kind == SCHED_EV_MSG ? e.msg : NULL, &s->fx);
     }
     run_effects(s, n);
     if (n->kind == SIM_VOTER && n->up) { /* else the step may not have happened */
         sim_check_known(s, n);
+        sim_cat_look(s, n);
     }
     if (n->up) {
         sim_arm(s, n);
@@ -428,6 +432,7 @@ void sim_boot(struct sim *s, struct sim_node *n, bool first)
     n->tick_ns = 0;
     n->seen_view = 0;
     n->awake_ns = s->now_ns;
+    sim_cat_boot(s, n);
     if (!first) {
         choose_build(s, n, false);
     }
@@ -485,7 +490,7 @@ static void configure(struct sim *s)
         .cooldown_ms = s->opt.cooldown_ms,
         .max_alive_ms = s->opt.vm_hang_ppm > 0 ? 25000 : 300000,
         .spread_pct = s->opt.spread_pct,
-        .catalog = s->opt.pools > 0,
+        .catalog = s->opt.pools > 0 || s->opt.catalog > 0,
         .quota = {s->opt.quota, s->opt.chunk}};
     for (uint32_t i = 0; i < s->opt.voters; i++) {
         c->voters[i] = i + 1;
@@ -568,6 +573,7 @@ void sim_init(struct sim *s, const struct sim_opts *opt, const struct sim_fault 
 {
     memset(s, 0, sizeof *s);
     s->opt = *opt;
+    s->opt.quota = opt->catalog > 0 ? 0 : opt->quota;   /* maxima are those of the catalogue */
     s->opt.mixed = s->opt.pools > 0 ? 0 : s->opt.mixed; /* older builds know no catalogue */
     base_hash_rng_seed(&s->rng, opt->seed * 2 + 1);
     configure(s);
@@ -619,6 +625,7 @@ static void free_node(struct sim_node *n)
 
 void sim_deinit(struct sim *s)
 {
+    sim_cat_free(s);
     for (uint32_t i = 0; i < s->n_nodes; i++) {
         free_node(&s->nodes[i]);
     }
@@ -739,6 +746,9 @@ static void handle(struct sim *s, struct sim_event *ev)
         break;
     case SIM_E_CATALOG:
         sim_catalog_event(s, ev);
+        break;
+    case SIM_E_CHANGE:
+        sim_cat_turn(s, n);
         break;
     case SIM_E_LOOK:
         sim_check_look(s);
