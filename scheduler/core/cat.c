@@ -26,8 +26,11 @@ static uint8_t *put(uint8_t *p, uint64_t v, unsigned n)
 bool sched_cat_next(const struct sched_cat_doc *d, uint32_t *at, struct sched_cat_entry *ret)
 {
     uint32_t left = *at < d->n ? d->n - *at : 0;
+    if (left < HEAD) {
+        return false;
+    }
     const uint8_t *p = d->bytes + *at;
-    if (left < HEAD || left - HEAD < p[0]) {
+    if (left - HEAD < p[0]) {
         return false;
     }
     const uint8_t *q = p + 1 + p[0];
