@@ -369,6 +369,8 @@ void sched_catreg_restore(struct sched_catreg *k, const struct sched_row *row, b
     k->nonce = nonce;
     k->lost = row == NULL && !fresh && !MUTANT(72);
     k->resend_ns = quiet_ns;
+    k->unsure = row == NULL && fresh; /* it may only have missed the first one */
+    k->sure_ns = quiet_ns;
     if (row != NULL && sched_cat_valid(&row->catalog)) {
         copy(&k->acc, &row->catalog);
         k->promised = row->promised;

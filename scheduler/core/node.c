@@ -374,7 +374,8 @@ void sched_node_step(struct sched_node *n, const struct sched_event *ev, struct 
         on_vm(n, ev);
         break;
     }
-    sched_permits_tick(&n->sess.permits, &n->env);
+    sched_permits_tick(
+        &n->sess.permits, &n->env, !n->sess.closed && n->sess.used < n->cfg->sess_max);
 }
 
 enum sched_node_says sched_node_check(const struct sched_node *n, uint64_t now_ns,

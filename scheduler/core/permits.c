@@ -8,6 +8,8 @@ enum {
     SOON_MS = 20,     /* with a catalogue, where few permits are kept ahead */
     IDLE_MS = 1000,   /* idle permits are given back after this time */
     DENIED_MS = 1000, /* nobody waits for what was refused */
+    OVER_MS = 5000,   /* permits for what is in use already, and was refused, are asked for again */
+    KEEP_MS = 60000,  /* what is kept ahead is given back when there is no session for so long */
 };
 
 void sched_permits_init(struct sched_permits *p, const struct sched_cfg *cfg)
@@ -156,7 +158,7 @@ static uint32_t spare(const struct sched_quota *q, const struct sched_env *e)
 {
     if (e->cfg->catalog) {
         uint32_t members = sched_view_members(e->view);
-        return q->max / 4 / (members > 0 ? members : 1);
+        return q->room ? q->max / 4 / (members > 0 ? members : 1) : 0;
     }
     return q->used / 4 > e->cfg->quota.chunk ? q->used / 4 : e->cfg->quota.chunk;
 }
@@ -167,22 +169,27 @@ static uint32_t aim(struct sched_quota *q, const struct sched_env *e)
     bool ahead = e->cfg->catalog; /* asks before the last one is used */
     uint32_t more = spare(q, e);
     if (q->used > q->limit) { /* after a restart: hold what is in use */
-        return q->used;
+        bool soon = ahead && q->denied_ns != 0 && e->now_ns < q->denied_ns + SCHED_MS(OVER_MS);
+        return soon ? UINT32_MAX : q->used;
     }
     if (q->missed > 0) {
         uint32_t least = ahead ? q->missed : 0;
         q->missed = 0;
         return q->used + (more > least ? more : least);
     }
-    if (ahead && e->now_ns >= q->denied_ns && q->limit - q->used < (more + 1) / 2) {
+    bool in_use = ahead && (q->used > 0 || q->limit > 0); /* not for pools that are not asked for */
+    if (in_use && e->now_ns >= q->denied_ns && q->limit - q->used < (more + 1) / 2) {
         return q->used + more;
     }
-    bool idle = q->limit > 0 && (q->used + more < q->limit || (q->used == 0 && !ahead));
+    bool idle = q->limit > 0 && (q->used + more < q->limit || q->used == 0);
     if (!idle) {
         q->idle_ns = 0;
     } else if (q->idle_ns == 0) {
         q->idle_ns = e->now_ns;
-    } else if (e->now_ns - q->idle_ns > SCHED_MS(IDLE_MS)) {
+    } else if (e->now_ns - q->idle_ns > SCHED_MS(KEEP_MS) && q->used == 0) {
+        return 0;
+    } else if (e->now_ns - q->idle_ns > SCHED_MS(IDLE_MS) &&
+               (!ahead || q->used + more < q->limit)) {
         return q->used == 0 && !ahead ? 0 : q->used + more;
     }
     return UINT32_MAX;
@@ -209,9 +216,10 @@ static void tick(const struct sched_permits *p, struct sched_quota *q, struct sc
     }
 }
 
-void sched_permits_tick(struct sched_permits *p, struct sched_env *e)
+void sched_permits_tick(struct sched_permits *p, struct sched_env *e, bool room)
 {
     for (uint32_t i = 0; p->limited && i < p->n; i++) {
+        p->q[i].room = room;
         tick(p, &p->q[i], e);
     }
 }

@@ -14,6 +14,7 @@ struct sched_quota {
     uint32_t want;   /* of the request that waits for its answer */
     uint32_t voter;  /* who is asked */
     bool waiting;
+    bool room;
     uint64_t seq;
     uint64_t due_ns;    /* waiting: ask again. Else: not before this time */
     uint64_t idle_ns;   /* since when permits are idle; 0: none is */
@@ -52,7 +53,8 @@ bool sched_permits_hope(
 bool sched_permits_take(struct sched_permits *p, struct sched_key key);
 void sched_permits_give(struct sched_permits *p, struct sched_key key);
 
-void sched_permits_tick(struct sched_permits *p, struct sched_env *e);
+/* room: a session more could be here, whatever the permits say; without it none are kept ahead. */
+void sched_permits_tick(struct sched_permits *p, struct sched_env *e, bool room);
 
 /* True: that was news. */
 bool sched_permits_have(

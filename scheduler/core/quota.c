@@ -133,6 +133,19 @@ static uint64_t out(const struct sched_quota_table *t, uint32_t pool)
     return sum;
 }
 
+/* Who holds nothing can be forgotten: what he asked for long ago may then be counted once more, and
+ * is idle until he asks again. */
+static void make_room(struct sched_quota_table *t)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < t->n; i++) {
+        if (t->e[i].permits > 0 || t->e[i].host.node == 0) {
+            t->e[n++] = t->e[i];
+        }
+    }
+    t->n = n;
+}
+
 static void count_want(
     struct sched_quota_keep *k, const struct sched_quota_env *e, struct sched_quota_want *w)
 {
@@ -151,6 +164,9 @@ static void count_want(
 static void form_value(struct sched_quota_keep *k, const struct sched_quota_env *e)
 {
     drop_dead(&k->val, e);
+    if (k->val.n + k->n_wants + e->n_pools >= k->val.cap) {
+        make_room(&k->val);
+    }
     if (e->version >= k->val.version || MUTANT(85)) {
         set_maxima(k, e);
     }
@@ -258,9 +274,12 @@ static void finish(struct sched_quota_keep *k, const struct sched_quota_env *e)
         const struct sched_quota_entry *x = entry(&k->val, w->pool, w->host, false);
         if (!w->in_op) {
             k->wants[left++] = *w;
-        } else if (x != NULL) {
-            sched_fx_send(e->fx, SCHED_MSG_QHAVE, w->host.node)->quota = (struct sched_m_quota){
-                .pool = w->pool, .inc = w->host.inc, .permits = x->permits, .seq = x->seq};
+        } else if (x != NULL || !dead(e, w->host)) { /* no room in the table: none */
+            sched_fx_send(e->fx, SCHED_MSG_QHAVE, w->host.node)->quota =
+                (struct sched_m_quota){.pool = w->pool,
+                    .inc = w->host.inc,
+                    .permits = x != NULL ? x->permits : 0,
+                    .seq = x != NULL ? x->seq : w->seq};
         }
     }
     k->n_wants = left;

@@ -112,7 +112,7 @@ void sched_voter_init(struct sched_voter *v, const struct sched_cfg *cfg, struct
     }
     REQUIRE(v->index < cfg->n_voters);
     v->tick_ns = boot->now_ns + base_hash_rng_below(&v->rng, SCHED_MS(TICK_MS));
-    v->learned_ns = boot->now_ns;
+    v->learned_ns = v->awake_ns = boot->now_ns;
     v->amnesia = boot->known == NULL || (boot->vote == NULL && !MUTANT(59));
     v->nonce = base_hash_rng_next(&v->rng);
     restore_register(v, boot);
@@ -452,6 +452,17 @@ static bool registers_lost(const struct sched_voter *v)
     return lost;
 }
 
+/* Before the cluster speaks of a catalogue there was nothing in these registers to be lost. */
+static void find_registers(struct sched_voter *v)
+{
+    if (v->cfg->catalog && sched_view_version(&v->known) < SCHED_VERSION_CATALOG) {
+        v->catalog->lost = false;
+        for (uint32_t i = 0; i < v->n_quotas; i++) {
+            v->quotas[i].lost = false;
+        }
+    }
+}
+
 static void on_tell(struct sched_voter *v, uint32_t from, const struct sched_m_vtell *m)
 {
     if (!v->amnesia || m->nonce != v->nonce || m->known > v->known.num) {
@@ -466,6 +477,8 @@ static void on_tell(struct sched_voter *v, uint32_t from, const struct sched_m_v
     }
     if (sched_votes(v->told) > v->cfg->n_voters / 2 && (!registers_lost(v) || MUTANT(78))) {
         v->amnesia = false;
+        v->awake_ns = v->now_ns;
+        find_registers(v);
         store_vote(v);
         sched_fx_store(v->fx, SCHED_ROW_KNOWN)->view = &v->known;
     }
@@ -569,10 +582,15 @@ static void step_quota(struct sched_voter *v, uint32_t reg, const struct sched_m
     }
 }
 
-/* Who has lost its store has to hear first what is spoken. */
+/* Before that not everybody would understand. */
 static bool asks_for_catalog(const struct sched_voter *v)
 {
-    return !v->amnesia || sched_view_version(&v->known) >= SCHED_VERSION_CATALOG;
+    return sched_view_version(&v->known) >= SCHED_VERSION_CATALOG;
+}
+
+static bool speaks_of_permits(const struct sched_voter *v)
+{
+    return !v->cfg->catalog || asks_for_catalog(v);
 }
 
 /* NULL: time has passed. */
@@ -600,7 +618,7 @@ void sched_voter_step(
         if (now_ns >= v->tick_ns) {
             tick(v);
         }
-        for (uint32_t i = 0; i < v->n_quotas; i++) {
+        for (uint32_t i = 0; i < v->n_quotas && speaks_of_permits(v); i++) {
             step_quota(v, i, NULL);
         }
         step_catalog(v, NULL);
@@ -627,7 +645,7 @@ void sched_voter_step(
 uint64_t sched_voter_deadline_ns(const struct sched_voter *v)
 {
     uint64_t at = v->tick_ns;
-    for (uint32_t i = 0; i < v->n_quotas; i++) {
+    for (uint32_t i = 0; i < v->n_quotas && speaks_of_permits(v); i++) {
         uint64_t due = sched_quota_keep_due_ns(&v->quotas[i]);
         at = due < at ? due : at;
     }

@@ -91,6 +91,7 @@ struct sched_voter {
     struct sched_voter_peer *peers;
     uint32_t n_peers;
     struct sched_map by_node;
+    uint64_t awake_ns; /* since when it hears what others speak */
     uint32_t n_quotas;
     struct sched_quota_keep *quotas; /* registers of permits */
     uint64_t pools_version;          /* of the catalogue that these are from */

@@ -3,6 +3,7 @@
 #include "scheduler/core/voter_int.h"
 
 enum {
+    HEAR_MS = 2000, /* a gateway tells a voter what it speaks, and then the next one */
     MEAN_MS = 100,
     PULL_MS = 200,
     CHANGE_REPEATS_MAX = 2, /* doublings of the patience while a change waits */
@@ -59,6 +60,9 @@ static void lower(uint8_t *version, uint8_t to)
 uint8_t sched_voter_common(const struct sched_voter *v, const struct sched_view *val)
 {
     uint8_t now = sched_view_version(&v->known), most = v->speaks.max;
+    if (v->now_ns - v->awake_ns < SCHED_MS(HEAR_MS) * (v->cfg->n_voters + 1)) {
+        return now; /* gateways tell one voter after another */
+    }
     for (uint32_t i = 0; i < v->cfg->n_voters && !MUTANT(80); i++) {
         lower(&most, sched_voter_speaks(v, v->cfg->voters[i]).max);
     }

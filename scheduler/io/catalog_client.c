@@ -34,6 +34,7 @@ struct sched_catalog_client {
     struct sched_catalog *now, *before; /* before: readers of this turn may still have it */
     struct put *puts;
     ev_timer turn;
+    bool empty; /* as a voter says */
     uint64_t asked_ns;
     uint32_t voter;
 };
@@ -194,8 +195,11 @@ void sched_catalog_client_forget(struct sched_catalog_client *c, const void *ctx
 static void on_doc(struct sched_catalog_client *c, const struct sched_cat_doc *d)
 {
     struct sched_catalog *fresh = NULL;
-    if (d->version == 0 && c->now == NULL && c->cfg.empty != NULL) {
-        c->cfg.empty(c->cfg.user);
+    if (d->version == 0 && c->now == NULL && !c->empty) {
+        c->empty = true;
+        if (c->cfg.empty != NULL) {
+            c->cfg.empty(c->cfg.user);
+        }
     }
     if (d->version <= version_of(c)) {
         return;
@@ -241,7 +245,7 @@ static void on_turn(struct ev_loop *loop, ev_timer *t, int events)
     uint64_t gone_ms = (base_clock_mono_ns() - c->asked_ns) / BASE_NS_PER_MS;
     sched_catalog_destroy(c->before);
     c->before = NULL;
-    if (gone_ms >= (c->now == NULL ? FIRST_MS : ASK_MS)) {
+    if (gone_ms >= (c->now == NULL && !c->empty ? FIRST_MS : ASK_MS)) {
         ask(c, next_voter(c));
     }
     look_at_puts(c);

@@ -74,7 +74,7 @@ static bool host_tick(struct rig *r, uint64_t after_ms, uint32_t used, bool miss
     r->env.now_ns += SCHED_MS(after_ms);
     r->p.q[0].used = used;
     r->p.q[0].missed = missed;
-    sched_permits_tick(&r->p, &r->env);
+    sched_permits_tick(&r->p, &r->env, true);
     return r->p.q[0].missed == 0;
 }
 
@@ -225,15 +225,17 @@ TEST(what_the_dead_held_comes_back_and_they_get_no_more)
     CHECK_EQ(told(&r, 10), 3);
 }
 
-TEST(a_full_table_gives_no_answer)
+TEST(a_full_table_has_no_permits_until_somebody_gives_his_back)
 {
     struct rig r;
     rig_init(&r, 1);
     for (uint32_t i = 0; i < 4; i++) {
         CHECK_EQ(ask_alone(&r, 20 + i, 1, 1), 1);
     }
-    CHECK_EQ(ask_alone(&r, 10, 1, 1), -1);
+    CHECK_EQ(ask_alone(&r, 10, 1, 1), 0);
     CHECK_EQ(r.k.acc.n, 5);
+    CHECK_EQ(ask_alone(&r, 20, 0, 2), 0);
+    CHECK_EQ(ask_alone(&r, 10, 1, 2), 1); /* in place of who holds none */
 }
 
 static void from_voter(struct rig *r, uint8_t type, uint64_t voter, struct sched_m_qreg body)
@@ -411,7 +413,7 @@ static void host_served(struct rig *r, uint64_t after_ms, uint32_t most)
 {
     sched_fx_clear(&r->fx);
     r->env.now_ns += SCHED_MS(after_ms);
-    sched_permits_tick(&r->p, &r->env);
+    sched_permits_tick(&r->p, &r->env, true);
     for (uint32_t i = 0; i < r->fx.n; i++) {
         const struct sched_m_quota *q = &r->fx.items[i].msg.quota;
         struct sched_msg m = {.type = SCHED_MSG_QHAVE, .quota = *q};

@@ -416,6 +416,7 @@ static void poll_of_new(struct poll *p, struct sched_mem *mem, uint32_t voters)
 {
     poll_init(p, mem, voters);
     p->v.speaks.max = SCHED_VERSION_MAX;
+    p->v.awake_ns -= SCHED_MS(60000); /* it has heard everybody */
 }
 
 TEST(the_version_rises_when_every_member_speaks_it_and_does_not_fall)
@@ -505,8 +506,14 @@ TEST(the_version_waits_for_the_other_voters_too)
     }
     CHECK_EQ(told, 1); /* it does not tell all the time */
     say_speaks(&p, 1500, 3, SCHED_VERSION_MAX);
+    p.v.awake_ns += SCHED_MS(60000);
+    for (uint64_t t = 1500; t <= 2200; t += 100) {
+        tell(&p, t, NULL);
+        CHECK(said(&p.fx, SCHED_MSG_VPREP) == NULL); /* not all gateways can have told it */
+    }
+    p.v.awake_ns -= SCHED_MS(8000);
     bool proposes = false;
-    for (uint64_t t = 1500; t <= 2200 && !proposes; t += 100) {
+    for (uint64_t t = 2300; t <= 3000 && !proposes; t += 100) {
         tell(&p, t, NULL);
         proposes = said(&p.fx, SCHED_MSG_VPREP) != NULL;
     }
