@@ -47,7 +47,7 @@
     X(TIMERS, timers) /* host to group: remaining cooldowns */                                     \
     X(QWANT, quota)   /* host to voter: let me hold this many permits */                           \
     X(QHAVE, quota)   /* you hold this many */                                                     \
-    X(QPREP, qreg)    /* voter to voter: phase 1 of a pool's register */                           \
+    X(QPREP, qreg)    /* voter to voter: phase 1 of a register of permits */                       \
     X(QPROM, qreg)                                                                                 \
     X(QACC, qreg) /* phase 2 */                                                                    \
     X(QACCED, qreg)                                                                                \

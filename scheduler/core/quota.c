@@ -387,7 +387,8 @@ static void on_tell(struct sched_quota_keep *k, const struct sched_quota_env *e,
 
 /* ---- all of it ---- */
 
-/* Every member may hold permits of a pool, and of two on the average. */
+/* Every member may hold permits of two of the register's pools; then those who hold none make room.
+ */
 static uint32_t capacity(const struct sched_cfg *cfg)
 {
     return cfg->catalog ? cfg->members_max * 2 + SCHED_CAT_POOLS_MAX * 4 : cfg->members_max + 1;

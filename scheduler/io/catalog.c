@@ -318,6 +318,9 @@ int sched_catalog_check(struct sched_catalog_entry *e, const uint8_t cluster_key
     if (memchr(e->value, '\0', e->value_n) != NULL) {
         return base_fail(err, BASE_EINVAL, "'%.80s': the value has a NUL byte", e->key);
     }
+    if (!base_text_utf8(e->value, e->value_n)) {
+        return base_fail(err, BASE_EINVAL, "'%.80s': the value is not UTF-8", e->key);
+    }
     if (sched_catalog_name(e, "pool/") != NULL) {
         return check_pool(e, cluster_key, ret_warnings, err);
     }

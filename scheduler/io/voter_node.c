@@ -521,6 +521,9 @@ static int boot(struct sched_voter_node *v, struct base_error *err)
             .entries = q->entries};
         b.quotas[i] = quotas[i].there ? &rows[i] : NULL;
     }
+    if (rc == 0 && catalog.there && !sched_cat_valid(&catalog.msg.creg.doc)) {
+        rc = BASE_ECORRUPT;
+    }
     bool birth = v->cfg.birth && !vote.there && !known.there;
     if (birth) { /* there is nobody older in it: its first pools need not wait for a worker */
         first.version = SCHED_VERSION_MAX;

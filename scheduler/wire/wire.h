@@ -11,10 +11,10 @@ enum {
     SCHED_WIRE_BYTES_MAX = 1 << 20,
 };
 
-/* Where the arrays and the view of a decoded message are put; reused by the next decode. */
 /* Entries of a register of permits, at most. */
 #define SCHED_WIRE_PERMITS_MAX(members_max) ((members_max)*2 + SCHED_CAT_POOLS_MAX * 4)
 
+/* Where the arrays and the view of a decoded message are put; reused by the next decode. */
 struct sched_wire_room {
     struct sched_view view;
     uint32_t members_max;
