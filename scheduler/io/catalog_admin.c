@@ -143,6 +143,11 @@ static bool change(json_t *question, const char *id, const struct sched_catalog_
     return true;
 }
 
+static bool reads(const char *what)
+{
+    return strcmp(what, "list") == 0 || strcmp(what, "get") == 0;
+}
+
 bool sched_catalog_admin(
     const struct sched_catalog_ask *ask, struct sched_catalog_wish *ret, struct base_buf *to)
 {
@@ -153,6 +158,8 @@ bool sched_catalog_admin(
     *ret = (struct sched_catalog_wish){.memory = NULL};
     if (what == NULL || (id != NULL && strlen(id) > SCHED_CATALOG_ID_MAX)) {
         (void)base_buf_printf(to, "{\"error\":\"unknown question\"}");
+    } else if (ask->known == NULL && ask->unsure && reads(what)) {
+        refuse(id, "later", "this voter does not know yet what the catalogue has", to);
     } else if (strcmp(what, "list") == 0) {
         list(ask->known, id, to);
     } else if (strcmp(what, "get") == 0 && key != NULL) {

@@ -12,6 +12,8 @@
  *   {"do":"set","key":K,"value":TEXT,"expect":V}   "expect" may be missing: any
  *   {"do":"delete","key":K,"expect":V}
  *
+ * The first two may be answered "later", by a voter that has just started.
+ *
  * The last two are answered when the voters have agreed: {"result":"ok","version":V,
  * "warnings":TEXT}, "conflict", "not-found", "full", "invalid" with "error", "later". */
 
@@ -28,7 +30,8 @@ struct sched_catalog_order {
 struct sched_catalog_ask {
     const char *text;                  /* the question */
     const struct sched_catalog *known; /* NULL: this voter knows none */
-    const uint8_t *cluster_key;        /* 16 bytes */
+    bool unsure;                /* there may be one: with known NULL, reading is answered "later" */
+    const uint8_t *cluster_key; /* 16 bytes */
 };
 
 /* Answers, or makes a CSET for the voter core (to and from are the caller's; it is valid until the

@@ -163,3 +163,31 @@ TEST(questions_are_answered_and_changes_become_messages)
     sched_catalog_wish_deinit(&w);
     base_buf_deinit(&answer);
 }
+
+/* Nothing known is not nothing there. */
+TEST(a_voter_that_does_not_know_yet_says_later_and_takes_changes)
+{
+    static const char *const reading[] = {
+        "{\"do\":\"list\",\"id\":\"7\"}", "{\"do\":\"get\",\"id\":\"7\",\"key\":\"pool/python\"}"};
+    struct sched_catalog_wish w;
+    struct sched_catalog *c = made();
+    for (size_t i = 0; i < 6; i++) {
+        struct sched_catalog_ask ask = {.text = reading[i % 2],
+            .known = i < 4 ? NULL : c,
+            .unsure = i / 2 != 1,
+            .cluster_key = cluster_key};
+        base_buf_clear(&answer);
+        CHECK(!sched_catalog_admin(&ask, &w, &answer));
+        CHECK_EQ(base_buf_add(&answer, "", 1), 0);
+        CHECK(says("\"id\":\"7\"") && says("\"result\":\"later\"") == (i < 2));
+        CHECK(says("\"catalog\":0") == (i / 2 == 1) && says("\"catalog\":3") == (i / 2 == 2));
+    }
+    struct sched_catalog_ask set = {.text = "{\"do\":\"delete\",\"key\":\"pool/python\"}",
+        .unsure = true,
+        .cluster_key = cluster_key};
+    CHECK(sched_catalog_admin(&set, &w, &answer));
+    sched_catalog_order_drop(w.order);
+    sched_catalog_wish_deinit(&w);
+    sched_catalog_destroy(c);
+    base_buf_deinit(&answer);
+}
