@@ -176,6 +176,22 @@ int gw_mcp_key_make(const struct gw_mcp_seal *seal, const char *pool, struct gw_
     return ok ? 0 : BASE_ENOMEM;
 }
 
+int gw_mcp_key_reseal(const struct gw_mcp_seal *from, const struct gw_mcp_seal *to,
+    const char *pool, struct gw_mcp_text text, struct gw_mcp_made *ret)
+{
+    struct entry e;
+    uint8_t raw[RAW];
+    int rc = gw_mcp_key_open(from, pool, text, ret->key);
+    if (rc != 0 || !read_text(text, &e) || !base_text_unhex(ret->key, raw, RAW)) {
+        return rc != 0 ? rc : BASE_ECORRUPT;
+    }
+    base_rand_bytes(e.sealed, IV);
+    bool ok = cipher(to->key, true, pool, e.sealed, raw);
+    OPENSSL_cleanse(raw, sizeof raw);
+    print(&e, ret->text);
+    return ok ? 0 : BASE_ENOMEM;
+}
+
 int gw_mcp_seal_of(struct gw_mcp_seal *ret, const uint8_t cluster_key[16])
 {
     static const char purpose[] = "warren mcp key seal 1";

@@ -41,6 +41,11 @@ struct gw_mcp_made {
     char text[GW_MCP_KEY_TEXT_MAX];
 };
 
+/* The same keys, the present one sealed under another cluster key. BASE_ECORRUPT as for opening,
+ * BASE_ENOMEM. */
+int gw_mcp_key_reseal(const struct gw_mcp_seal *from, const struct gw_mcp_seal *to,
+    const char *pool, struct gw_mcp_text text, struct gw_mcp_made *ret);
+
 /* A new key and its text; the one of `before` becomes the old one. What cannot be read is not kept.
  * BASE_ENOMEM. */
 int gw_mcp_key_make(const struct gw_mcp_seal *seal, const char *pool, struct gw_mcp_text before,

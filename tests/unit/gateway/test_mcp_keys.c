@@ -111,6 +111,31 @@ TEST(the_file_alone_reveals_no_key)
     end(k);
 }
 
+TEST(a_key_sealed_anew_is_the_same_and_opens_under_the_other_cluster_key_only)
+{
+    struct gw_mcp_seal ours, theirs;
+    struct gw_mcp_made a, b, moved;
+    struct gw_mcp_text none = {0}, text;
+    char key[GW_MCP_KEY_CHARS + 1];
+    CHECK_EQ(gw_mcp_seal_of(&ours, cluster), 0);
+    CHECK_EQ(gw_mcp_seal_of(&theirs, other), 0);
+    CHECK_EQ(gw_mcp_key_make(&ours, "python", none, NOW, &a), 0);
+    text = (struct gw_mcp_text){a.text, strlen(a.text)};
+    CHECK_EQ(gw_mcp_key_make(&ours, "python", text, NOW, &b), 0);
+    text = (struct gw_mcp_text){b.text, strlen(b.text)};
+    CHECK_EQ(gw_mcp_key_reseal(&theirs, &ours, "python", text, &moved), BASE_ECORRUPT);
+    CHECK_EQ(gw_mcp_key_reseal(&ours, &theirs, "shell", text, &moved), BASE_ECORRUPT);
+    CHECK_EQ(gw_mcp_key_reseal(&ours, &theirs, "python", none, &moved), BASE_ECORRUPT);
+    CHECK_EQ(gw_mcp_key_reseal(&ours, &theirs, "python", text, &moved), 0);
+    CHECK(strcmp(moved.key, b.key) == 0 && strcmp(moved.text, b.text) != 0);
+    text = (struct gw_mcp_text){moved.text, strlen(moved.text)};
+    CHECK_EQ(gw_mcp_key_open(&theirs, "python", text, key), 0);
+    CHECK(strcmp(key, b.key) == 0);
+    CHECK_EQ(gw_mcp_key_open(&ours, "python", text, key), BASE_ECORRUPT);
+    CHECK(gw_mcp_key_check(text, b.key, NOW + GW_MCP_KEY_OLD_S));
+    CHECK(gw_mcp_key_check(text, a.key, NOW) && !gw_mcp_key_check(text, a.key, NOW + 300));
+}
+
 TEST(a_damaged_file_takes_no_key_and_a_rotation_heals_it)
 {
     struct gw_mcp_keys *k = begin();
