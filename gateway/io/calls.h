@@ -79,6 +79,10 @@ uint32_t gw_calls_view(const struct gw_calls *c);
 struct sched_catalog;
 const struct sched_catalog *gw_calls_catalog(const struct gw_calls *c);
 
+/* There may be a catalogue: in a cluster, unless that is known to have nodes of before catalogues.
+ */
+bool gw_calls_catalog_may(const struct gw_calls *c);
+
 /* As sched_catalog_client_put(). BASE_ENOTFOUND: there is no cluster. */
 struct sched_catalog_put;
 int gw_calls_catalog_put(struct gw_calls *c, const struct sched_catalog_put *put);

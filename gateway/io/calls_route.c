@@ -20,7 +20,8 @@ enum {
     SLACK_MS = 1000,         /* the call's own timer comes first */
     FULL_RETRY_MS = 2000,
     LEASES_AWAY = 2,
-    VIEW_OF_LIST = 1, /* the workers of gateway.yaml are the one view there is */
+    CATALOG_VERSION = 3, /* of the cluster's messages, from which on there may be one */
+    VIEW_OF_LIST = 1,    /* the workers of gateway.yaml are the one view there is */
 };
 
 static struct gw_call **bucket(struct gw_calls *c, uint64_t rid)
@@ -114,6 +115,7 @@ static void on_go(void *user, uint64_t rid, struct sched_host host, sched_epoch 
     if (call == NULL || i == c->workers_n) {
         return; /* a worker that gateway.yaml does not have: the call's time runs out */
     }
+    call->refusal.full = false;
     struct link *link = &c->workers[i].links[call->bulk ? PROTO_NET_BULK : PROTO_NET_CTL];
     if (call->link == link && call->epoch == epoch) {
         return; /* on its way, or waiting for the connection */
@@ -149,7 +151,7 @@ static Warren__Status refusal_status(const struct gw_call_refusal *f)
 bool gw_calls_route_refused(struct gw_call *call)
 {
     struct gw_call_refusal f = call->refusal;
-    if (f.n == 0 || call->sent_before) {
+    if ((f.n == 0 && !f.full) || call->sent_before) {
         return false;
     }
     Warren__Reply r = WARREN__REPLY__INIT;
@@ -208,7 +210,7 @@ static void on_full(void *user, uint64_t rid)
         return; /* workers have said more */
     }
     struct gw_call_refusal *f = &call->refusal;
-    f->n = 1;
+    f->full = true;
     f->retry_ms = FULL_RETRY_MS;
     (void)snprintf(f->code, sizeof f->code, "PoolFull");
     (void)snprintf(f->text, sizeof f->text, "all sessions of the pool are in use");
@@ -310,6 +312,14 @@ int gw_calls_route_create(struct gw_calls *c, const char *settings, struct base_
 const struct sched_catalog *gw_calls_catalog(const struct gw_calls *c)
 {
     return c->route == NULL ? NULL : sched_route_node_catalog(c->route);
+}
+
+bool gw_calls_catalog_may(const struct gw_calls *c)
+{
+    if (c->route == NULL || gw_calls_catalog(c) != NULL || !sched_route_node_ready(c->route)) {
+        return c->route != NULL;
+    }
+    return sched_view_version(sched_route_node_core(c->route)->view) >= CATALOG_VERSION;
 }
 
 int gw_calls_catalog_put(struct gw_calls *c, const struct sched_catalog_put *put)

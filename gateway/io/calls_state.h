@@ -43,6 +43,7 @@ enum { GW_CALLS_REFUSALS_MAX = 3, GW_CALLS_REASON_MAX = 160 };
 struct gw_call_refusal {
     uint64_t by[GW_CALLS_REFUSALS_MAX];
     unsigned n;
+    bool full; /* nobody has a place, the cluster says; of use while no worker has said more */
     uint32_t retry_ms;
     char code[32], text[GW_CALLS_REASON_MAX];
 };

@@ -19,8 +19,9 @@ void gw_mcp_preflight(struct gw_task *t);
 
 /* ---- op_mcp_keys.c ---- */
 
-/* Is it a key of the task's pool? */
-bool gw_mcp_takes_key(const struct gw_task *t, const char *key, int64_t now_s);
+/* Is it a key of the task's pool? LATER: the catalogue of the cluster was not heard yet. */
+enum gw_mcp_taking { GW_MCP_REFUSED, GW_MCP_TAKEN, GW_MCP_LATER };
+enum gw_mcp_taking gw_mcp_takes_key(const struct gw_task *t, const char *key, int64_t now_s);
 
 /* The answer for a pool that has no endpoint. */
 void gw_mcp_not_enabled(struct gw_task *t, int status);

@@ -48,7 +48,15 @@ bool gw_mcp_admit(struct gw_task *t, int64_t now_s, struct gw_fault *f)
         gw_fields_text(&t->fields, "access-control-expose-headers", "mcp-session-id");
         gw_fields_text(&t->fields, "vary", "origin");
     }
-    bool good = key != NULL && t->route.pool[0] != '\0' && gw_mcp_takes_key(t, key, now_s);
+    enum gw_mcp_taking taking =
+        key != NULL && t->route.pool[0] != '\0' ? gw_mcp_takes_key(t, key, now_s) : GW_MCP_REFUSED;
+    bool good = taking == GW_MCP_TAKEN;
+    if (taking == GW_MCP_LATER) {
+        GW_FAULT(f, 503, "ServiceUnavailable",
+            "The keys of the cluster are not known here (yet), try again.");
+        f->retry_after_s = 1;
+        return false;
+    }
     if (!good && !open) {
         GW_FAULT(f, 401, "Unauthorized", "The header x-ms-apikey must have the pool's key.");
         return false;

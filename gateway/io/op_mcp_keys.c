@@ -6,6 +6,7 @@
 #include "gateway/io/mcp.h"
 #include "gateway/keys/mcp_keys.h"
 #include "proto/base/clock.h"
+#include "scheduler/io/catalog.h"
 #include "scheduler/io/catalog_client.h"
 
 /* Keys of MCP endpoints: in the catalogue of a cluster, else in a folder; and the two actions that
@@ -23,14 +24,25 @@ static struct gw_mcp_text key_text(const struct gw_task *t, uint64_t *ret_versio
     return (struct gw_mcp_text){e == NULL ? NULL : e->value, e == NULL ? 0 : e->value_n};
 }
 
-/* Where the catalogue has no key of the pool, one in the folder of before counts. */
-bool gw_mcp_takes_key(const struct gw_task *t, const char *key, int64_t now_s)
+/* The folder, as long as the catalogue has never had a pool: afterwards a key that is not in the
+ * catalogue has been revoked with its pool. NULL: it does not count. */
+static struct gw_mcp_keys *folder_of(const struct gw_task *t)
+{
+    const struct sched_catalog *c = gw_calls_catalog(gw_api_calls(t->api));
+    return c != NULL && sched_catalog_decides(c) ? NULL : gw_api_opt(t->api)->mcp_keys;
+}
+
+enum gw_mcp_taking gw_mcp_takes_key(const struct gw_task *t, const char *key, int64_t now_s)
 {
     uint64_t version;
-    struct gw_mcp_keys *keys = gw_api_opt(t->api)->mcp_keys;
+    struct gw_calls *calls = gw_api_calls(t->api);
+    struct gw_mcp_keys *keys = folder_of(t);
     struct gw_mcp_text text = key_text(t, &version);
-    return text.text != NULL || keys == NULL ? gw_mcp_key_check(text, key, now_s)
-                                             : gw_mcp_keys_check(keys, t->route.pool, key, now_s);
+    bool good = text.text != NULL || keys == NULL
+                    ? gw_mcp_key_check(text, key, now_s)
+                    : gw_mcp_keys_check(keys, t->route.pool, key, now_s);
+    bool heard = gw_calls_catalog(calls) != NULL || !gw_calls_catalog_may(calls);
+    return good ? GW_MCP_TAKEN : heard ? GW_MCP_REFUSED : GW_MCP_LATER;
 }
 
 static void give(struct gw_task *t, const char *key)
@@ -73,6 +85,8 @@ struct handing {
     struct gw_mcp_seal seal;
     struct gw_mcp_made made;
     bool rotate;
+    bool blind;   /* the folder's key was put before the catalogue was heard */
+    bool replace; /* it must not count: another one, at once */
     unsigned tries;
 };
 
@@ -86,9 +100,18 @@ static void on_put(void *ctx, int rc)
     struct gw_mcp_text text = key_text(h->t, &version);
     bool ours = text.text != NULL && text.n == strlen(h->made.text) &&
                 memcmp(text.text, h->made.text, text.n) == 0; /* an answer was lost */
-    if (rc == 0 || (rc == BASE_ESTATE && ours)) {
+    bool done = rc == 0 || (rc == BASE_ESTATE && ours);
+    if (done && h->blind && folder_of(h->t) == NULL) {
+        h->blind = false;
+        h->replace = true;
+        hand_out_catalog(h);
+    } else if (done) {
         give(h->t, h->made.key);
+    } else if (rc == BASE_ETIMEOUT) {
+        GW_FAULT(&f, 504, "Timeout", "A key may have been made, or not: fetch it.");
+        gw_task_fail(h->t, &f);
     } else if (rc == BASE_ESTATE && ++h->tries < KEY_TRIES) {
+        h->replace = false;
         hand_out_catalog(h); /* somebody was faster: what there is now */
     } else {
         LOG_ERROR(gw_api_opt(h->t->api)->log, "mcp key of pool %s: %s", h->t->route.pool,
@@ -104,9 +127,11 @@ static void on_put(void *ctx, int rc)
 static int make(struct handing *h, struct gw_mcp_text text)
 {
     const char *pool = h->t->route.pool;
-    struct gw_mcp_keys *keys = gw_api_opt(h->t->api)->mcp_keys;
+    struct gw_mcp_keys *keys = folder_of(h->t);
     bool moves = text.text == NULL && keys != NULL;
     text = moves ? gw_mcp_keys_text(keys, pool) : text;
+    h->blind = moves && text.text != NULL && gw_calls_catalog(gw_api_calls(h->t->api)) == NULL;
+    text = h->replace ? (struct gw_mcp_text){0} : text;
     if (moves && !h->rotate && gw_mcp_key_open(&h->seal, pool, text, h->made.key) == 0) {
         memcpy(h->made.text, text.text, text.n);
         h->made.text[text.n] = '\0';
@@ -122,7 +147,7 @@ static void hand_out_catalog(struct handing *h)
     char key[GW_MCP_KEY_CHARS + 1], name[PROTO_POOL_NAME_MAX + 16];
     uint64_t version;
     struct gw_mcp_text text = key_text(t, &version);
-    if (text.text != NULL && !h->rotate) {
+    if (text.text != NULL && !h->rotate && !h->replace) {
         if (gw_mcp_key_open(&h->seal, t->route.pool, text, key) != 0) {
             no_key(t, "it cannot be opened: was the cluster key changed? Rotate it");
         } else {
@@ -145,7 +170,7 @@ static void hand_out(struct gw_task *t, bool rotate)
 {
     struct gw_calls *calls = gw_api_calls(t->api);
     struct gw_mcp_keys *keys = gw_api_opt(t->api)->mcp_keys;
-    bool cluster = gw_calls_catalog(calls) != NULL;
+    bool cluster = gw_calls_catalog_may(calls);
     if (!t->pool_mcp || (keys == NULL && !cluster)) {
         gw_mcp_not_enabled(t, 400);
         return;
