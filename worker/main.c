@@ -614,12 +614,17 @@ static void resign(struct worker *w)
     }
 }
 
-/* The member of a cluster is of use when it has joined, and there is a pool. */
+/* The member of a cluster is of use when it has joined, and its pools are there, if there are any.
+ */
 static bool in_use(const struct worker *w)
 {
     return w->member == NULL ||
-           (worker_member_joined(w->member) && worker_catalog_pools(w->catalog) > 0);
+           (worker_member_joined(w->member) &&
+               (worker_catalog_pools(w->catalog) > 0 || worker_catalog_none(w->catalog)));
 }
+
+static const char no_pools[] =
+    "the catalogue of the cluster has no pool, `warren pool apply FILE` makes one";
 
 /* Something changed that "ready" and "stopped" depend on. */
 static void look(void *user)
@@ -631,6 +636,10 @@ static void look(void *user)
     } else if (!w->stopping && !w->told_ready && w->rpc != NULL &&
                worker_session_ready(w->sessions) && in_use(w)) {
         w->told_ready = true;
+        if (w->member != NULL && worker_catalog_none(w->catalog)) {
+            LOG_INFO(&w->log, "%s", no_pools);
+            worker_ready_tell(&w->ready, "progress", no_pools);
+        }
         LOG_INFO(&w->log, "ready ctl=%s bulk=%s", worker_rpc_endpoint(w->rpc, PROTO_NET_CTL),
             worker_rpc_endpoint(w->rpc, PROTO_NET_BULK));
         worker_ready_tell(&w->ready, "ready", NULL);

@@ -17,6 +17,7 @@ struct worker_catalog {
     struct worker_catalog_config config;
     struct done done[PROTO_POOLS_MAX]; /* by pool of the sessions */
     uint64_t version;                  /* of the catalogue whose limits count */
+    bool none;                         /* the catalogue decides, and has no pool */
 };
 
 static bool wanted(
@@ -178,6 +179,7 @@ int worker_catalog_apply(struct worker_catalog *c, const struct sched_catalog *k
     }
     const struct sched_catalog *pools =
         known != NULL && sched_catalog_decides(known) ? known : NULL;
+    c->none = pools != NULL && !sched_catalog_has(pools, "pool/");
     retire_others(c, pools);
     return set_pools(c, pools, share, err);
 }
@@ -189,6 +191,11 @@ uint32_t worker_catalog_pools(const struct worker_catalog *c)
         n += c->done[i].there;
     }
     return n;
+}
+
+bool worker_catalog_none(const struct worker_catalog *c)
+{
+    return c->none;
 }
 
 int worker_catalog_create(struct worker_catalog **ret, const struct worker_catalog_config *config)

@@ -36,3 +36,6 @@ int worker_catalog_apply(struct worker_catalog *c, const struct sched_catalog *k
 
 /* Pools that are in service. */
 uint32_t worker_catalog_pools(const struct worker_catalog *c);
+
+/* The cluster has no pool: all were deleted. */
+bool worker_catalog_none(const struct worker_catalog *c);
