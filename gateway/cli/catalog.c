@@ -8,7 +8,7 @@
 #include "proto/base/rand.h"
 #include "proto/base/text.h"
 
-enum { ID_BYTES = 8, READ_S = 2, TRY_S = 2, PAUSE_MS = 200, PUT_TRIES = 5 };
+enum { ID_BYTES = 8, READ_S = 2, TRY_S = 2, PAUSE_MS = 200, PUT_TRIES = 5, UNSURE_S = 5 };
 
 struct ticket {
     char text[2 * ID_BYTES + 1];
@@ -56,26 +56,48 @@ static bool says(const json_t *answer, const char *result)
 
 /* ---- reading ---- */
 
-/* Of all voters, the answer with the newest catalogue; it is the caller's. */
-static int read_newest(
+static void pause_ms(long ms)
+{
+    const struct timespec ts = {0, ms * (long)BASE_NS_PER_MS};
+    (void)nanosleep(&ts, NULL);
+}
+
+static size_t voters_of(const struct cli_cluster *c)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < c->n; i++) {
+        n += strcmp(c->nodes[i].role, "voter") == 0;
+    }
+    return n;
+}
+
+static json_int_t catalog_of(const json_t *answer)
+{
+    return json_integer_value(json_object_get(answer, "catalog"));
+}
+
+/* Of all voters, the answer with the newest catalogue; it is the caller's. That there is nothing is
+ * believed of a majority only, when nobody doubts it. */
+static int read_once(
     const struct cli_cluster *c, json_t *question, json_t **ret, struct base_error *err)
 {
     json_t *answers = NULL, *best = NULL, *a;
-    size_t i;
+    size_t i, know = 0;
     int rc = ask(c, question, NULL, &answers, err);
     if (rc != 0) {
         return rc;
     }
     json_array_foreach(answers, i, a)
     {
-        json_int_t version = json_integer_value(json_object_get(a, "catalog"));
-        bool usable = says(a, "ok") || says(a, "not-found");
-        if (usable &&
-            (best == NULL || version > json_integer_value(json_object_get(best, "catalog")))) {
-            best = a;
+        if (says(a, "ok") || says(a, "not-found")) {
+            know++;
+            best = best == NULL || catalog_of(a) > catalog_of(best) ? a : best;
         }
     }
     size_t n = json_array_size(answers);
+    if (best != NULL && catalog_of(best) == 0 && (know < n || know <= voters_of(c) / 2)) {
+        best = NULL;
+    }
     json_incref(best);
     json_decref(answers);
     if (best == NULL) {
@@ -84,6 +106,20 @@ static int read_newest(
     }
     *ret = best;
     return 0;
+}
+
+/* Voters that have just started find out what there is. */
+static int read_newest(
+    const struct cli_cluster *c, json_t *question, json_t **ret, struct base_error *err)
+{
+    uint64_t end = base_clock_mono_ns() + UNSURE_S * BASE_NS_PER_S;
+    int rc = read_once(c, json_incref(question), ret, err);
+    while (rc == BASE_EVERSION && base_clock_mono_ns() < end) {
+        pause_ms(PAUSE_MS);
+        rc = read_once(c, json_incref(question), ret, err);
+    }
+    json_decref(question);
+    return rc;
 }
 
 int cli_catalog_list(const struct cli_cluster *c, json_t **ret, struct base_error *err)
@@ -167,12 +203,6 @@ static int try_voter(const struct cli_cluster *c, const struct cli_catalog_chang
     }
     json_decref(answers);
     return rc;
-}
-
-static void pause_ms(long ms)
-{
-    const struct timespec ts = {0, ms * (long)BASE_NS_PER_MS};
-    (void)nanosleep(&ts, NULL);
 }
 
 int cli_catalog_change(const struct cli_cluster *c, const struct cli_catalog_change *change,

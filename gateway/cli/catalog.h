@@ -9,7 +9,8 @@
  * one knows for a moment. */
 
 /* All entries, {"key","version","max","ready","bytes"} each. The caller owns *ret.
- * BASE_ECLOSED: no voter answers. BASE_EVERSION: the voters know no catalogue (yet). */
+ * BASE_ECLOSED: no voter answers. BASE_EVERSION: those that answer do not know what is in it, and
+ * have not found out within seconds: a majority is away. */
 int cli_catalog_list(const struct cli_cluster *c, json_t **ret, struct base_error *err);
 
 /* One entry, {"key","version","max","ready","value"}. BASE_ENOTFOUND. */

@@ -6,19 +6,16 @@
 
 #include "gateway/cli/catalog.h"
 #include "gateway/cli/command.h"
-#include "gateway/cli/file.h"
+#include "gateway/cli/pool_key.h"
 #include "gateway/cli/pools.h"
-#include "gateway/keys/mcp_keys.h"
+#include "gateway/keys/mcp_key.h"
 #include "proto/base/cleanup.h"
-#include "proto/base/clock.h"
-#include "proto/base/text.h"
 #include "proto/ids.h"
-#include "proto/net/cluster_key.h"
 
 /* Pools of a cluster, which are in its catalogue. The key of an MCP endpoint is there too; without
  * a cluster it is in a folder that gateways share. */
 
-enum { PATIENCE_S = 15, MCP_TRIES = 5 };
+enum { PATIENCE_S = 15 };
 
 static int fail(const struct cli *cli, const struct base_error *err)
 {
@@ -26,7 +23,8 @@ static int fail(const struct cli *cli, const struct base_error *err)
     enum cli_exit code = CLI_LOCAL;
     if (err->code == BASE_EINVAL || err->code == BASE_ETOOBIG) {
         code = CLI_USAGE;
-    } else if (err->code == BASE_ECLOSED || err->code == BASE_EVERSION) {
+    } else if (err->code == BASE_ECLOSED || err->code == BASE_EVERSION ||
+               err->code == BASE_ETIMEOUT) {
         code = CLI_UNREACHABLE;
         hint = "do the voters run, and can they be reached from here? `warren cluster status`";
     } else if (err->code == BASE_ENOTFOUND || err->code == BASE_EFULL || err->code == BASE_ESTATE) {
@@ -53,17 +51,33 @@ static int print_json(json_t *doc)
 
 /* ---- apply ---- */
 
+/* All that can be wrong before the first one is applied. From then on keys of before do not count,
+ * where they are not in the catalogue, too. */
+static int prepare(const struct cli *cli, const struct cli_cluster *c, const struct cli_args *args,
+    struct base_error *err)
+{
+    json_t *names = NULL, *unused;
+    const char *name;
+    int rc = cli_pool_check(c, args->v + 1, args->n - 1, PATIENCE_S, &names, err);
+    json_object_foreach(names, name, unused)
+    {
+        rc = rc != 0 ? rc : cli_pool_key_move(cli, c, name, err);
+    }
+    json_decref(names);
+    return rc;
+}
+
 static int apply(const struct cli *cli, const struct cli_cluster *c, const struct cli_args *args)
 {
     struct base_error why = {0};
-    if (cli_pool_check(c, args->v + 1, args->n - 1, PATIENCE_S, &why) != 0) {
+    if (prepare(cli, c, args, &why) != 0) {
         return fail(cli, &why);
     }
     json_t *done = json_array();
     for (size_t i = 1; i < args->n; i++) {
         struct base_error err = {0};
         struct cli_pool_applied applied;
-        int rc = cli_pool_apply(c, args->v[i], PATIENCE_S, &applied, &err);
+        int rc = cli_pool_apply(c, args->v[i], CLI_POOL_PUT, PATIENCE_S, &applied, &err);
         if (rc != 0) {
             json_decref(done);
             return fail(cli, &err);
@@ -157,35 +171,38 @@ static int show(const struct cli *cli, const struct cli_cluster *c, const char *
 /* ---- delete ---- */
 
 /* A change that may have been made by a try whose answer was lost: gone is gone. */
-static int erase(const struct cli_cluster *c, const char *kind, const char *name, bool *ret_there,
-    struct base_error *err)
+static int erase(
+    const struct cli_cluster *c, const char *kind, const char *name, struct base_error *err)
 {
     char key[CLI_POOL_KEY_MAX];
     const struct cli_catalog_change change = {
         .key = key, .expect = CLI_CATALOG_ANY, .patience_s = PATIENCE_S};
     (void)key_of(kind, name, key);
     int rc = cli_catalog_change(c, &change, NULL, err);
-    *ret_there = *ret_there || rc == 0;
     return rc == BASE_ENOTFOUND ? 0 : rc;
 }
 
 static int drop(const struct cli *cli, const struct cli_cluster *c, const char *name)
 {
     struct base_error err = {0};
-    bool there = false;
+    char key[CLI_POOL_KEY_MAX];
     const struct cli_catalog_change mark = {.key = "pools", .value = "", .patience_s = PATIENCE_S};
     struct cli_catalog_put put = {.answer = NULL};
+    json_t *entry = NULL;
+    (void)key_of("pool", name, key);
+    int rc = cli_catalog_get(c, key, &entry, &err);
+    json_decref(entry);
+    if (rc == BASE_ENOTFOUND) { /* and pools of workers' files stay */
+        return cli_fail(cli, CLI_REFUSED, NULL, "there is no pool '%s' in the catalogue", name);
+    }
     /* Without the mark the last one's end would bring back pools of workers' files. The key goes
      * first: a pool that has the name later has another one. */
-    int rc = cli_catalog_put(c, &mark, &put, &err);
+    rc = rc != 0 ? rc : cli_catalog_put(c, &mark, &put, &err);
     json_decref(put.answer);
-    rc = rc != 0 ? rc : erase(c, "mcp-key", name, &there, &err);
-    rc = rc != 0 ? rc : erase(c, "pool", name, &there, &err);
+    rc = rc != 0 ? rc : erase(c, "mcp-key", name, &err);
+    rc = rc != 0 ? rc : erase(c, "pool", name, &err);
     if (rc != 0) {
         return fail(cli, &err);
-    }
-    if (!there) {
-        return cli_fail(cli, CLI_REFUSED, NULL, "there is no pool '%s'", name);
     }
     if (cli->json) {
         return print_json(json_pack("{s:s,s:b}", "name", name, "deleted", true));
@@ -197,120 +214,11 @@ static int drop(const struct cli *cli, const struct cli_cluster *c, const char *
 
 /* ---- mcp-key ---- */
 
-static int seal_of(
-    const struct cli *cli, const char *file, uint8_t cluster[16], struct base_error *err)
-{
-    char path[CLI_PATH_MAX];
-    int rc = cli_file_path(path, cli->state_dir, file, err);
-    return rc != 0 ? rc : proto_net_cluster_key_read(path, cluster, err);
-}
-
-/* Without a cluster. */
-static int fetch_file(
-    const struct cli *cli, bool rotate, char key[GW_MCP_KEY_CHARS + 1], struct base_error *err)
-{
-    uint8_t cluster[16];
-    char folder[CLI_PATH_MAX];
-    struct gw_mcp_keys *keys = NULL;
-    int rc = seal_of(cli, "keys/cluster.key", cluster, err);
-    rc = rc != 0 ? rc : cli_file_path(folder, cli->state_dir, "mcp", err);
-    rc = rc != 0 ? rc : gw_mcp_keys_create(&keys, folder, cluster, err);
-    int64_t now_s = (int64_t)(base_clock_real_ns() / BASE_NS_PER_S);
-    rc = rc != 0 ? rc : gw_mcp_keys_fetch(keys, cli->pool, rotate, now_s, key, err);
-    gw_mcp_keys_destroy(keys);
-    return rc;
-}
-
-/* What the folder of before has: that key is accepted for a while. NULL: nothing. */
-static char *text_before(const struct cli *cli)
-{
-    char name[CLI_POOL_KEY_MAX], path[CLI_PATH_MAX], *text = NULL;
-    struct base_error err;
-    size_t n;
-    (void)snprintf(name, sizeof name, "mcp/%s.mcp-key", cli->pool);
-    return cli_file_path(path, cli->state_dir, name, &err) == 0 &&
-                   cli_file_read(path, GW_MCP_KEY_TEXT_MAX, &text, &n, &err) == 0
-               ? text
-               : NULL;
-}
-
-static bool is_there(const struct cli_cluster *c, const char *key, const char *value)
-{
-    struct base_error err;
-    json_t *entry = NULL;
-    bool same = false;
-    if (cli_catalog_get(c, key, &entry, &err) == 0) {
-        const char *has = json_string_value(json_object_get(entry, "value"));
-        same = has != NULL && strcmp(has, value) == 0;
-    }
-    json_decref(entry);
-    return same;
-}
-
-/* Once; BASE_ESTATE: somebody was faster. */
-static int try_catalog(const struct cli *cli, const struct cli_cluster *c, bool rotate,
-    char key[GW_MCP_KEY_CHARS + 1], struct base_error *err)
-{
-    uint8_t cluster[16];
-    char name[CLI_POOL_KEY_MAX];
-    struct gw_mcp_seal seal;
-    struct gw_mcp_made made;
-    json_t *entry = NULL;
-    int rc = seal_of(cli, "cluster/cluster.key", cluster, err);
-    rc = rc != 0 ? rc : gw_mcp_seal_of(&seal, cluster);
-    (void)key_of("mcp-key", cli->pool, name);
-    rc = rc != 0 ? rc : cli_catalog_get(c, name, &entry, err);
-    if (rc != 0 && rc != BASE_ENOTFOUND) {
-        return rc;
-    }
-    const char *value = json_string_value(json_object_get(entry, "value"));
-    struct gw_mcp_text text = {value, value == NULL ? 0 : strlen(value)};
-    if (value != NULL && !rotate) {
-        rc = gw_mcp_key_open(&seal, cli->pool, text, key);
-        rc = rc == 0 ? 0
-                     : base_fail(err, rc,
-                           "the key of pool '%s' cannot be opened: was the cluster key changed? "
-                           "Rotate it",
-                           cli->pool);
-        json_decref(entry);
-        return rc;
-    }
-    char *before = value == NULL ? text_before(cli) : NULL;
-    text = before != NULL ? (struct gw_mcp_text){before, strlen(before)} : text;
-    int64_t now_s = (int64_t)(base_clock_real_ns() / BASE_NS_PER_S);
-    rc = gw_mcp_key_make(&seal, cli->pool, text, now_s, &made);
-    free(before);
-    const struct cli_catalog_change change = {.key = name,
-        .value = made.text,
-        .expect = json_integer_value(json_object_get(entry, "version")),
-        .patience_s = PATIENCE_S};
-    json_decref(entry);
-    rc = rc != 0 ? base_fail(err, rc, "make a key") : cli_catalog_change(c, &change, NULL, err);
-    if (rc == BASE_ESTATE && is_there(c, name, made.text)) { /* by a try whose answer was lost */
-        rc = 0;
-    }
-    (void)base_text_copy(key, GW_MCP_KEY_CHARS + 1, made.key);
-    OPENSSL_cleanse(&made, sizeof made);
-    OPENSSL_cleanse(&seal, sizeof seal);
-    OPENSSL_cleanse(cluster, sizeof cluster);
-    return rc;
-}
-
-static int fetch(const struct cli *cli, const struct cli_cluster *c, bool rotate,
-    char key[GW_MCP_KEY_CHARS + 1], struct base_error *err)
-{
-    int rc = BASE_ESTATE;
-    for (int i = 0; rc == BASE_ESTATE && i < MCP_TRIES; i++) {
-        rc = c == NULL ? fetch_file(cli, rotate, key, err) : try_catalog(cli, c, rotate, key, err);
-    }
-    return rc;
-}
-
 static int mcp_key(const struct cli *cli, const struct cli_cluster *c, bool rotate)
 {
     struct base_error err = {0};
     char key[GW_MCP_KEY_CHARS + 1];
-    int rc = fetch(cli, c, rotate, key, &err);
+    int rc = cli_pool_key(cli, c, rotate, key, &err);
     if (rc != 0 && c != NULL) {
         return fail(cli, &err);
     }
@@ -320,6 +228,7 @@ static int mcp_key(const struct cli *cli, const struct cli_cluster *c, bool rota
     }
     int n = cli->json ? printf("{\"pool\":\"%s\",\"apiKey\":\"%s\"}\n", cli->pool, key)
                       : printf("%s\n", key);
+    OPENSSL_cleanse(key, sizeof key);
     if (rotate) {
         cli_note(cli, "the key before is accepted for %d minutes more", GW_MCP_KEY_OLD_S / 60);
     }
@@ -391,9 +300,9 @@ const struct cli_command cli_cmd_pool = {
         "          a new template when that is built. `-` reads standard input\n"
         "list      pools with ready instances and sessions of the whole cluster\n"
         "show      a pool as it was applied\n"
-        "delete    no new sessions, ready instances end; what runs in sessions goes on until "
-        "their\n"
-        "          cooldown (or a restart of their worker), but they can be reached no more\n"
+        "delete    its MCP key goes, no new sessions, ready instances end; what runs in sessions\n"
+        "          goes on until their cooldown (or a restart of their worker), but they can be\n"
+        "          reached no more\n"
         "mcp-key   prints the key that MCP clients send as x-ms-apikey to /pools/NAME/mcp. It is\n"
         "          made the first time and kept as a salted hash and sealed under the cluster "
         "key,\n"

@@ -8,6 +8,7 @@
 #include "gateway/cli/command.h"
 #include "gateway/cli/detach.h"
 #include "gateway/cli/lock.h"
+#include "gateway/cli/pool_key.h"
 #include "gateway/cli/pools.h"
 #include "gateway/cli/setup.h"
 #include "gateway/cli/setup_cluster.h"
@@ -97,17 +98,22 @@ static int apply_pools(const struct up *u, struct base_error *err)
 {
     CLEANUP(base_freep) struct cli_cluster *c = NULL;
     const struct cli_setup *s = &u->setup;
-    bool any = false;
+    bool any = false, asked = u->o.pools.n > 0;
     int rc = cli_cluster_read(s->state_dir, &c, err);
-    if (rc == 0 && u->o.pools.n == 0) { /* nobody has asked for these: others may be there */
+    if (rc == 0 && !asked) { /* others may be there, or have been */
         rc = cli_pool_any(c, APPLY_S, &any, err);
+    }
+    for (size_t i = 0; rc == 0 && !any && i < s->pools_n; i++) {
+        rc = cli_pool_key_move(u->cli, c, s->pools[i], err);
     }
     for (size_t i = 0; rc == 0 && !any && i < s->pools_n; i++) {
         char path[CLI_PATH_MAX], file[PROTO_POOL_NAME_MAX + 16], text[160];
         struct cli_pool_applied applied = {.warnings = NULL};
         (void)snprintf(file, sizeof file, "pools/%s.json", s->pools[i]);
         rc = cli_file_path(path, s->state_dir, file, err);
-        rc = rc != 0 ? rc : cli_pool_apply(c, path, APPLY_S, &applied, err);
+        rc = rc != 0 ? rc
+                     : cli_pool_apply(
+                           c, path, asked ? CLI_POOL_PUT : CLI_POOL_ADD, APPLY_S, &applied, err);
         if (rc == 0) {
             (void)snprintf(text, sizeof text, "pool %s %s", applied.name,
                 applied.changed ? "applied" : "is as before");

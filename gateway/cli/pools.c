@@ -29,8 +29,32 @@ static int take_warnings(const struct proto_pool *p, struct cli_pool_applied *re
     return 0;
 }
 
-int cli_pool_apply(const struct cli_cluster *c, const char *path, unsigned patience_s,
+/* An entry that is there stays as it is. */
+static int add(const struct cli_cluster *c, const struct cli_catalog_change *what,
     struct cli_pool_applied *ret, struct base_error *err)
+{
+    struct base_error why = {0};
+    json_t *answer = NULL;
+    int rc = cli_catalog_change(c, what, &answer, &why);
+    ret->version = json_integer_value(json_object_get(answer, "version"));
+    ret->changed = rc == 0;
+    json_decref(answer);
+    return rc == 0 || rc == BASE_ESTATE ? 0 : base_fail(err, rc, "%s", why.text);
+}
+
+static int put(const struct cli_cluster *c, const struct cli_catalog_change *what,
+    struct cli_pool_applied *ret, struct base_error *err)
+{
+    struct cli_catalog_put done;
+    int rc = cli_catalog_put(c, what, &done, err);
+    ret->version = done.version;
+    ret->changed = done.changed;
+    json_decref(done.answer);
+    return rc;
+}
+
+int cli_pool_apply(const struct cli_cluster *c, const char *path, enum cli_pool_how how,
+    unsigned patience_s, struct cli_pool_applied *ret, struct base_error *err)
 {
     CLEANUP(base_freep) char *text = NULL;
     char key[CLI_POOL_KEY_MAX];
@@ -51,11 +75,7 @@ int cli_pool_apply(const struct cli_cluster *c, const char *path, unsigned patie
         return base_fail(err, rc, "out of memory");
     }
     const struct cli_catalog_change what = {.key = key, .value = text, .patience_s = patience_s};
-    struct cli_catalog_put put;
-    rc = cli_catalog_put(c, &what, &put, err);
-    ret->version = put.version;
-    ret->changed = put.changed;
-    json_decref(put.answer);
+    rc = how == CLI_POOL_ADD ? add(c, &what, ret, err) : put(c, &what, ret, err);
     if (rc != 0) {
         free(ret->warnings);
         ret->warnings = NULL;
@@ -139,7 +159,7 @@ static int check_workers(const struct cli_cluster *c, const json_t *names, struc
 }
 
 int cli_pool_check(const struct cli_cluster *c, const char *const paths[], size_t n,
-    unsigned patience_s, struct base_error *err)
+    unsigned patience_s, json_t **ret_names, struct base_error *err)
 {
     json_t *names = json_object();
     bool any = false;
@@ -149,8 +169,12 @@ int cli_pool_check(const struct cli_cluster *c, const char *const paths[], size_
     }
     rc = rc != 0 ? rc : cli_pool_any(c, patience_s, &any, err);
     rc = rc != 0 || any ? rc : check_workers(c, names, err);
-    json_decref(names);
-    return rc;
+    if (rc != 0) {
+        json_decref(names);
+        return rc;
+    }
+    *ret_names = names;
+    return 0;
 }
 
 /* ---- list ---- */

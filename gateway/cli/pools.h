@@ -16,17 +16,20 @@ struct cli_pool_applied {
     char *warnings; /* the caller frees; "" for none */
 };
 
-/* The file's pool goes into the catalogue, in place of the one of its name. BASE_EINVAL: what is
- * wrong in the file; else as cli_catalog_change(). */
-int cli_pool_apply(const struct cli_cluster *c, const char *path, unsigned patience_s,
-    struct cli_pool_applied *ret, struct base_error *err);
+/* The file's pool goes into the catalogue, in place of the one of its name, or only if there is
+ * none of its name. BASE_EINVAL: what is wrong in the file; else as cli_catalog_change(). */
+enum cli_pool_how { CLI_POOL_PUT, CLI_POOL_ADD };
+int cli_pool_apply(const struct cli_cluster *c, const char *path, enum cli_pool_how how,
+    unsigned patience_s, struct cli_pool_applied *ret, struct base_error *err);
 
 /* All of the files can be applied: they are read, and while the catalogue has never had a pool,
- * those that workers have by files are among them, for they would be deleted. BASE_EINVAL. */
+ * those that workers have by files are among them, for they would be deleted. *ret_names: an
+ * object that has the names of the pools (not of one on standard input). BASE_EINVAL. */
 int cli_pool_check(const struct cli_cluster *c, const char *const paths[], size_t n,
-    unsigned patience_s, struct base_error *err);
+    unsigned patience_s, json_t **ret_names, struct base_error *err);
 
-/* Whether the catalogue has any pool, or has had one. */
+/* Whether the catalogue has any pool, or has had one. BASE_ECLOSED, BASE_EVERSION: that cannot be
+ * known now. */
 int cli_pool_any(
     const struct cli_cluster *c, unsigned patience_s, bool *ret, struct base_error *err);
 

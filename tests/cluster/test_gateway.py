@@ -261,6 +261,14 @@ class Catalog(Rig):
         self.assertEqual(self.done("pool", "list"), [])
         self.assertEqual(self.warren("pool", "delete", "python").returncode, 5)
 
+    def test_deleting_a_pool_that_is_not_there_changes_nothing(self):
+        done = self.warren("pool", "delete", "python")  # the workers have it by their files
+        self.assertEqual(done.returncode, 5)
+        self.assertIn("there is no pool 'python' in the catalogue", done.stderr)
+        catalog = self.nodes.status()["v1"]["catalog"]
+        self.assertEqual((catalog["version"], catalog["entries"]), (0, 0))
+        self.assertEqual(self.execute(NAMES[0])[0], 200)
+
     def test_what_is_wrong_is_refused_by_its_path(self):
         done = self.warren("pool", "apply", self.pool("python", readySessionInstances=10))
         self.assertEqual(done.returncode, 2)
@@ -282,7 +290,9 @@ class Catalog(Rig):
         self.assertEqual(self.nodes.end("v1"), 0)
         self.nodes.voter("v1")
         self.restart_gateway()
-        self.until_key(first)
+        seen = set()
+        wait_for("200 for a key", lambda: seen.add(self.mcp(first)) or 200 in seen, 10)
+        self.assertLessEqual(seen, {200, 503})  # what it has not heard yet it does not refuse
         second = self.done("pool", "mcp-key", "--pool", "python", "--rotate")["apiKey"]
         self.until_key(second)
         self.assertEqual(self.mcp(first), 200)  # five minutes more
