@@ -84,7 +84,9 @@ static int change(
     if (cli->json) {
         (void)printf("%s\n", drop ? "{\"deleted\":true}" : text);
     }
-    cli_note(cli, drop ? "the limits are gone" : "the limits count on every worker in seconds");
+    cli_note(
+        cli, drop ? "the limits are gone; without any in the catalogue those of worker.yaml count"
+                  : "the limits count on every worker in seconds");
     return CLI_OK;
 }
 

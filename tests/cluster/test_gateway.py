@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ NAMES = [f"name-{i:04}" for i in range(24)]  # either worker is the home of some
 class Rig(unittest.TestCase):
     """A gateway, and as much of its cluster as a test starts."""
     options = ()
+    settings = ()  # more lines of gateway.yaml
 
     def setUp(self):
         self.nodes = Nodes(("v1",), WORKERS, ("g1",), self.options)
@@ -78,6 +80,7 @@ class Rig(unittest.TestCase):
         lines = ["name: g1", f"listen: {listen}", "insecure: true",
                  f"cluster: {self.cluster('g1', 'cluster.yaml')}", f"curve_secret: {self.cluster('g1', 'node.curve')}",
                  f"cluster_key: {self.cluster('cluster.key')}"]  # no worker: the cluster knows them
+        lines += self.settings
         config = self.nodes.dir / "gateway.yaml"
         config.write_text("\n".join(lines) + "\n")
         with open(self.nodes.dir / "gateway.log", "ab") as log:
@@ -308,6 +311,33 @@ class Catalog(Rig):
         self.assertNotEqual(rotated, key)
         self.restart_gateway()
         self.until_key(rotated)
+
+    def test_a_key_of_before_the_cluster_moves_to_the_catalogue_and_is_void_with_its_pool(self):
+        """It stays in the folder all the while."""
+        keys = self.nodes.dir / "alone" / "keys" / "cluster.key"
+        keys.parent.mkdir(parents=True)
+        keys.touch(mode=0o600)
+        keys.write_text("5" * 32 + "\n")
+        done = subprocess.run([BIN / "warren", "pool", "mcp-key", "--state-dir", self.nodes.dir / "alone"],
+                              capture_output=True, text=True, check=True)
+        key = done.stdout.strip()
+        for folder in ("keys", "mcp"):
+            shutil.copytree(self.nodes.dir / "alone" / folder, self.nodes.dir / folder)
+        self.settings = [f"mcp_keys: {self.nodes.dir / 'mcp'}"]
+        self.restart_gateway()
+        self.done("pool", "apply", self.pool("python", mcp=True))
+        self.until_key(key)
+        self.assertEqual(self.done("pool", "mcp-key")["apiKey"], key)
+        self.done("pool", "delete", "python")
+        self.assertEqual(self.warren("pool", "mcp-key").returncode, 5)  # no pool, no key
+        self.done("pool", "apply", self.pool("python", mcp=True))
+        self.until_key(key, 401)
+        self.restart_gateway()
+        wait_for("the endpoint", lambda: self.ask("POST", "/fetchMCPServerCredentials?api-version=2025-10-02-preview")[0] == 200)
+        other = self.done("pool", "mcp-key")["apiKey"]
+        self.assertNotEqual(other, key)
+        self.until_key(other)
+        self.assertEqual(self.mcp(key), 401)
 
 
 class ShortLease(Rig):

@@ -170,8 +170,9 @@ static int set_tenants(struct worker_catalog *c, const struct sched_catalog *kno
 int worker_catalog_apply(struct worker_catalog *c, const struct sched_catalog *known,
     const struct worker_catalog_share *share, struct base_error *err)
 {
+    int rc = 0;
     if (known != NULL && sched_catalog_version(known) != c->version) {
-        int rc = set_tenants(c, known);
+        rc = set_tenants(c, known);
         c->version = rc == 0 ? sched_catalog_version(known) : c->version;
         if (rc != 0) {
             LOG_ERROR(c->config.log, "limits of tenants stay as they were: %s", base_err_str(rc));
@@ -181,7 +182,10 @@ int worker_catalog_apply(struct worker_catalog *c, const struct sched_catalog *k
         known != NULL && sched_catalog_decides(known) ? known : NULL;
     c->none = pools != NULL && !sched_catalog_has(pools, "pool/");
     retire_others(c, pools);
-    return set_pools(c, pools, share, err);
+    int pools_rc = set_pools(c, pools, share, err);
+    return pools_rc != 0 ? pools_rc
+           : rc != 0     ? base_fail(err, rc, "limits of tenants: %s", base_err_str(rc))
+                         : 0;
 }
 
 uint32_t worker_catalog_pools(const struct worker_catalog *c)
