@@ -24,16 +24,18 @@ struct up {
     struct cli *cli;
     struct cli_setup_options o;
     struct cli_setup setup;
-    bool logs;   /* of the daemons on stderr instead of files */
-    bool detach; /* into the background when ready */
-    size_t voters_ready;
-    bool applied; /* its pools are in the catalogue of the cluster */
+    bool logs;             /* of the daemons on stderr instead of files */
+    bool detach;           /* into the background when ready */
+    uint32_t voters_ready; /* a bit for each */
+    bool applied;          /* its pools are in the catalogue of the cluster */
+    json_t *pools;         /* names that the catalogue has then; NULL: those of the setup */
 };
 
-static json_t *pool_names(const struct cli_setup *s)
+static json_t *pool_names(const struct up *u)
 {
-    json_t *names = json_array();
-    for (size_t i = 0; i < s->pools_n; i++) {
+    const struct cli_setup *s = &u->setup;
+    json_t *names = u->pools != NULL ? json_incref(u->pools) : json_array();
+    for (size_t i = 0; u->pools == NULL && i < s->pools_n; i++) {
         (void)json_array_append_new(names, json_string(s->pools[i]));
     }
     return names;
@@ -44,7 +46,7 @@ static void ready_json(const struct up *u)
     const struct cli_setup *s = &u->setup;
     json_t *doc = json_pack("{s:s, s:s, s:s*, s:s, s:o, s:i}", "event", "ready", "url", s->url,
         "caFile", u->o.insecure ? NULL : s->ca_file, "stateDir", s->state_dir, "pools",
-        pool_names(s), "pid", (int)getpid());
+        pool_names(u), "pid", (int)getpid());
     if (doc != NULL) {
         (void)json_dumpf(doc, stdout, JSON_COMPACT);
         (void)fputc('\n', stdout);
@@ -58,10 +60,16 @@ static void ready_text(const struct up *u)
     const struct cli_setup *s = &u->setup;
     bool own_dir = strcmp(s->state_dir, "/var/lib/warren") != 0;
     const char *option = own_dir ? " --state-dir " : "", *dir = own_dir ? s->state_dir : "";
+    json_t *names = pool_names(u), *name;
+    size_t i;
     (void)printf("\nWarren is ready at %s, pools:", s->url);
-    for (size_t i = 0; i < s->pools_n; i++) {
-        (void)printf(" %s", s->pools[i]);
+    json_array_foreach(names, i, name)
+    {
+        (void)printf(" %s", json_string_value(name));
     }
+    (void)printf(
+        "%s", json_array_size(names) == 0 ? " none, `warren pool apply FILE` makes one" : "");
+    json_decref(names);
     (void)printf("\n\n  try it    warren exec%s%s --id demo-0001 'print(6 * 7)'\n", option, dir);
     if (u->o.insecure) {
         (void)printf("  token     none needed: --insecure lets everybody on this machine in\n");
@@ -94,7 +102,7 @@ static void on_ready(void *user)
 
 /* ---- the catalogue of a cluster ---- */
 
-static int apply_pools(const struct up *u, struct base_error *err)
+static int apply_pools(struct up *u, struct base_error *err)
 {
     CLEANUP(base_freep) struct cli_cluster *c = NULL;
     const struct cli_setup *s = &u->setup;
@@ -121,7 +129,7 @@ static int apply_pools(const struct up *u, struct base_error *err)
         }
         free(applied.warnings);
     }
-    return rc;
+    return rc != 0 ? rc : cli_pool_names(c, &u->pools, err);
 }
 
 /* When all voters are there the pools go into the catalogue; workers are ready with pools only. */
@@ -130,9 +138,9 @@ static bool on_child_ready(void *user, const struct cli_child *c)
     struct up *u = user;
     struct base_error err = {0};
     for (size_t i = 0; i < u->setup.voters_n; i++) {
-        u->voters_ready += strcmp(u->setup.voters[i].name, c->name) == 0;
+        u->voters_ready |= (uint32_t)(strcmp(u->setup.voters[i].name, c->name) == 0) << i;
     }
-    if (u->applied || u->voters_ready < u->setup.voters_n || u->setup.voters_n == 0) {
+    if (u->applied || u->setup.voters_n == 0 || u->voters_ready != (1U << u->setup.voters_n) - 1) {
         return true;
     }
     u->applied = true;

@@ -114,6 +114,26 @@ int cli_pool_any(
     return rc;
 }
 
+int cli_pool_names(const struct cli_cluster *c, json_t **ret, struct base_error *err)
+{
+    json_t *entries = NULL, *e;
+    size_t i;
+    int rc = cli_catalog_list(c, &entries, err);
+    if (rc != 0) {
+        return rc;
+    }
+    *ret = json_array();
+    json_array_foreach(entries, i, e)
+    {
+        const char *name = name_of(e);
+        if (name != NULL) {
+            (void)json_array_append_new(*ret, json_string(name));
+        }
+    }
+    json_decref(entries);
+    return 0;
+}
+
 /* ---- before the first one ---- */
 
 static int read_name(const char *path, json_t *names, struct base_error *err)

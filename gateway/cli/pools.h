@@ -33,6 +33,9 @@ int cli_pool_check(const struct cli_cluster *c, const char *const paths[], size_
 int cli_pool_any(
     const struct cli_cluster *c, unsigned patience_s, bool *ret, struct base_error *err);
 
+/* An array of the names of the catalogue's pools; the caller owns *ret. */
+int cli_pool_names(const struct cli_cluster *c, json_t **ret, struct base_error *err);
+
 /* An array of {"name","containerType","version","maxConcurrentSessions","readySessionInstances",
  * "ready","sessions","workers":[{"worker","ready","target","sessions"}]}; what workers say is as
  * complete as they answer. The caller owns *ret. */
