@@ -268,8 +268,10 @@ static void drop_late(struct sched_voter_node *v)
 static void on_order(
     struct sched_voter_node *v, uint64_t from, const char *question, struct base_buf *to)
 {
-    struct sched_catalog_ask ask = {
-        .text = question, .known = v->known, .cluster_key = v->cluster_key};
+    struct sched_catalog_ask ask = {.text = question,
+        .known = v->known,
+        .cluster_key = v->cluster_key,
+        .unsure = v->voter.catalog->lost || v->voter.catalog->unsure};
     struct sched_catalog_wish wish;
     if (!sched_catalog_admin(&ask, &wish, to)) {
         return;
