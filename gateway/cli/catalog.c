@@ -8,7 +8,7 @@
 #include "proto/base/rand.h"
 #include "proto/base/text.h"
 
-enum { ID_BYTES = 8, READ_S = 2, TRY_S = 2, PAUSE_MS = 200, PUT_TRIES = 5, UNSURE_S = 5 };
+enum { ID_BYTES = 8, READ_S = 2, TRY_S = 2, PAUSE_MS = 200, PUT_TRIES = 5, UNSURE_S = 12 };
 
 struct ticket {
     char text[2 * ID_BYTES + 1];
