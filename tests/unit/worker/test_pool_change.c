@@ -18,10 +18,7 @@ TEST(a_pool_is_changed_while_it_runs)
     struct worker_pool_config cfg = config(8);
     bench_init(&b, &cfg);
     struct worker_pool_spec s = spec("python", 3, 3);
-    uint32_t pool = 99;
-    CHECK_EQ(worker_pool_add(b.p, &s, &pool), 0);
-    step(&b, (struct worker_pool_event){
-                 .kind = WORKER_EV_TEMPLATE, .pool = pool, .template = WORKER_POOL_TEMPLATE_READY});
+    uint32_t pool = pool_add(&b, s);
     all_ready(&b);
     struct worker_pool_fx one = open_session(&b, pool, "user-1");
     struct worker_pool_fx two = open_session(&b, pool, "user-2");
@@ -49,10 +46,7 @@ TEST(a_shorter_cooldown_counts_for_who_is_idle_already)
     struct worker_pool_config cfg = config(4);
     bench_init(&b, &cfg);
     struct worker_pool_spec s = spec("python", 3, 0);
-    uint32_t pool = 99;
-    CHECK_EQ(worker_pool_add(b.p, &s, &pool), 0);
-    step(&b, (struct worker_pool_event){
-                 .kind = WORKER_EV_TEMPLATE, .pool = pool, .template = WORKER_POOL_TEMPLATE_READY});
+    uint32_t pool = pool_add(&b, s);
     struct worker_pool_fx a = open_session(&b, pool, "user-1");
     use(&b, WORKER_EV_RELEASE, &a);
     s.cooldown_ms = 10000;
@@ -70,10 +64,7 @@ TEST(a_retired_pool_starts_nothing_and_its_name_comes_back)
     struct worker_pool_config cfg = config(8);
     bench_init(&b, &cfg);
     struct worker_pool_spec s = spec("python", 4, 2);
-    uint32_t pool = 99, again = 98;
-    CHECK_EQ(worker_pool_add(b.p, &s, &pool), 0);
-    step(&b, (struct worker_pool_event){
-                 .kind = WORKER_EV_TEMPLATE, .pool = pool, .template = WORKER_POOL_TEMPLATE_READY});
+    uint32_t pool = pool_add(&b, s), again = 98;
     all_ready(&b);
     struct worker_pool_fx a = open_session(&b, pool, "user-1");
     ask(&b, 5, pool, "user-2"); /* waits, or is being claimed */
@@ -139,10 +130,7 @@ TEST(a_smaller_maximum_is_reached_though_identifiers_come_again)
     struct worker_pool_config cfg = config(8);
     bench_init(&b, &cfg);
     struct worker_pool_spec s = spec("python", 3, 0);
-    uint32_t pool = 99;
-    CHECK_EQ(worker_pool_add(b.p, &s, &pool), 0);
-    step(&b, (struct worker_pool_event){
-                 .kind = WORKER_EV_TEMPLATE, .pool = pool, .template = WORKER_POOL_TEMPLATE_READY});
+    uint32_t pool = pool_add(&b, s);
     struct worker_pool_fx a = open_session(&b, pool, "user-1");
     (void)open_session(&b, pool, "user-2");
     s.sessions_max = 1;
