@@ -154,20 +154,21 @@ static void want(
 }
 
 /* Permits beyond those in use that a host keeps: the more the less they can be scarce. */
-static uint32_t spare(const struct sched_quota *q, const struct sched_env *e)
+static uint32_t spare(
+    const struct sched_permits *p, const struct sched_quota *q, const struct sched_env *e)
 {
     if (e->cfg->catalog) {
         uint32_t members = sched_view_members(e->view);
-        return q->room ? q->max / 4 / (members > 0 ? members : 1) : 0;
+        return p->room ? q->max / 4 / (members > 0 ? members : 1) : 0;
     }
     return q->used / 4 > e->cfg->quota.chunk ? q->used / 4 : e->cfg->quota.chunk;
 }
 
 /* How many should be held; UINT32_MAX: as many as are. */
-static uint32_t aim(struct sched_quota *q, const struct sched_env *e)
+static uint32_t aim(const struct sched_permits *p, struct sched_quota *q, const struct sched_env *e)
 {
     bool ahead = e->cfg->catalog; /* asks before the last one is used */
-    uint32_t more = spare(q, e);
+    uint32_t more = spare(p, q, e);
     if (q->used > q->limit) { /* after a restart: hold what is in use */
         bool soon = ahead && q->denied_ns != 0 && e->now_ns < q->denied_ns + SCHED_MS(OVER_MS);
         return soon ? UINT32_MAX : q->used;
@@ -210,7 +211,7 @@ static void tick(const struct sched_permits *p, struct sched_quota *q, struct sc
         ask(p, q, e);
         return;
     }
-    uint32_t permits = aim(q, e);
+    uint32_t permits = aim(p, q, e);
     if (permits != UINT32_MAX) {
         want(p, q, e, permits);
     }
@@ -218,8 +219,8 @@ static void tick(const struct sched_permits *p, struct sched_quota *q, struct sc
 
 void sched_permits_tick(struct sched_permits *p, struct sched_env *e, bool room)
 {
+    p->room = room;
     for (uint32_t i = 0; p->limited && i < p->n; i++) {
-        p->q[i].room = room;
         tick(p, &p->q[i], e);
     }
 }

@@ -14,7 +14,6 @@ struct sched_quota {
     uint32_t want;   /* of the request that waits for its answer */
     uint32_t voter;  /* who is asked */
     bool waiting;
-    bool room;
     uint64_t seq;
     uint64_t due_ns;    /* waiting: ask again. Else: not before this time */
     uint64_t idle_ns;   /* since when permits are idle; 0: none is */
@@ -27,6 +26,7 @@ struct sched_permits {
     uint64_t version; /* of it */
     bool
         limited; /* pools have maxima: sessions need permits, and a pool that is unknown has none */
+    bool room;   /* a session more could be here, as tick() was told last */
     uint32_t n;
     struct sched_quota q[SCHED_PERMITS_MAX];
 };
