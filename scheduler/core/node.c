@@ -223,7 +223,7 @@ static void on_message(struct sched_node *n, const struct sched_msg *msg)
     } else if (msg->type == SCHED_MSG_GRANT) {
         if (!sched_drain_left(&n->drain) &&
             sched_lease_grant(&n->lease, e, msg->from, &msg->grant)) {
-            sched_spill_learn(&n->coord.spill, &msg->grant);
+            sched_spill_learn(&n->coord.spill, &msg->grant, n->sess.used);
         }
     } else if (msg->type == SCHED_MSG_QHAVE) {
         if (sched_permits_have(&n->sess.permits, e, msg)) {

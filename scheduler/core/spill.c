@@ -1,10 +1,16 @@
 #include "scheduler/core/spill.h"
 
-enum { RANDOM_TRIES = 16, EVEN_CLUSTER = 4 };
+enum {
+    RANDOM_TRIES = 16,
+    EVEN_CLUSTER = 4, /* a nearly empty cluster is even enough: a quarter of little is nothing */
+    SLACK = 16,       /* nor is this part of a member's places worth another way */
+    GROWTH = 4,       /* so large a part may be taken before the next mean is known */
+};
 
-void sched_spill_learn(struct sched_spill *s, const struct sched_m_grant *m)
+void sched_spill_learn(struct sched_spill *s, const struct sched_m_grant *m, uint32_t active)
 {
     s->mean = m->mean;
+    s->then = active;
     s->n = m->n_samples < SCHED_SPILL_SAMPLES_MAX ? m->n_samples : SCHED_SPILL_SAMPLES_MAX;
     for (uint32_t i = 0; i < s->n; i++) {
         s->samples[i] = m->samples[i];
@@ -16,8 +22,10 @@ bool sched_spill_here(const struct sched_spill *s, uint32_t active, uint32_t pla
     if (active >= places) {
         return false;
     }
-    /* A nearly empty cluster is even enough: a quarter of little is nothing. */
-    return s->mean < EVEN_CLUSTER || (uint64_t)active * 4 < (uint64_t)s->mean * 5;
+    uint32_t then = active < s->then ? active : s->then;
+    uint32_t more = s->mean / 4 > places / SLACK ? s->mean / 4 : places / SLACK;
+    bool even = then < s->mean + more && active - then <= places / GROWTH;
+    return s->mean < EVEN_CLUSTER || even;
 }
 
 static bool usable(const struct sched_env *e, const struct sched_member *m)

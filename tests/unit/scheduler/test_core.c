@@ -395,15 +395,31 @@ TEST(places_are_bounded_and_reservations_expire)
 
 TEST(a_home_takes_a_quarter_more_than_its_share)
 {
-    struct sched_spill s = {.mean = 100};
-    CHECK(sched_spill_here(&s, 124, 1000));
-    CHECK(!sched_spill_here(&s, 125, 1000));
+    struct sched_spill s = {.mean = 100, .then = UINT32_MAX};
+    CHECK(sched_spill_here(&s, 124, 200));
+    CHECK(!sched_spill_here(&s, 125, 200));
+    CHECK(sched_spill_here(&s, 162, 1008)); /* a sixteenth of the places is not worth a way */
+    CHECK(!sched_spill_here(&s, 163, 1008));
     CHECK(!sched_spill_here(&s, 10, 10));
     s.mean = 1;
     CHECK(sched_spill_here(&s, 9, 10));
     struct sched_load a = {1, 5, 3}, b = {2, 4, 3};
     CHECK(!sched_spill_better(&a, &b));
     CHECK(sched_spill_better(&b, &a));
+}
+
+/* All grow alike between two grants: what is above a mean of a while ago is not above the mean. */
+TEST(a_home_that_grows_with_the_others_takes_its_sessions)
+{
+    struct sched_m_grant g = {.mean = 100};
+    struct sched_spill s = {0};
+    sched_spill_learn(&s, &g, 110);
+    CHECK(sched_spill_here(&s, 130, 400));
+    CHECK(sched_spill_here(&s, 210, 400));
+    CHECK(!sched_spill_here(&s, 211, 400)); /* or it grows alone */
+    sched_spill_learn(&s, &g, 125);
+    CHECK(!sched_spill_here(&s, 125, 400));
+    CHECK(sched_spill_here(&s, 110, 400)); /* some have ended */
 }
 
 TEST(spill_candidates_are_other_members)
@@ -415,7 +431,7 @@ TEST(spill_candidates_are_other_members)
     struct sched_load loads[] = {{10, 1, 1}, {99, 1, 1}, {12, 0, 4}};
     struct sched_m_grant g = {.mean = 3, .n_samples = 3, .samples = loads};
     struct sched_spill s = {0};
-    sched_spill_learn(&s, &g);
+    sched_spill_learn(&s, &g, 3);
     struct sched_host out[SCHED_SPILL_CHOICES];
     CHECK_EQ(sched_spill_pick(&s, &h.env, out), 2);
     CHECK_EQ(out[0].node, 12);
