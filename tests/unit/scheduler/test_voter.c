@@ -283,6 +283,48 @@ TEST(a_voter_without_its_store_stores_nothing_before_it_may_vote)
     CHECK(!p.v.amnesia);
 }
 
+/* What it has accepted of the catalogue may be what makes a majority: as long as that is lost, a
+ * row of its vote would make the next process take it for a voter that has lost nothing. */
+TEST(a_voter_without_its_store_waits_for_its_catalogue_and_its_permits)
+{
+    struct sched_mem mem = fresh_memory();
+    static struct poll p;
+    poll_init(&p, &mem, 3);
+    p.cfg.catalog = true;
+    p.first.version = SCHED_VERSION_CATALOG;
+    struct sched_voter_boot b = {.id = 1, .seed = 1, .now_ns = 1};
+    sched_voter_init(&p.v, &p.cfg, &mem, &b);
+    struct sched_msg view = {.type = SCHED_MSG_VIEW, .from = 2, .view = {&p.first}};
+    tell(&p, 20, &view);
+    for (uint64_t from = 2; from < 4; from++) {
+        struct sched_msg m = {.type = SCHED_MSG_VTELL,
+            .from = from,
+            .vtell = {.nonce = p.v.nonce, .promised = 2 << 8, .known = 1}};
+        tell(&p, 30, &m);
+        CHECK_EQ(p.fx.n, 0);
+    }
+    CHECK(p.v.amnesia);
+    for (uint64_t from = 2; from < 4; from++) {
+        struct sched_msg m = {
+            .type = SCHED_MSG_CTELL, .from = from, .creg = {.ballot = p.v.catalog->nonce}};
+        tell(&p, 40, &m);
+        for (uint8_t i = 0; i < SCHED_QUOTA_REGS; i++) {
+            m = (struct sched_msg){.type = SCHED_MSG_QTELL,
+                .from = from,
+                .qreg = {.reg = i, .ballot = p.v.quotas[i].nonce}};
+            tell(&p, 40, &m);
+        }
+        CHECK(p.v.amnesia);
+        CHECK_EQ(stored(&p.fx, SCHED_ROW_VOTE), 0);
+    }
+    struct sched_msg again = {.type = SCHED_MSG_VTELL,
+        .from = 2,
+        .vtell = {.nonce = p.v.nonce, .promised = 2 << 8, .known = 1}};
+    tell(&p, 50, &again);
+    CHECK(!p.v.amnesia);
+    CHECK_EQ(stored(&p.fx, SCHED_ROW_VOTE), 1);
+}
+
 static void report(struct poll *p, uint64_t now_ms, uint32_t installed)
 {
     struct sched_msg m = {.type = SCHED_MSG_LEASE,
