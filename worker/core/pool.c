@@ -234,19 +234,22 @@ static void retire(struct worker_pools *p, uint32_t i)
     }
 }
 
-static bool spent(const struct worker_pool *pool)
+/* Requests know a pool by its number: while one is under way, no other pool has that. */
+static bool spent(const struct worker_pools *p, uint32_t i)
 {
+    const struct worker_pool *pool = &p->pools[i];
     uint32_t slots = 0;
     for (int k = 0; k < WORKER_SLOT_STATE_END; k++) {
         slots += pool->slots[k];
     }
-    return pool->retired && pool->spec.name[0] != '\0' && pool->sessions == 0 && slots == 0;
+    return pool->retired && pool->spec.name[0] != '\0' && pool->sessions == 0 && slots == 0 &&
+           worker_quota_pool_idle(p->quota, i);
 }
 
 uint32_t worker_pool_spent(const struct worker_pools *p)
 {
     for (uint32_t i = 0; i < p->n; i++) {
-        if (spent(&p->pools[i])) {
+        if (spent(p, i)) {
             return i;
         }
     }
@@ -255,7 +258,7 @@ uint32_t worker_pool_spent(const struct worker_pools *p)
 
 void worker_pool_forget(struct worker_pools *p, uint32_t pool)
 {
-    REQUIRE(pool < p->n && spent(&p->pools[pool]));
+    REQUIRE(pool < p->n && spent(p, pool));
     worker_pool_tombs_forget(p, pool);
     sched_wheel_cancel(&p->wheel, &p->pools[pool].timer.node);
     p->pools[pool].spec.name[0] = '\0';

@@ -295,6 +295,16 @@ uint64_t worker_quota_used(const struct worker_quota *q, const struct proto_tena
     return used_of(find(q, tenant, pool), kind);
 }
 
+bool worker_quota_pool_idle(const struct worker_quota *q, uint32_t pool)
+{
+    REQUIRE(pool < q->cfg.pools_max);
+    bool idle = true;
+    for (int kind = 0; kind < WORKER_QUOTA_KINDS; kind++) {
+        idle = idle && q->pools[pool].used[kind] == 0;
+    }
+    return idle;
+}
+
 uint32_t worker_quota_books(const struct worker_quota *q)
 {
     return q->n;

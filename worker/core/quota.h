@@ -105,7 +105,8 @@ struct worker_fair_flow *worker_quota_flow(
 
 uint64_t worker_quota_used(const struct worker_quota *q, const struct proto_tenant *tenant,
     uint32_t pool, enum worker_quota_kind kind);
-uint32_t worker_quota_books(const struct worker_quota *q); /* in use */
+bool worker_quota_pool_idle(const struct worker_quota *q, uint32_t pool); /* nothing is charged */
+uint32_t worker_quota_books(const struct worker_quota *q);                /* in use */
 
 /* For people: what the tenant or the pool has too much of. "" for OK. */
 const char *worker_quota_text(enum worker_quota_verdict v, enum worker_quota_kind kind);

@@ -109,6 +109,10 @@ TEST(the_place_of_a_retired_pool_is_taken_by_another_name_when_nothing_of_it_is_
     step(&b, (struct worker_pool_event){.kind = WORKER_EV_RETIRE, .pool = 2});
     CHECK_EQ(worker_pool_spent(b.p), WORKER_NONE); /* its microVM is not gone */
     slot_event(&b, WORKER_EV_VM_GONE, a.slot);
+    struct worker_quota_who who = {.pool = 2};
+    CHECK(worker_quota_charge(b.p->quota, &who, WORKER_QUOTA_REQUESTS, 1));
+    CHECK_EQ(worker_pool_spent(b.p), WORKER_NONE); /* a request for it is under way */
+    worker_quota_refund(b.p->quota, &who, WORKER_QUOTA_REQUESTS, 1);
     CHECK_EQ(worker_pool_spent(b.p), 2);
     worker_pool_forget(b.p, 2);
     CHECK_EQ(worker_pool_spent(b.p), WORKER_NONE);
