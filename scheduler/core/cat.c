@@ -4,7 +4,14 @@
 
 #include "scheduler/core/mutant.h"
 
-enum { HEAD = 1 + 8 + 4 + 4 + 4 + 4 };
+enum {
+    HEAD = 1 + 8 + 4 + 4 + 4 + 4,
+    DIGITS = 16, /* of a number in the document's own entry */
+    MADE = 2 * DIGITS,
+    OWN_MAX = DIGITS + SCHED_CAT_MADE_MAX * MADE,
+};
+
+static const char own_key[] = ".";
 
 static uint64_t get(const uint8_t *p, unsigned n)
 {
@@ -95,6 +102,70 @@ bool sched_cat_valid(const struct sched_cat_doc *d)
     return at == d->n && d->n <= SCHED_CAT_BYTES_MAX;
 }
 
+/* ---- the document's own entry ---- */
+
+bool sched_cat_own(const struct sched_cat_entry *e)
+{
+    return e->key_n == 1 && e->key[0] == own_key[0];
+}
+
+static uint64_t get_hex(const uint8_t *p)
+{
+    uint64_t v = 0;
+    for (int i = 0; i < DIGITS; i++) {
+        v = v << 4 | (uint64_t)((p[i] & 15) + (p[i] >= 'a' ? 9 : 0));
+    }
+    return v;
+}
+
+static uint8_t *put_hex(uint8_t *p, uint64_t v)
+{
+    for (int i = 0; i < DIGITS; i++) {
+        p[i] = (uint8_t) "0123456789abcdef"[v >> (60 - 4 * i) & 15];
+    }
+    return p + DIGITS;
+}
+
+static bool find(
+    const struct sched_cat_doc *d, const char *key, uint32_t n, struct sched_cat_entry *ret)
+{
+    uint32_t at = 0;
+    while (sched_cat_next(d, &at, ret)) {
+        if (ret->key_n == n && memcmp(ret->key, key, n) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+uint64_t sched_cat_version(const struct sched_cat_doc *d, const char *key, uint32_t key_n)
+{
+    struct sched_cat_entry e;
+    return find(d, key, key_n, &e) ? e.version : 0;
+}
+
+uint64_t sched_cat_birth(const struct sched_cat_doc *d)
+{
+    struct sched_cat_entry e;
+    return find(d, own_key, 1, &e) && e.value_n >= DIGITS ? get_hex(e.value) : 0;
+}
+
+uint64_t sched_cat_made(const struct sched_cat_doc *d, uint64_t id)
+{
+    struct sched_cat_entry e;
+    if (id == 0 || !find(d, own_key, 1, &e)) {
+        return 0;
+    }
+    for (uint32_t at = DIGITS; at + MADE <= e.value_n; at += MADE) {
+        if (get_hex(e.value + at) == id) {
+            return get_hex(e.value + at + DIGITS);
+        }
+    }
+    return 0;
+}
+
+/* ---- changes ---- */
+
 /* What of the document bears on the change. */
 struct look {
     bool there;
@@ -143,11 +214,47 @@ static uint8_t *write_entry(uint8_t *p, const struct sched_cat_entry *e, uint64_
     return p + e->value_n;
 }
 
+/* Bytes that its own entry had with one more change in it, and had before. */
+static uint32_t own_after(const struct sched_cat_doc *d, uint32_t *ret_before)
+{
+    struct sched_cat_entry own;
+    bool there = find(d, own_key, 1, &own);
+    uint32_t n = there && own.value_n >= DIGITS ? own.value_n : DIGITS;
+    *ret_before = there ? HEAD + 1 + own.value_n : 0;
+    return HEAD + 1 + (n + MADE <= OWN_MAX ? n + MADE : n);
+}
+
+/* The change is noted in the document of n bytes that has it; returns its new length. */
+static uint32_t note(const struct sched_cat_change *c, uint64_t version, uint8_t *doc, uint32_t n)
+{
+    uint8_t value[OWN_MAX];
+    const struct sched_cat_doc d = {version, n, doc};
+    struct sched_cat_entry own = {.key = own_key, .key_n = 1, .value = value};
+    struct look l = look_at(&d, &own);
+    bool good = l.there && l.old.value_n >= DIGITS;
+    uint32_t from = DIGITS, have = good ? (l.old.value_n - DIGITS) / MADE : 0;
+    while (have >= SCHED_CAT_MADE_MAX) {
+        from += MADE;
+        have--;
+    }
+    uint8_t *p = put_hex(value, good && !MUTANT(96) ? get_hex(l.old.value) : c->birth);
+    if (have > 0) {
+        memcpy(p, l.old.value + from, (size_t)have * MADE);
+    }
+    p = put_hex(put_hex(p + (size_t)have * MADE, c->id), version);
+    own.value_n = (uint32_t)(p - value);
+    uint32_t size = HEAD + 1 + own.value_n;
+    memmove(doc + l.from + size, doc + l.to, n - l.to);
+    (void)write_entry(doc + l.from, &own, version);
+    return n - (l.to - l.from) + size;
+}
+
 enum sched_cat_result sched_cat_apply(const struct sched_cat_doc *d,
     const struct sched_cat_change *change, uint8_t *to, uint32_t *ret_n)
 {
     const struct sched_cat_entry *e = &change->entry;
-    if (!sched_cat_key_valid(e->key, e->key_n) || e->value_n > SCHED_CAT_VALUE_MAX) {
+    if (!sched_cat_key_valid(e->key, e->key_n) || sched_cat_own(e) ||
+        e->value_n > SCHED_CAT_VALUE_MAX) {
         return SCHED_CAT_INVALID;
     }
     struct look l = look_at(d, e);
@@ -175,6 +282,9 @@ enum sched_cat_result sched_cat_apply(const struct sched_cat_doc *d,
     if (d->n > l.to) {
         memcpy(p, d->bytes + l.to, d->n - l.to);
     }
-    *ret_n = n;
+    uint32_t own_before = 0, own = own_after(d, &own_before);
+    uint32_t entries = l.n + !change->erase + (own_before == 0);
+    bool room = n - own_before + own <= SCHED_CAT_BYTES_MAX && entries <= SCHED_CAT_ENTRIES_MAX;
+    *ret_n = change->id != 0 && room ? note(change, d->version + 1, to, n) : n;
     return SCHED_CAT_OK;
 }

@@ -10,7 +10,12 @@
  *   u8 length of the key, key, u64 version, u32 pool, u32 max, u32 ready, u32 length, value
  *
  * The document's version grows by one with every change; an entry has the version it was changed
- * in. */
+ * in.
+ *
+ * The entry "." is the document's own: its value is text, 16 hex digits that were drawn when it was
+ * born, and 32 for each of its last changes, the oldest first: the change's id, and the version it
+ * made. So one that comes again, from who heard no answer, is known; and a document that is no
+ * later one of another is told from it. */
 
 enum {
     SCHED_CAT_BYTES_MAX = 256 << 10,
@@ -18,6 +23,7 @@ enum {
     SCHED_CAT_KEY_MAX = 200,
     SCHED_CAT_ENTRIES_MAX = 512,
     SCHED_CAT_POOLS_MAX = 64, /* entries with a pool's number */
+    SCHED_CAT_MADE_MAX = 64,  /* changes that are remembered */
 };
 
 #define SCHED_CAT_ANY UINT64_MAX /* as the expected version of an entry */
@@ -61,10 +67,25 @@ struct sched_cat_change {
     uint64_t expect; /* version of the entry, 0: there is none, SCHED_CAT_ANY */
     bool erase;
     struct sched_cat_entry entry;
+    uint64_t id;    /* of nobody's other change; 0: it is not remembered */
+    uint64_t birth; /* of a document that has none */
 };
 
+/* Is it the document's own entry? */
+bool sched_cat_own(const struct sched_cat_entry *e);
+
+/* What was drawn when it was born; 0: it is older than that, or has nothing yet. */
+uint64_t sched_cat_birth(const struct sched_cat_doc *d);
+
+/* The version that the change with this id has made; 0: it is not known to be made. */
+uint64_t sched_cat_made(const struct sched_cat_doc *d, uint64_t id);
+
+/* The version of the entry; 0: there is none. */
+uint64_t sched_cat_version(const struct sched_cat_doc *d, const char *key, uint32_t key_n);
+
 /* The document with the change made, packed into `to` (SCHED_CAT_BYTES_MAX, elsewhere). *ret_n is
- * its length. Only OK has written anything. */
+ * its length. Only OK has written anything. A change that there is no room to remember is made all
+ * the same. */
 enum sched_cat_result sched_cat_apply(const struct sched_cat_doc *d,
     const struct sched_cat_change *change, uint8_t *to, uint32_t *ret_n);
 
@@ -78,7 +99,7 @@ struct sched_m_cset {
 struct sched_m_csetr {
     uint64_t op;
     uint8_t result;   /* enum sched_cat_result */
-    uint64_t version; /* OK: of the entry */
+    uint64_t version; /* OK, CONFLICT: of the entry; 0: there is none, or it is not known */
 };
 
 struct sched_m_cget {

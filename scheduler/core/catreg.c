@@ -121,7 +121,6 @@ static void to_others(const struct sched_catreg *k, const struct sched_catreg_en
 static void again(struct sched_catreg *k, const struct sched_catreg_env *e)
 {
     k->phase = k->n_ops > 0 ? SCHED_CATREG_WAIT : SCHED_CATREG_IDLE;
-    k->deadline_ns = e->now_ns + SCHED_MS(OP_MS);
     k->resend_ns = e->now_ns + base_hash_rng_below(e->rng, SCHED_MS(BACKOFF_MS) * k->tries + 1);
 }
 
@@ -132,43 +131,29 @@ static void answer(const struct sched_catreg_env *e, uint64_t to, uint64_t op,
         (struct sched_m_csetr){.op = op, .result = (uint8_t)result, .version = version};
 }
 
-/* Is it made already? By an earlier ballot of this voter, as nobody else was asked for it. */
-static bool made(
-    const struct sched_cat_doc *d, const struct sched_cat_change *change, uint64_t *ret_version)
-{
-    const struct sched_cat_entry *e = &change->entry;
-    struct sched_cat_entry x;
-    uint32_t at = 0;
-    while (sched_cat_next(d, &at, &x)) {
-        if (x.key_n == e->key_n && memcmp(x.key, e->key, x.key_n) == 0) {
-            *ret_version = x.version;
-            return !change->erase && x.pool == e->pool && x.max == e->max && x.ready == e->ready &&
-                   x.value_n == e->value_n &&
-                   (x.value_n == 0 || memcmp(x.value, e->value, x.value_n) == 0);
-        }
-    }
-    return change->erase;
-}
-
 /* k->val with all changes that were asked for; k->val is what the register held before. */
-static void form_value(struct sched_catreg *k)
+static void form_value(struct sched_catreg *k, const struct sched_catreg_env *e)
 {
     for (uint32_t i = 0; i < k->n_ops; i++) {
         struct sched_catreg_op *op = &k->ops[i];
+        const struct sched_cat_entry *x = &op->change.entry;
         struct sched_cat_doc before = doc(&k->val);
         uint32_t n = 0;
-        op->result = (uint8_t)sched_cat_apply(&before, &op->change, k->next, &n);
-        op->version = 0;
         op->in_val = true;
-        if (op->tried && op->result != SCHED_CAT_OK && made(&before, &op->change, &op->version)) {
-            op->result = SCHED_CAT_OK;
-            continue;
+        op->result = SCHED_CAT_OK;
+        op->version = MUTANT(95) ? 0 : sched_cat_made(&before, op->op);
+        if (op->version != 0) {
+            continue; /* by another ballot, of whomever */
         }
-        op->tried = true;
+        op->change.id = op->op;
+        op->change.birth = base_hash_rng_next(e->rng) | 1;
+        op->result = (uint8_t)sched_cat_apply(&before, &op->change, k->next, &n);
         if (op->result == SCHED_CAT_OK) {
             struct sched_cat_doc after = {before.version + 1, n, k->next};
             copy(&k->val, &after);
             op->version = after.version;
+        } else if (op->result == SCHED_CAT_CONFLICT) {
+            op->version = sched_cat_version(&before, x->key, x->key_n);
         }
     }
 }
@@ -214,7 +199,7 @@ static void propose(struct sched_catreg *k, const struct sched_catreg_env *e)
     if (!majority(k, e)) {
         return;
     }
-    form_value(k);
+    form_value(k, e);
     k->phase = SCHED_CATREG_ACCEPTS;
     struct sched_cat_doc d = doc(&k->val);
     k->votes = accept(k, e, k->ballot, &d) ? (uint8_t)(1U << e->index) : 0;
@@ -290,7 +275,11 @@ static void on_set(
     }
     struct sched_catreg_op *op = &k->ops[k->n_ops++];
     uint8_t *value = op->value;
-    *op = (struct sched_catreg_op){.from = m->from, .op = m->cset.op, .change = *c, .value = value};
+    *op = (struct sched_catreg_op){.from = m->from,
+        .op = m->cset.op,
+        .until_ns = e->now_ns + SCHED_MS(OP_MS),
+        .change = *c,
+        .value = value};
     memcpy(op->key, c->entry.key, c->entry.key_n);
     if (c->entry.value_n > 0) {
         memcpy(value, c->entry.value, c->entry.value_n);
@@ -298,7 +287,6 @@ static void on_set(
     op->change.entry.key = op->key;
     op->change.entry.value = value;
     if (k->phase == SCHED_CATREG_IDLE) {
-        k->deadline_ns = e->now_ns + SCHED_MS(OP_MS);
         start(k, e);
     }
 }
@@ -431,14 +419,20 @@ static void ask_others(struct sched_catreg *k, const struct sched_catreg_env *e)
     }
 }
 
+/* Changes whose time is over, also while others overtake this voter again and again. */
+static void drop_late(struct sched_catreg *k, const struct sched_catreg_env *e)
+{
+    for (uint32_t i = k->n_ops; i-- > 0;) {
+        if (e->now_ns >= k->ops[i].until_ns) {
+            answer(e, k->ops[i].from, k->ops[i].op, SCHED_CAT_LATER, 0);
+            drop_op(k, i);
+        }
+    }
+}
+
+/* Of the ballot. */
 static void give_up(struct sched_catreg *k, const struct sched_catreg_env *e)
 {
-    for (uint32_t i = 0; i < k->n_ops; i++) {
-        answer(e, k->ops[i].from, k->ops[i].op, SCHED_CAT_LATER, 0);
-    }
-    while (k->n_ops > 0) {
-        drop_op(k, k->n_ops - 1);
-    }
     k->tries = 0;
     k->sure_ns = e->now_ns + SCHED_MS(SURE_MS) + base_hash_rng_below(e->rng, SCHED_MS(SURE_MS));
     again(k, e);
@@ -446,6 +440,7 @@ static void give_up(struct sched_catreg *k, const struct sched_catreg_env *e)
 
 void sched_catreg_tick(struct sched_catreg *k, const struct sched_catreg_env *e)
 {
+    drop_late(k, e);
     if (k->lost) {
         if (e->now_ns >= k->resend_ns) {
             ask_others(k, e);

@@ -6,8 +6,9 @@
  * a change reads the register from a majority, makes the change and has the result accepted by a
  * majority. What this voter knows to be chosen it tells who asks for it.
  *
- * A change that was made and whose answer was lost is not made again when it is repeated with the
- * version that was expected: the entry has another one then. */
+ * A change that was made and whose answer was lost is not made again when it is repeated, here or
+ * at another voter, nor when another voter has made it by finishing what this one had begun: the
+ * document remembers its last changes. */
 
 enum { SCHED_CATREG_OPS_MAX = 4 };
 
@@ -20,8 +21,8 @@ struct sched_catreg_doc {
 /* A change that was asked for. */
 struct sched_catreg_op {
     uint64_t from, op;
-    bool in_val; /* the value that is being proposed has it, or its refusal */
-    bool tried;  /* a value that had it was proposed */
+    uint64_t until_ns; /* it is answered by then */
+    bool in_val;       /* the value that is being proposed has it, or its refusal */
     uint8_t result;
     uint64_t version;
     struct sched_cat_change change; /* points into key and value */
@@ -47,7 +48,7 @@ struct sched_catreg {
     uint8_t phase; /* enum sched_catreg_phase, of this voter's proposal */
     uint8_t votes, tries;
     uint64_t ballot, best;
-    uint64_t resend_ns, deadline_ns, sure_ns;
+    uint64_t resend_ns, deadline_ns, sure_ns; /* deadline: of the ballot */
     uint32_t n_ops;
     struct sched_catreg_op ops[SCHED_CATREG_OPS_MAX];
 };

@@ -84,6 +84,9 @@ int sched_catalog_unpack(struct sched_catalog **ret, const struct sched_cat_doc 
     char(*keys)[SCHED_CAT_KEY_MAX + 1] = calloc(SCHED_CAT_ENTRIES_MAX, sizeof *keys);
     int rc = all == NULL || keys == NULL ? BASE_ENOMEM : 0;
     while (rc == 0 && sched_cat_next(doc, &at, &e)) {
+        if (sched_cat_own(&e)) {
+            continue;
+        }
         memcpy(keys[n], e.key, e.key_n);
         all[n] = (struct sched_catalog_entry){.key = keys[n],
             .version = e.version,

@@ -30,7 +30,7 @@ int sched_catalog_make(struct sched_catalog **ret, uint64_t version,
 int sched_catalog_copy(struct sched_catalog **ret, const struct sched_catalog *from);
 void sched_catalog_destroy(struct sched_catalog *c); /* NULL is fine */
 
-/* As voters send it. BASE_EBADMSG: it is none. */
+/* As voters send it, without the document's own entry. BASE_EBADMSG: it is none. */
 struct sched_cat_doc;
 int sched_catalog_unpack(struct sched_catalog **ret, const struct sched_cat_doc *doc);
 

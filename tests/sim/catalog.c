@@ -154,7 +154,9 @@ static void learn(struct sim_node *n, const struct sched_cat_doc *d)
     }
     *p = (struct sim_pools){.heard = true, .version = d->version};
     while (p->n < SIM_POOLS_MAX && sched_cat_next(d, &at, &e)) {
-        p->p[p->n++] = (struct sched_pool_max){e.pool, e.max};
+        if (!sched_cat_own(&e)) {
+            p->p[p->n++] = (struct sched_pool_max){e.pool, e.max};
+        }
     }
     tell(n);
 }
@@ -206,7 +208,9 @@ void sim_check_known(struct sim *s, const struct sim_node *n)
     uint32_t at = 0;
     *d = (struct sim_doc){.hash = h, .seen_ns = s->now_ns};
     while (sched_cat_next(&doc, &at, &e)) {
-        d->max[e.pool - 1] = e.max;
+        if (!sched_cat_own(&e)) {
+            d->max[e.pool - 1] = e.max;
+        }
     }
     s->newest = k->version > s->newest ? (uint32_t)k->version : s->newest;
 }

@@ -17,6 +17,7 @@ enum {
 
 struct sim_cat_op {
     uint64_t expect, version; /* version: of an answer OK */
+    uint64_t made;            /* the version that it is in; 0: none yet */
     uint64_t after;           /* what had been answered when it began */
     uint64_t start_ns;
     uint32_t key, max;
@@ -33,6 +34,7 @@ struct sim_cat {
     } chosen[SCHED_QUOTA_REGS]; /* of the registers of permits, the last one */
     uint32_t enough;            /* permits for everybody */
     uint64_t told;              /* the highest version that was answered */
+    uint64_t birth;             /* of the catalogue */
 };
 
 /* Those of pools have their place as the pool's number. */
@@ -133,6 +135,31 @@ static void check_kept(struct sim *s, uint32_t id, const struct sched_cat_doc *d
     }
 }
 
+/* The version that an entry had at most when the change was made. */
+static uint64_t floor_of(const struct sim_cat_op *op)
+{
+    return op->expect == SCHED_CAT_ANY ? 0 : op->expect;
+}
+
+static void check_once(struct sim *s, const struct sched_cat_entry *e, uint64_t id)
+{
+    uint64_t *made = &s->cat->ops[id].made;
+    if (*made != 0 && *made != e->version) {
+        sim_bad(s, "S21 change %llu is version %llu and version %llu", (unsigned long long)id,
+            (unsigned long long)*made, (unsigned long long)e->version);
+    }
+    *made = e->version;
+}
+
+static void check_birth(struct sim *s, const struct sched_cat_doc *d)
+{
+    uint64_t birth = sched_cat_birth(d);
+    if (birth == 0 || (s->cat->birth != 0 && s->cat->birth != birth)) {
+        sim_bad(s, "S21 version %llu is of another birth", (unsigned long long)d->version);
+    }
+    s->cat->birth = birth;
+}
+
 /* Everything in it was asked for; and what the latest one before it has, unless changed. */
 static void check_doc(struct sim *s, const struct sched_cat_doc *d)
 {
@@ -147,10 +174,14 @@ static void check_doc(struct sim *s, const struct sched_cat_doc *d)
         sim_bad(s, "S21 version %llu is no document", (unsigned long long)d->version);
         return;
     }
+    check_birth(s, d);
     while (sched_cat_next(d, &at, &e)) {
+        if (sched_cat_own(&e)) {
+            continue;
+        }
         uint64_t id = op_of(&e);
         bool asked = id < c->n_ops && !c->ops[id].erase && is_key(&e, names[c->ops[id].key]) &&
-                     c->ops[id].expect < e.version;
+                     floor_of(&c->ops[id]) < e.version;
         bool old = e.version <= u && !(find(&c->docs[u], names[c->ops[id].key], &x) &&
                                          x.version == e.version && op_of(&x) == id);
         if (!asked || old) {
@@ -158,6 +189,7 @@ static void check_doc(struct sim *s, const struct sched_cat_doc *d)
                 (int)e.key_n, e.key);
             return;
         }
+        check_once(s, &e, id);
     }
     for (uint32_t i = 0; i < KEYS && u > 0; i++) {
         if (find(&c->docs[u], names[i], &x) && !find(d, names[i], &e) && !erased(c, i, x.version)) {
@@ -211,11 +243,11 @@ static void check_ok(struct sim *s, uint32_t id)
 {
     const struct sim_cat *c = s->cat;
     const struct sim_cat_op *op = &c->ops[id];
-    if (op->version != 0 && (op->version <= op->after || op->version <= op->expect)) {
+    if (op->version != 0 && (op->version <= op->after || op->version <= floor_of(op))) {
         sim_bad(s, "S21 change %u is version %llu, and began when %llu had been answered", id,
             (unsigned long long)op->version, (unsigned long long)op->after);
     }
-    for (uint32_t i = 0; i < c->n_ops && !op->erase && op->expect != 0; i++) {
+    for (uint32_t i = 0; i < c->n_ops && !op->erase && floor_of(op) != 0; i++) {
         const struct sim_cat_op *x = &c->ops[i];
         if (i != id && x->ok && x->key == op->key && x->expect == op->expect) {
             sim_bad(s, "S21 changes %u and %u of version %llu of %s are both OK", i, id,
@@ -377,7 +409,9 @@ static void begin(struct sim *s, struct sim_node *n)
     bool well = s->calm || s->opt.catalog == 2; /* no more shortage */
     bool there = n->copy->version > 0 && find(&c->docs[n->copy->version], names[key], &e);
     n->copy->op = c->n_ops++;
-    c->ops[n->copy->op] = (struct sim_cat_op){.expect = there ? e.version : 0,
+    c->ops[n->copy->op] = (struct sim_cat_op){.expect = sim_rand(s, 4) == 0 ? SCHED_CAT_ANY
+                                                        : there             ? e.version
+                                                                            : 0,
         .after = c->told,
         .start_ns = s->now_ns,
         .key = key,
@@ -431,7 +465,8 @@ static void told(struct sim *s, struct sim_node *n, const struct sched_m_csetr *
         c->n_ok++;
         check_ok(s, id);
         c->told = m->version > c->told ? m->version : c->told;
-    } else if (m->result != SCHED_CAT_CONFLICT && m->result != SCHED_CAT_NOT_FOUND) {
+    } else if (m->result != SCHED_CAT_NOT_FOUND &&
+               (m->result != SCHED_CAT_CONFLICT || c->ops[id].expect == SCHED_CAT_ANY)) {
         sim_bad(s, "S21 change %u is answered %u", id, m->result);
     }
 }

@@ -6,9 +6,10 @@
  *
  * S21 A version has one content, whoever knows it; what is in it was asked for, and is in the next
  *     one too unless that was asked for. A change that was answered OK is in every later version
- *     until somebody changes it; of two changes of one version of an entry one is OK. Who begins
- *     after an answer gets a later version than that. What a node knows never gets older. A voter
- *     holds to its promises.
+ *     until somebody changes it; of two changes of one version of an entry one is OK. A change is
+ *     made once, also one that expects no version. Who begins after an answer gets a later version
+ *     than that. What a node knows never gets older. A voter holds to its promises. All versions
+ *     are of one birth.
  * L10 After the faults all nodes have the latest version, and changes are answered. */
 
 /* Permits of a pool that a host may use. */

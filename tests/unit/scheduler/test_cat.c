@@ -94,6 +94,69 @@ TEST(two_pools_of_one_number_and_more_than_fits_are_refused)
     CHECK(d.n + SCHED_CAT_VALUE_MAX + 64 > SCHED_CAT_BYTES_MAX);
 }
 
+/* The last ones are remembered, with what they made, whatever becomes of their entries. */
+TEST(a_document_knows_its_last_changes_and_its_birth)
+{
+    struct sched_cat_doc d = {.bytes = bytes[0]};
+    struct sched_cat_entry e;
+    char key[32];
+    for (uint64_t id = 1; id <= SCHED_CAT_MADE_MAX + 5; id++) {
+        (void)snprintf(key, sizeof key, "tenant/n%u", (unsigned)(id % 7));
+        struct sched_cat_change c = change_of(key, "x", SCHED_CAT_ANY);
+        c.id = id << 40;
+        c.birth = 1000 + id;
+        CHECK_EQ(apply(&d, &c), SCHED_CAT_OK);
+        CHECK_EQ(sched_cat_birth(&d), 1001);
+        CHECK_EQ(sched_cat_made(&d, id << 40), id);
+    }
+    struct sched_cat_change gone = change_of("tenant/n3", NULL, SCHED_CAT_ANY);
+    gone.id = 99;
+    CHECK_EQ(apply(&d, &gone), SCHED_CAT_OK);
+    CHECK_EQ(sched_cat_made(&d, 99), d.version);
+    CHECK_EQ(sched_cat_made(&d, 6ULL << 40), 0); /* long ago */
+    CHECK_EQ(sched_cat_made(&d, 7ULL << 40), 7);
+    CHECK_EQ(sched_cat_made(&d, 0), 0);
+    CHECK_EQ(put(&d, ".", "x", SCHED_CAT_ANY), SCHED_CAT_INVALID);
+    CHECK_EQ(put(&d, ".", NULL, SCHED_CAT_ANY), SCHED_CAT_INVALID);
+    CHECK_EQ(put(&d, "tenant/n1", "y", SCHED_CAT_ANY), SCHED_CAT_OK); /* by who knows no ids */
+    CHECK(sched_cat_birth(&d) == 1001 && sched_cat_made(&d, 99) == d.version - 1);
+    uint32_t at = 0, n = 0;
+    while (sched_cat_next(&d, &at, &e)) {
+        n += !sched_cat_own(&e);
+    }
+    CHECK_EQ(n, 6);
+}
+
+TEST(a_change_is_made_where_there_is_no_room_to_remember_it)
+{
+    static char large[SCHED_CAT_VALUE_MAX + 1];
+    struct sched_cat_doc d = {.bytes = bytes[0]};
+    char key[32];
+    memset(large, 'v', SCHED_CAT_VALUE_MAX);
+    struct sched_cat_change c = {0};
+    enum sched_cat_result rc = SCHED_CAT_OK;
+    for (uint64_t id = 1; id < 100 && large[0] != '\0'; id++) {
+        (void)snprintf(key, sizeof key, "tenant/n%u", (unsigned)id);
+        c = change_of(key, large, 0);
+        c.id = c.birth = id;
+        rc = apply(&d, &c);
+        if (rc == SCHED_CAT_FULL) { /* to the last byte */
+            large[strlen(large) / 2] = '\0';
+        }
+    }
+    CHECK_EQ(rc, SCHED_CAT_FULL);
+    uint32_t before = d.n;
+    c = change_of("tenant/n1", NULL, 1);
+    c.id = 500;
+    CHECK_EQ(apply(&d, &c), SCHED_CAT_OK);
+    CHECK(d.n < before);
+    for (uint32_t i = 0; i < SCHED_CAT_ENTRIES_MAX; i++) {
+        (void)snprintf(key, sizeof key, "tenant/few%u", i);
+        rc = put(&d, key, "", 0);
+    }
+    CHECK_EQ(rc, SCHED_CAT_FULL);
+}
+
 TEST(what_is_no_document_is_refused)
 {
     struct sched_cat_doc d = {.bytes = bytes[0]};
@@ -154,7 +217,8 @@ struct world {
     /* what was chosen: content by version */
     uint64_t versions;
     uint64_t hash[4096];
-    char won[4096][16]; /* value of "k" in that version, as its client was told */
+    char won[4096][16];  /* value of "k" in that version, as its client was told */
+    uint64_t made[4096]; /* by number of the change: the version that has it */
     bool calm;
 };
 
@@ -199,6 +263,17 @@ static void post(struct world *w, const struct sched_msg *m)
     }
 }
 
+static bool entry_k(const struct sched_cat_doc *d, struct sched_cat_entry *ret)
+{
+    uint32_t at = 0;
+    while (sched_cat_next(d, &at, ret)) {
+        if (!sched_cat_own(ret)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The document of a version is one and the same for ever, and every voter's knowledge grows. */
 static void check_known(struct world *w, const struct sched_catreg *k)
 {
@@ -211,11 +286,17 @@ static void check_known(struct world *w, const struct sched_catreg *k)
     w->versions = v > w->versions ? v : w->versions;
     struct sched_cat_doc d = {v, k->known.n, k->known.bytes};
     struct sched_cat_entry e;
-    uint32_t at = 0;
+    bool there = entry_k(&d, &e);
     if (w->won[v][0] != '\0') { /* who was told OK finds his value */
-        CHECK(sched_cat_next(&d, &at, &e));
-        CHECK(e.version == v && e.value_n == strlen(w->won[v]) &&
+        CHECK(there && e.version == v && e.value_n == strlen(w->won[v]) &&
               memcmp(e.value, w->won[v], e.value_n) == 0);
+    }
+    if (there) { /* which is made once */
+        char number[16] = "";
+        memcpy(number, e.value + 1, e.value_n - 1);
+        uint64_t *made = &w->made[strtoul(number, NULL, 10) % 4096];
+        CHECK(*made == 0 || *made == e.version);
+        *made = e.version;
     }
 }
 
@@ -271,12 +352,13 @@ static void told(struct world *w, uint32_t i, const struct sched_m_csetr *m)
         return;
     }
     if (m->result == SCHED_CAT_OK) {
-        CHECK(m->version > c->expect);
+        CHECK(m->version > (c->expect == SCHED_CAT_ANY ? 0 : c->expect));
         CHECK(w->won[m->version][0] == '\0'); /* one change a version */
         memcpy(w->won[m->version], c->value, sizeof c->value);
         c->seen = m->version;
     } else {
         CHECK_EQ(m->result, SCHED_CAT_CONFLICT);
+        CHECK(c->expect != SCHED_CAT_ANY && m->version != c->expect);
     }
     c->op = 0;
 }
@@ -308,9 +390,8 @@ static void deliver(struct world *w)
             told(w, i, &p.msg.csetr);
         } else if (p.msg.to == 100 + i && p.msg.type == SCHED_MSG_CDOC) {
             struct sched_cat_entry e;
-            uint32_t at = 0;
             struct client *c = &w->clients[i];
-            if (c->op == 0 && sched_cat_next(&p.msg.cdoc, &at, &e) && e.version > c->seen) {
+            if (c->op == 0 && entry_k(&p.msg.cdoc, &e) && e.version > c->seen) {
                 c->seen = e.version;
             }
         }
@@ -337,7 +418,7 @@ static void ask(struct world *w, uint32_t i)
     m.cget.version = c->seen;
     if (c->op == 0 && dice(w, 3) != 0) {
         c->op = ++w->ops;
-        c->expect = c->seen;
+        c->expect = dice(w, 3) == 0 ? SCHED_CAT_ANY : c->seen;
         (void)snprintf(c->value, sizeof c->value, "v%u", (unsigned)c->op);
     }
     if (c->op != 0) { /* also once more: the answer may be lost */
@@ -460,6 +541,127 @@ TEST(voters_agree_on_one_document_for_each_version_whatever_is_lost)
     }
     (void)printf("%d schedules, %d versions\n", SEEDS, (int)versions);
     CHECK(versions > 5 * SEEDS);
+}
+
+/* ---- one voter, and what the others say ---- */
+
+static void world_init(struct world *w)
+{
+    *w = (struct world){.now_ns = SCHED_MS(1000),
+        .calm = true,
+        .cfg = {.n_voters = VOTERS, .voters = {1, 2, 3}, .catalog = true}};
+    base_hash_rng_seed(&w->rng, 7);
+    struct sched_mem mem = {0};
+    sched_fx_init(&w->fx, &mem);
+    w->fx_mem = aligned_alloc(16, mem.used);
+    mem = (struct sched_mem){.base = w->fx_mem, .size = mem.used};
+    sched_fx_init(&w->fx, &mem);
+    w->queue = calloc(QUEUE, sizeof *w->queue);
+    boot(w, 0, true);
+}
+
+static void world_free(struct world *w)
+{
+    free(w->mem[0]);
+    free(w->queue);
+    free(w->fx_mem);
+}
+
+static void hear(struct world *w, const struct sched_msg *m)
+{
+    struct sched_catreg_env e = env_of(w, 0);
+    sched_fx_clear(&w->fx);
+    sched_catreg_msg(&w->keep[0], &e, m);
+}
+
+/* Of the last step: the message of this type, NULL: there is none. */
+static const struct sched_msg *said(const struct world *w, uint8_t type)
+{
+    for (uint32_t i = 0; i < w->fx.n; i++) {
+        if (w->fx.items[i].kind == SCHED_FX_SEND && w->fx.items[i].msg.type == type) {
+            return &w->fx.items[i].msg;
+        }
+    }
+    return NULL;
+}
+
+/* Voter 2 promises and accepts. */
+static const struct sched_msg *agree(struct world *w)
+{
+    struct sched_msg m = {.from = 2, .type = SCHED_MSG_CPROM, .creg.ballot = w->keep[0].ballot};
+    hear(w, &m);
+    m.type = SCHED_MSG_CACCED;
+    hear(w, &m);
+    return said(w, SCHED_MSG_CSETR);
+}
+
+TEST(a_conflict_says_which_version_there_is)
+{
+    static struct world w;
+    world_init(&w);
+    struct sched_msg m = {.from = 100, .type = SCHED_MSG_CSET, .cset = {1, change_of("k", "a", 0)}};
+    hear(&w, &m);
+    CHECK(agree(&w)->csetr.version == 1);
+    m.cset = (struct sched_m_cset){2, change_of("k", "b", 5)};
+    hear(&w, &m);
+    const struct sched_msg *r = agree(&w);
+    CHECK(r->csetr.result == SCHED_CAT_CONFLICT && r->csetr.version == 1);
+    m.cset = (struct sched_m_cset){3, change_of("x", "b", 5)};
+    hear(&w, &m);
+    r = agree(&w);
+    CHECK(r->csetr.result == SCHED_CAT_CONFLICT && r->csetr.version == 0);
+    world_free(&w);
+}
+
+TEST(a_change_that_comes_again_is_not_made_again)
+{
+    static struct world w;
+    world_init(&w);
+    struct sched_msg m = {
+        .from = 100, .type = SCHED_MSG_CSET, .cset = {1, change_of("k", "a", SCHED_CAT_ANY)}};
+    struct sched_msg other = {
+        .from = 101, .type = SCHED_MSG_CSET, .cset = {2, change_of("k", "b", SCHED_CAT_ANY)}};
+    hear(&w, &m);
+    CHECK_EQ(agree(&w)->csetr.version, 1);
+    hear(&w, &other);
+    CHECK_EQ(agree(&w)->csetr.version, 2);
+    hear(&w, &m);
+    const struct sched_msg *r = agree(&w);
+    CHECK(r->csetr.result == SCHED_CAT_OK && r->csetr.version == 1);
+    CHECK_EQ(w.keep[0].known.version, 2);
+    m.cset = (struct sched_m_cset){3, change_of("k", NULL, SCHED_CAT_ANY)};
+    hear(&w, &m);
+    CHECK_EQ(agree(&w)->csetr.version, 3);
+    hear(&w, &m);
+    r = agree(&w);
+    CHECK(r->csetr.result == SCHED_CAT_OK && r->csetr.version == 3);
+    world_free(&w);
+}
+
+/* Another voter is ahead each time. */
+TEST(a_change_that_is_overtaken_again_and_again_is_answered)
+{
+    static struct world w;
+    world_init(&w);
+    uint64_t start = w.now_ns;
+    struct sched_msg m = {.from = 100, .type = SCHED_MSG_CSET, .cset = {1, change_of("k", "a", 0)}};
+    hear(&w, &m);
+    const struct sched_msg *r = NULL;
+    while (r == NULL && w.now_ns < start + SCHED_MS(5000)) {
+        struct sched_catreg_env e;
+        struct sched_msg no = {.from = 2,
+            .type = SCHED_MSG_CNACK,
+            .creg = {.ballot = w.keep[0].ballot, .promised = w.keep[0].ballot + 256}};
+        hear(&w, &no);
+        w.now_ns = sched_catreg_due_ns(&w.keep[0]);
+        e = env_of(&w, 0);
+        sched_fx_clear(&w.fx);
+        sched_catreg_tick(&w.keep[0], &e);
+        r = said(&w, SCHED_MSG_CSETR);
+    }
+    CHECK(r != NULL && r->csetr.result == SCHED_CAT_LATER);
+    CHECK(w.now_ns >= start + SCHED_MS(1000) && w.now_ns < start + SCHED_MS(2500));
+    world_free(&w);
 }
 
 /* ---- shares ---- */

@@ -45,6 +45,29 @@ TEST(entries_are_found_by_kind_and_name)
     sched_catalog_destroy(c);
 }
 
+/* As voters have it. */
+static struct sched_catalog *unpacked(uint64_t id)
+{
+    static uint8_t bytes[SCHED_CAT_BYTES_MAX];
+    struct sched_catalog *c = NULL;
+    const struct sched_cat_doc none = {0};
+    const struct sched_cat_change change = {.id = id,
+        .birth = 77,
+        .entry = {.key = "tenants", .key_n = 7, .value = (const uint8_t *)"{}", .value_n = 2}};
+    struct sched_cat_doc doc = {.version = 1, .bytes = bytes};
+    CHECK_EQ(sched_cat_apply(&none, &change, bytes, &doc.n), SCHED_CAT_OK);
+    CHECK_EQ(sched_catalog_unpack(&c, &doc), 0);
+    return c;
+}
+
+TEST(what_the_document_has_for_itself_is_no_entry)
+{
+    struct sched_catalog *c = unpacked(5);
+    CHECK(sched_catalog_n(c) == 1 && sched_catalog_version(c) == 1);
+    CHECK_STR(sched_catalog_at(c, 0)->key, "tenants");
+    sched_catalog_destroy(c);
+}
+
 TEST(it_is_the_same_after_a_restart_and_damage_is_noticed)
 {
     char dir[] = "/tmp/warren-test-catalog-XXXXXX", path[64];
