@@ -3,6 +3,7 @@ warren_unit(sched_core SOURCES unit/scheduler/test_core.c DEPS scheduler_wire sc
 warren_unit(sched_quota SOURCES unit/scheduler/test_quota.c DEPS scheduler_wire scheduler_core)
 warren_unit(sched_cat SOURCES unit/scheduler/test_cat.c DEPS scheduler_core)
 warren_unit(sched_catalog SOURCES unit/scheduler/test_catalog.c DEPS scheduler_io)
+warren_unit(sched_catalog_client SOURCES unit/scheduler/test_catalog_client.c lib/cluster_dir.c DEPS scheduler_io)
 warren_unit(sched_drain SOURCES unit/scheduler/test_drain.c DEPS scheduler_core)
 warren_unit(sched_node SOURCES unit/scheduler/test_node.c DEPS scheduler_core)
 warren_unit(sched_route SOURCES unit/scheduler/test_sched_route.c DEPS scheduler_core)

@@ -17,6 +17,7 @@
 #include "proto/net/curve.h"
 #include "worker/io/admin.h"
 #include "worker/io/catalog.h"
+#include "worker/io/catalog_file.h"
 #include "worker/io/config.h"
 #include "worker/io/engine.h"
 #include "worker/io/member.h"
@@ -62,7 +63,7 @@ struct worker {
     struct worker_config *config;
     struct worker_ready ready;
     char run_dir[80], templates[512], run_mdb[128], node_mdb[512];
-    char catalog_file[512];
+    struct worker_catalog_file catalog_file;
     char supervisor[600], guest_dir[600], qemu[256];
     int lock_fd;
     uint8_t cluster_key[16];
@@ -72,7 +73,6 @@ struct worker {
     char *manifest;
     struct worker_catalog *catalog;
     struct sched_catalog *known;         /* of before the restart; NULL: none */
-    uint64_t saved;                      /* version of the catalogue in its file */
     struct worker_quota_tenant *tenants; /* with limits of their own */
     struct worker_store *run, *node;
     struct worker_sessions *sessions;
@@ -160,7 +160,8 @@ static int make_folders(struct worker *w, struct base_error *err)
     }
     (void)snprintf(w->run_mdb, sizeof w->run_mdb, "%s/run.mdb", w->run_dir);
     (void)snprintf(w->node_mdb, sizeof w->node_mdb, "%s/node.mdb", c->state_dir);
-    (void)snprintf(w->catalog_file, sizeof w->catalog_file, "%s/catalog.json", c->state_dir);
+    (void)snprintf(
+        w->catalog_file.path, sizeof w->catalog_file.path, "%s/catalog.json", c->state_dir);
     (void)snprintf(w->templates, sizeof w->templates, "%s/templates", c->state_dir);
     rc = make_dir(c->run_dir, err);
     rc = rc != 0 ? rc : make_dir(w->run_dir, err);
@@ -226,20 +227,15 @@ static int load_pools(struct worker *w, struct base_error *err)
     return 0;
 }
 
-/* What was known of the cluster's catalogue before the restart: its pools are there before the
- * voters have said anything, so that their microVMs are taken over. */
+/* What was known of the cluster's catalogue before the restart. */
 static int load_catalog(struct worker *w, struct base_error *err)
 {
     if (w->config->cluster == NULL) {
         return 0;
     }
-    int rc = sched_catalog_load(&w->known, w->catalog_file);
-    if (rc == BASE_EBADMSG) { /* the voters have a good one */
-        LOG_WARN(&w->log, "'%s' is damaged and not used", w->catalog_file);
-    } else if (rc != 0 && rc != BASE_ENOTFOUND) {
-        return base_fail(err, rc, "read '%s': %s", w->catalog_file, base_err_str(rc));
-    }
-    return 0;
+    memcpy(w->catalog_file.cluster_key, w->cluster_key, sizeof w->cluster_key);
+    w->catalog_file.log = &w->log;
+    return worker_catalog_file_load(&w->catalog_file, &w->known, err);
 }
 
 /* A microVM of 512 MiB shares most of its memory with its template, and with the others. */
@@ -440,15 +436,8 @@ static void on_catalog(void *user)
 {
     struct worker *w = user;
     const struct sched_catalog *known = w->member == NULL ? NULL : worker_member_catalog(w->member);
-    if (known == NULL || w->stopping) {
+    if (w->member == NULL || w->stopping || !worker_catalog_file_keep(&w->catalog_file, known)) {
         return;
-    }
-    if (sched_catalog_version(known) != w->saved) {
-        int rc = sched_catalog_save(known, w->catalog_file);
-        w->saved = rc == 0 ? sched_catalog_version(known) : w->saved;
-        if (rc != 0) {
-            LOG_ERROR(&w->log, "write '%s': %s", w->catalog_file, base_err_str(rc));
-        }
     }
     ev_timer_stop(w->loop, &w->again);
     if (apply(w, known, NULL) != 0) {

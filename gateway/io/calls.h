@@ -79,6 +79,9 @@ uint32_t gw_calls_view(const struct gw_calls *c);
 struct sched_catalog;
 const struct sched_catalog *gw_calls_catalog(const struct gw_calls *c);
 
+/* Nothing was ever in it, and that is certain. */
+bool gw_calls_catalog_empty(const struct gw_calls *c);
+
 /* There may be a catalogue: in a cluster, unless that is known to have nodes of before catalogues.
  */
 bool gw_calls_catalog_may(const struct gw_calls *c);

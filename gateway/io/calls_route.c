@@ -314,6 +314,11 @@ const struct sched_catalog *gw_calls_catalog(const struct gw_calls *c)
     return c->route == NULL ? NULL : sched_route_node_catalog(c->route);
 }
 
+bool gw_calls_catalog_empty(const struct gw_calls *c)
+{
+    return c->route != NULL && sched_route_node_catalog_empty(c->route);
+}
+
 bool gw_calls_catalog_may(const struct gw_calls *c)
 {
     if (c->route == NULL || gw_calls_catalog(c) != NULL || !sched_route_node_ready(c->route)) {

@@ -41,7 +41,8 @@ enum gw_mcp_taking gw_mcp_takes_key(const struct gw_task *t, const char *key, in
     bool good = text.text != NULL || keys == NULL
                     ? gw_mcp_key_check(text, key, now_s)
                     : gw_mcp_keys_check(keys, t->route.pool, key, now_s);
-    bool heard = gw_calls_catalog(calls) != NULL || !gw_calls_catalog_may(calls);
+    bool heard = gw_calls_catalog(calls) != NULL || gw_calls_catalog_empty(calls) ||
+                 !gw_calls_catalog_may(calls);
     return good ? GW_MCP_TAKEN : heard ? GW_MCP_REFUSED : GW_MCP_LATER;
 }
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 
 #include "proto/base/buf.h"
 #include "proto/base/cleanup.h"
+#include "proto/base/hash.h"
 #include "proto/base/text.h"
 #include "proto/pool/pool.h"
 #include "proto/pool/quota.h"
@@ -21,7 +23,7 @@
 enum { KEY_MAX = 256, PATH_BYTES_MAX = 512 };
 
 struct sched_catalog {
-    uint64_t version;
+    uint64_t version, birth;
     uint32_t n;
     struct sched_catalog_entry *entries;
     char *text; /* keys and values */
@@ -70,7 +72,11 @@ int sched_catalog_make(struct sched_catalog **ret, uint64_t version,
 
 int sched_catalog_copy(struct sched_catalog **ret, const struct sched_catalog *from)
 {
-    return sched_catalog_make(ret, from->version, from->entries, from->n);
+    int rc = sched_catalog_make(ret, from->version, from->entries, from->n);
+    if (rc == 0) {
+        (*ret)->birth = from->birth;
+    }
+    return rc;
 }
 
 int sched_catalog_unpack(struct sched_catalog **ret, const struct sched_cat_doc *doc)
@@ -98,6 +104,9 @@ int sched_catalog_unpack(struct sched_catalog **ret, const struct sched_cat_doc 
         n++;
     }
     rc = rc != 0 ? rc : sched_catalog_make(ret, doc->version, all, n);
+    if (rc == 0) {
+        (*ret)->birth = sched_cat_birth(doc);
+    }
     free(all);
     free(keys);
     return rc;
@@ -127,9 +136,31 @@ static int write_synced(const char *path, const char *text)
     return 0;
 }
 
-int sched_catalog_save(const struct sched_catalog *c, const char *path)
+/* Which cluster it is, for who has its file only. */
+static uint64_t tag_of(const uint8_t cluster_key[16])
 {
-    json_t *doc = json_pack("{s:I,s:[]}", "version", (json_int_t)c->version, "entries");
+    static const char text[] = "catalog.json";
+    return base_hash_sip24(cluster_key, text, sizeof text - 1);
+}
+
+/* JSON has no 64 bits. */
+static json_t *number_json(uint64_t v)
+{
+    char text[20];
+    (void)snprintf(text, sizeof text, "%016" PRIx64, v);
+    return json_string(text);
+}
+
+static uint64_t number(const json_t *j)
+{
+    return json_is_string(j) ? strtoull(json_string_value(j), NULL, 16) : 0;
+}
+
+int sched_catalog_save(
+    const struct sched_catalog *c, const char *path, const uint8_t cluster_key[16])
+{
+    json_t *doc = json_pack("{s:o,s:o,s:I,s:[]}", "cluster", number_json(tag_of(cluster_key)),
+        "birth", number_json(c->birth), "version", (json_int_t)c->version, "entries");
     int rc = 0;
     for (uint32_t i = 0; rc == 0 && i < c->n; i++) {
         rc = json_array_append_new(json_object_get(doc, "entries"), entry_json(&c->entries[i]));
@@ -162,7 +193,7 @@ static bool read_entry(const json_t *j, struct sched_catalog_entry *e)
     return good && strlen(key) <= SCHED_CAT_KEY_MAX && value_n <= SCHED_CAT_VALUE_MAX;
 }
 
-int sched_catalog_load(struct sched_catalog **ret, const char *path)
+int sched_catalog_load(struct sched_catalog **ret, const char *path, const uint8_t cluster_key[16])
 {
     json_error_t why;
     json_t *doc = json_load_file(path, JSON_REJECT_DUPLICATES, &why);
@@ -170,17 +201,22 @@ int sched_catalog_load(struct sched_catalog **ret, const char *path)
         return access(path, F_OK) != 0 && errno == ENOENT ? BASE_ENOTFOUND : BASE_EBADMSG;
     }
     const json_t *list = json_object_get(doc, "entries");
+    const json_t *cluster = json_object_get(doc, "cluster"); /* files of before have none */
     json_int_t version = json_integer_value(json_object_get(doc, "version"));
     size_t n = json_array_size(list);
     struct sched_catalog_entry *all = calloc(n + 1, sizeof *all);
     int rc = all == NULL ? BASE_ENOMEM : 0;
     rc = rc == 0 && (version <= 0 || n > SCHED_CAT_ENTRIES_MAX) ? BASE_EBADMSG : rc;
+    rc = rc == 0 && cluster != NULL && number(cluster) != tag_of(cluster_key) ? BASE_ESTATE : rc;
     for (size_t i = 0; rc == 0 && i < n; i++) {
         bool good = read_entry(json_array_get(list, i), &all[i]) &&
                     (i == 0 || strcmp(all[i - 1].key, all[i].key) < 0);
         rc = good ? 0 : BASE_EBADMSG;
     }
     rc = rc != 0 ? rc : sched_catalog_make(ret, (uint64_t)version, all, (uint32_t)n);
+    if (rc == 0) {
+        (*ret)->birth = number(json_object_get(doc, "birth"));
+    }
     free(all);
     json_decref(doc);
     return rc;
@@ -198,6 +234,11 @@ void sched_catalog_destroy(struct sched_catalog *c)
 uint64_t sched_catalog_version(const struct sched_catalog *c)
 {
     return c->version;
+}
+
+uint64_t sched_catalog_birth(const struct sched_catalog *c)
+{
+    return c->birth;
 }
 
 uint32_t sched_catalog_n(const struct sched_catalog *c)

@@ -34,12 +34,15 @@ void sched_catalog_destroy(struct sched_catalog *c); /* NULL is fine */
 struct sched_cat_doc;
 int sched_catalog_unpack(struct sched_catalog **ret, const struct sched_cat_doc *doc);
 
-/* In a file, so that it is there after a restart: JSON, replaced in one step, synced.
- * BASE_ENOTFOUND: there is no file. BASE_EBADMSG, BASE_ENOMEM, -errno. */
-int sched_catalog_save(const struct sched_catalog *c, const char *path);
-int sched_catalog_load(struct sched_catalog **ret, const char *path);
+/* In a file, so that it is there after a restart: JSON, replaced in one step, synced. It is of the
+ * cluster with this key. BASE_ENOTFOUND: there is no file. BASE_ESTATE: it is of another cluster.
+ * BASE_EBADMSG, BASE_ENOMEM, -errno. */
+int sched_catalog_save(
+    const struct sched_catalog *c, const char *path, const uint8_t cluster_key[16]);
+int sched_catalog_load(struct sched_catalog **ret, const char *path, const uint8_t cluster_key[16]);
 
 uint64_t sched_catalog_version(const struct sched_catalog *c); /* 0: nothing was ever changed */
+uint64_t sched_catalog_birth(const struct sched_catalog *c);   /* sched_cat_birth(); 0: not known */
 uint32_t sched_catalog_n(const struct sched_catalog *c);
 const struct sched_catalog_entry *sched_catalog_at(const struct sched_catalog *c, uint32_t i);
 

@@ -32,9 +32,11 @@ struct put {
 struct sched_catalog_client {
     struct sched_catalog_client_cfg cfg;
     struct sched_catalog *now, *before; /* before: readers of this turn may still have it */
-    struct put *puts;
+    struct put *puts, *ending;          /* ending: done() comes in this turn */
     ev_timer turn;
-    bool empty; /* as a voter says */
+    bool before_only; /* what is known is from before: no voter has told of it yet */
+    bool empty;       /* as a voter says */
+    uint8_t empties;  /* which ones, as bits */
     uint64_t asked_ns;
     uint32_t voter;
 };
@@ -58,7 +60,8 @@ static bool spoken(const struct sched_catalog_client *c)
 
 static void ask(struct sched_catalog_client *c, uint64_t voter)
 {
-    struct sched_msg m = {.type = SCHED_MSG_CGET, .to = voter, .cget = {.version = version_of(c)}};
+    uint64_t than = c->before_only ? 0 : version_of(c);
+    struct sched_msg m = {.type = SCHED_MSG_CGET, .to = voter, .cget = {.version = than}};
     c->asked_ns = base_clock_mono_ns();
     if (!spoken(c)) {
         return;
@@ -118,7 +121,8 @@ static bool look(struct sched_catalog_client *c, struct put *p, uint64_t now)
     if (p->over || p->version != 0) {
         return (p->version != 0 && version_of(c) >= p->version) || tried_ms >= SETTLE_MS;
     }
-    if ((now - p->since_ns) / BASE_NS_PER_MS >= PATIENCE_MS) {
+    uint32_t patience_ms = c->cfg.patience_ms != 0 ? c->cfg.patience_ms : PATIENCE_MS;
+    if ((now - p->since_ns) / BASE_NS_PER_MS >= patience_ms) {
         p->rc = BASE_ETIMEOUT;
         return true;
     }
@@ -139,20 +143,20 @@ static void drop(struct put *p)
 static void look_at_puts(struct sched_catalog_client *c)
 {
     uint64_t now = base_clock_mono_ns();
-    struct put **at = &c->puts, *over = NULL;
+    struct put **at = &c->puts;
     while (*at != NULL) {
         struct put *p = *at;
         if (look(c, p, now)) {
             *at = p->next;
-            p->next = over;
-            over = p;
+            p->next = c->ending;
+            c->ending = p;
         } else {
             at = &p->next;
         }
     }
-    while (over != NULL) { /* done() may put again */
-        struct put *p = over;
-        over = p->next;
+    while (c->ending != NULL) { /* done() may put again, and forget others */
+        struct put *p = c->ending;
+        c->ending = p->next;
         if (p->done != NULL) {
             p->done(p->ctx, p->rc);
         }
@@ -183,25 +187,84 @@ int sched_catalog_client_put(struct sched_catalog_client *c, const struct sched_
     return 0;
 }
 
-void sched_catalog_client_forget(struct sched_catalog_client *c, const void *ctx)
+static void forget(struct put *list, const void *ctx)
 {
-    for (struct put *p = c->puts; p != NULL; p = p->next) {
+    for (struct put *p = list; p != NULL; p = p->next) {
         p->done = p->ctx == ctx ? NULL : p->done;
     }
 }
 
+void sched_catalog_client_forget(struct sched_catalog_client *c, const void *ctx)
+{
+    forget(c->puts, ctx);
+    forget(c->ending, ctx);
+}
+
 /* ---- the copy ---- */
 
-static void on_doc(struct sched_catalog_client *c, const struct sched_cat_doc *d)
+/* NULL: there is none. */
+static void take(struct sched_catalog_client *c, struct sched_catalog *fresh)
 {
-    struct sched_catalog *fresh = NULL;
-    if (d->version == 0 && c->now == NULL && !c->empty) {
+    sched_catalog_destroy(c->before);
+    c->before = c->now;
+    c->now = fresh;
+    c->before_only = false;
+}
+
+static void say_changed(struct sched_catalog_client *c)
+{
+    if (c->cfg.changed != NULL) {
+        c->cfg.changed(c->cfg.user);
+    }
+}
+
+static bool most_say_empty(const struct sched_catalog_client *c)
+{
+    return (unsigned)__builtin_popcount(c->empties) > c->cfg.settings->voters_count / 2;
+}
+
+/* Which one voter may say that has missed the first change; of a majority one has it. */
+static void on_empty(struct sched_catalog_client *c, uint64_t from)
+{
+    for (unsigned i = 0; i < c->cfg.settings->voters_count; i++) {
+        c->empties |= (uint8_t)((c->cfg.settings->voter[i] == from) << i);
+    }
+    bool gone = c->before_only && most_say_empty(c);
+    if (gone) {
+        LOG_WARN(c->cfg.log,
+            "the catalogue of before, version=%llu, is dropped: this cluster has had none",
+            (unsigned long long)version_of(c));
+        take(c, NULL);
+    }
+    if (c->now == NULL && !c->empty) {
         c->empty = true;
         if (c->cfg.empty != NULL) {
             c->cfg.empty(c->cfg.user);
         }
     }
-    if (d->version <= version_of(c)) {
+    if (gone) {
+        say_changed(c);
+    }
+}
+
+/* A document that is no later one of what is known from before. One without a birth may be older
+ * than births are; what has one is not older than what has none. */
+static bool is_other(const struct sched_catalog_client *c, const struct sched_cat_doc *d)
+{
+    uint64_t birth = sched_cat_birth(d), mine = sched_catalog_birth(c->now);
+    return birth != 0 && (mine != 0 ? birth != mine : d->version <= version_of(c));
+}
+
+static void on_doc(struct sched_catalog_client *c, uint64_t from, const struct sched_cat_doc *d)
+{
+    struct sched_catalog *fresh = NULL;
+    if (d->version == 0) {
+        on_empty(c, from);
+        return;
+    }
+    bool other = c->before_only && is_other(c, d);
+    if (!other && d->version <= version_of(c)) {
+        c->before_only = false;
         return;
     }
     int rc = sched_catalog_unpack(&fresh, d);
@@ -209,27 +272,33 @@ static void on_doc(struct sched_catalog_client *c, const struct sched_cat_doc *d
         LOG_ERROR(c->cfg.log, "a catalogue is not taken: %s", base_err_str(rc));
         return;
     }
-    sched_catalog_destroy(c->before);
-    c->before = c->now;
-    c->now = fresh;
+    if (other) {
+        LOG_WARN(c->cfg.log,
+            "the catalogue of before, version=%llu, is dropped: it is not of this cluster",
+            (unsigned long long)version_of(c));
+    }
+    take(c, fresh);
     LOG_INFO(c->cfg.log, "catalogue version=%llu entries=%u", (unsigned long long)version_of(c),
         sched_catalog_n(fresh));
-    if (c->cfg.changed != NULL) {
-        c->cfg.changed(c->cfg.user);
-    }
+    say_changed(c);
     look_at_puts(c);
 }
 
 bool sched_catalog_client_take(struct sched_catalog_client *c, const struct sched_msg *m)
 {
     if (m->type == SCHED_MSG_CDOC) {
-        on_doc(c, &m->cdoc);
+        on_doc(c, m->from, &m->cdoc);
     } else if (m->type == SCHED_MSG_CSETR) {
         on_result(c, m);
     } else {
         return false;
     }
     return true;
+}
+
+bool sched_catalog_client_empty(const struct sched_catalog_client *c)
+{
+    return c->now == NULL && most_say_empty(c);
 }
 
 const struct sched_catalog *sched_catalog_client_now(const struct sched_catalog_client *c)
@@ -245,7 +314,8 @@ static void on_turn(struct ev_loop *loop, ev_timer *t, int events)
     uint64_t gone_ms = (base_clock_mono_ns() - c->asked_ns) / BASE_NS_PER_MS;
     sched_catalog_destroy(c->before);
     c->before = NULL;
-    if (gone_ms >= (c->now == NULL && !c->empty ? FIRST_MS : ASK_MS)) {
+    bool sure = c->now == NULL ? most_say_empty(c) : !c->before_only;
+    if (gone_ms >= (sure ? ASK_MS : FIRST_MS)) {
         ask(c, next_voter(c));
     }
     look_at_puts(c);
@@ -262,6 +332,7 @@ int sched_catalog_client_create(
     }
     c->cfg = *cfg;
     c->voter = (uint32_t)base_rand_u64() % 1024;
+    c->before_only = cfg->first != NULL;
     ev_timer_init(&c->turn, on_turn, 0., TURN_MS / 1e3);
     c->turn.data = c;
     if (cfg->first != NULL && sched_catalog_copy(&c->now, cfg->first) != 0) {

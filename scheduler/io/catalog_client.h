@@ -10,7 +10,11 @@
 #include "scheduler/io/settings.h"
 
 /* A worker's or gateway's copy of the catalogue: asks one voter after another whether it knows a
- * newer one, and has entries changed. A change is here within about two seconds. */
+ * newer one, and has entries changed. A change is here within about two seconds.
+ *
+ * What it knows from before may be of a cluster that is no more, when this one was made anew beside
+ * its file: it is given up for a catalogue of another birth, whatever its version, and when a
+ * majority of the voters says that nothing was ever in it. */
 struct sched_catalog_client;
 
 struct sched_catalog_client_cfg {
@@ -19,8 +23,9 @@ struct sched_catalog_client_cfg {
     const struct sched_settings *settings;
     struct sched_cluster *cluster;
     const struct sched_catalog *first; /* known from before; copied; NULL: none */
-    void (*changed)(void *user);       /* NULL is fine */
+    void (*changed)(void *user);       /* also when there is none any more; NULL is fine */
     void (*empty)(void *user);         /* a voter says that nothing was ever in it; NULL is fine */
+    uint32_t patience_ms;              /* with a change; 0: 8 s */
     void *user;
 };
 
@@ -30,6 +35,9 @@ void sched_catalog_client_destroy(struct sched_catalog_client *c); /* NULL is fi
 
 /* NULL: none was heard of, or it is empty. Until changed() or the next turn of the loop. */
 const struct sched_catalog *sched_catalog_client_now(const struct sched_catalog_client *c);
+
+/* Nothing was ever in it: so says a majority of the voters, and nobody anything else. */
+bool sched_catalog_client_empty(const struct sched_catalog_client *c);
 
 /* Messages for it; false: it is not one. */
 bool sched_catalog_client_take(struct sched_catalog_client *c, const struct sched_msg *m);

@@ -390,6 +390,11 @@ const struct sched_catalog *sched_route_node_catalog(const struct sched_route_no
     return sched_catalog_client_now(n->catalog);
 }
 
+bool sched_route_node_catalog_empty(const struct sched_route_node *n)
+{
+    return sched_catalog_client_empty(n->catalog);
+}
+
 struct sched_catalog_client *sched_route_node_catalog_client(struct sched_route_node *n)
 {
     return n->catalog;

@@ -66,6 +66,9 @@ void sched_route_node_forget(struct sched_route_node *n, uint64_t rid);
  */
 const struct sched_catalog *sched_route_node_catalog(const struct sched_route_node *n);
 
+/* Nothing was ever in it, as a majority of the voters says. */
+bool sched_route_node_catalog_empty(const struct sched_route_node *n);
+
 /* For changes of it; as long as the node. */
 struct sched_catalog_client *sched_route_node_catalog_client(struct sched_route_node *n);
 

@@ -284,6 +284,12 @@ class Catalog(Rig):
         self.done("quota", "delete", "--issuer", "https://a", "--tenant", "b")
         self.assertEqual([q["sessions"] for q in self.done("quota", "list")], [3])
 
+    def test_a_wrong_key_is_refused_where_nothing_was_ever_in_the_catalogue(self):
+        """And not taken for one that may be known elsewhere."""
+        self.until_key("0" * 64, 401)
+        catalog = self.nodes.status()["v1"]["catalog"]
+        self.assertEqual((catalog["version"], catalog["entries"]), (0, 0))
+
     def test_the_catalogue_is_there_after_all_voters_were_down_and_a_new_gateway_has_it(self):
         self.done("pool", "apply", self.pool("python", mcp=True))
         first = self.done("pool", "mcp-key", "--pool", "python")["apiKey"]

@@ -17,6 +17,7 @@ struct worker_catalog {
     struct worker_catalog_config config;
     struct done done[PROTO_POOLS_MAX]; /* by pool of the sessions */
     uint64_t version;                  /* of the catalogue whose limits count */
+    uint64_t birth;                    /* of it: versions of another one say nothing */
     bool none;                         /* the catalogue decides, and has no pool */
 };
 
@@ -141,12 +142,13 @@ static bool read_limits(const struct worker_catalog *c, const struct sched_catal
 static int set_tenants(struct worker_catalog *c, const struct sched_catalog *known)
 {
     const struct worker_catalog_config *y = &c->config;
-    const struct sched_catalog_entry *all = sched_catalog_find(known, "tenants", "");
+    const struct sched_catalog_entry *all =
+        known == NULL ? NULL : sched_catalog_find(known, "tenants", "");
     struct worker_quota_limits every = y->tenant;
     if (all != NULL) {
         (void)read_limits(c, all, &every);
     }
-    if (!sched_catalog_has(known, "tenant/")) {
+    if (known == NULL || !sched_catalog_has(known, "tenant/")) {
         return worker_session_tenants(y->sessions, &every, y->tenants, y->tenants_n);
     }
     struct worker_quota_tenant *own = calloc(sched_catalog_n(known), sizeof *own);
@@ -167,13 +169,23 @@ static int set_tenants(struct worker_catalog *c, const struct sched_catalog *kno
 
 /* ---- all of it ---- */
 
+static void note_birth(struct worker_catalog *c, uint64_t birth)
+{
+    for (uint32_t i = 0; birth != c->birth && i < PROTO_POOLS_MAX; i++) {
+        c->done[i].version = c->version = UINT64_MAX;
+    }
+    c->birth = birth;
+}
+
 int worker_catalog_apply(struct worker_catalog *c, const struct sched_catalog *known,
     const struct worker_catalog_share *share, struct base_error *err)
 {
+    uint64_t version = known == NULL ? 0 : sched_catalog_version(known);
     int rc = 0;
-    if (known != NULL && sched_catalog_version(known) != c->version) {
+    note_birth(c, known == NULL ? 0 : sched_catalog_birth(known));
+    if (version != c->version) {
         rc = set_tenants(c, known);
-        c->version = rc == 0 ? sched_catalog_version(known) : c->version;
+        c->version = rc == 0 ? version : c->version;
         if (rc != 0) {
             LOG_ERROR(c->config.log, "limits of tenants stay as they were: %s", base_err_str(rc));
         }

@@ -74,9 +74,9 @@ TEST(it_is_the_same_after_a_restart_and_damage_is_noticed)
     CHECK(mkdtemp(dir) != NULL);
     (void)snprintf(path, sizeof path, "%s/catalog.json", dir);
     struct sched_catalog *c = made(), *again = NULL;
-    CHECK_EQ(sched_catalog_load(&again, path), BASE_ENOTFOUND);
-    CHECK_EQ(sched_catalog_save(c, path), 0);
-    CHECK_EQ(sched_catalog_load(&again, path), 0);
+    CHECK_EQ(sched_catalog_load(&again, path, cluster_key), BASE_ENOTFOUND);
+    CHECK_EQ(sched_catalog_save(c, path, cluster_key), 0);
+    CHECK_EQ(sched_catalog_load(&again, path, cluster_key), 0);
     CHECK(sched_catalog_version(again) == 3 && sched_catalog_n(again) == 3);
     for (uint32_t i = 0; i < 3; i++) {
         CHECK_STR(sched_catalog_at(again, i)->key, sched_catalog_at(c, i)->key);
@@ -88,7 +88,34 @@ TEST(it_is_the_same_after_a_restart_and_damage_is_noticed)
     CHECK_EQ(st.st_mode & 077, 0);
     CHECK_EQ(truncate(path, st.st_size / 2), 0);
     sched_catalog_destroy(again);
-    CHECK_EQ(sched_catalog_load(&again, path), BASE_EBADMSG);
+    CHECK_EQ(sched_catalog_load(&again, path, cluster_key), BASE_EBADMSG);
+    sched_catalog_destroy(c);
+    CHECK_EQ(unlink(path), 0);
+    CHECK_EQ(rmdir(dir), 0);
+}
+
+TEST(a_file_is_of_one_cluster_and_has_its_birth)
+{
+    static const uint8_t other[16] = {6};
+    static const char before[] = "{\"version\":3,\"entries\":[]}";
+    char dir[] = "/tmp/warren-test-catalog-XXXXXX", path[64];
+    CHECK(mkdtemp(dir) != NULL);
+    (void)snprintf(path, sizeof path, "%s/catalog.json", dir);
+    struct sched_catalog *c = unpacked(5), *again = NULL;
+    CHECK_EQ(sched_catalog_birth(c), 77);
+    CHECK_EQ(sched_catalog_save(c, path, cluster_key), 0);
+    CHECK_EQ(sched_catalog_load(&again, path, other), BASE_ESTATE);
+    CHECK_EQ(sched_catalog_load(&again, path, cluster_key), 0);
+    CHECK_EQ(sched_catalog_birth(again), 77);
+    sched_catalog_destroy(c);
+    CHECK_EQ(sched_catalog_copy(&c, again), 0);
+    CHECK_EQ(sched_catalog_birth(c), 77);
+    sched_catalog_destroy(again);
+    FILE *f = fopen(path, "w"); /* of a release that wrote neither */
+    CHECK(f != NULL && fputs(before, f) >= 0 && fclose(f) == 0);
+    CHECK_EQ(sched_catalog_load(&again, path, other), 0);
+    CHECK(sched_catalog_version(again) == 3 && sched_catalog_birth(again) == 0);
+    sched_catalog_destroy(again);
     sched_catalog_destroy(c);
     CHECK_EQ(unlink(path), 0);
     CHECK_EQ(rmdir(dir), 0);

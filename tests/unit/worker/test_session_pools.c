@@ -2,7 +2,12 @@
 #include "worker/io/catalog.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "scheduler/core/cat.h"
+#include "worker/io/catalog_file.h"
 
 /* Pools that come, change and go while a worker runs and is asked. */
 
@@ -196,4 +201,86 @@ TEST(files_count_until_the_catalogue_has_had_a_pool_and_never_again)
     CHECK_EQ(worker_catalog_pools(c), 0);
     worker_catalog_destroy(c);
     rig_deinit(&r);
+}
+
+/* As voters have it, in version 1: one pool. */
+static struct sched_catalog *born(uint64_t birth, const char *value)
+{
+    static uint8_t bytes[SCHED_CAT_BYTES_MAX];
+    struct sched_catalog *k = NULL;
+    const struct sched_cat_doc none = {0};
+    const struct sched_cat_change change = {.id = 1,
+        .birth = birth,
+        .entry = {.key = "pool/first",
+            .key_n = 10,
+            .pool = 7,
+            .ready = 2,
+            .value = (const uint8_t *)value,
+            .value_n = (uint32_t)strlen(value)}};
+    struct sched_cat_doc doc = {.version = 1, .bytes = bytes};
+    CHECK_EQ(sched_cat_apply(&none, &change, bytes, &doc.n), SCHED_CAT_OK);
+    CHECK_EQ(sched_catalog_unpack(&k, &doc), 0);
+    return k;
+}
+
+#define FIRST(max)                                                                                 \
+    "{\"name\":\"first\",\"properties\":{\"scaleConfiguration\":{\"maxConcurrentSessions\":" max   \
+    ","                                                                                            \
+    "\"readySessionInstances\":2}}}"
+
+TEST(versions_of_another_catalogue_say_nothing)
+{
+    setup(1);
+    struct worker_pool_file file = file_of("first", 2, 1);
+    struct worker_catalog_config config = {
+        .log = &r.log, .sessions = r.sessions, .files = &file, .files_n = 1};
+    struct worker_catalog *c = NULL;
+    CHECK_EQ(worker_catalog_create(&c, &config), 0);
+    const struct worker_catalog_share share = {half, NULL};
+    static const char *const values[] = {FIRST("4"), FIRST("6")};
+    struct worker_session_pool_info info;
+    for (uint32_t i = 0; i < 2; i++) {
+        struct sched_catalog *k = born(8 + i, values[i]);
+        CHECK_EQ(worker_catalog_apply(c, k, &share, NULL), 0);
+        worker_session_pool_look(r.sessions, worker_session_pool(r.sessions, "first"), &info);
+        CHECK_EQ(info.spec->sessions_max, 4 + 2 * i);
+        sched_catalog_destroy(k);
+    }
+    CHECK_EQ(worker_catalog_apply(c, NULL, &share, NULL), 0); /* there is none: the file counts */
+    worker_session_pool_look(r.sessions, worker_session_pool(r.sessions, "first"), &info);
+    CHECK_EQ(info.spec->sessions_max, 2);
+    worker_catalog_destroy(c);
+    rig_deinit(&r);
+}
+
+TEST(the_file_follows_the_catalogue_and_goes_with_it)
+{
+    char dir[] = "/tmp/warren-test-file-XXXXXX";
+    struct base_log log;
+    base_log_init(&log, "test", STDERR_FILENO);
+    log.level = BASE_LOG_ERROR;
+    CHECK(mkdtemp(dir) != NULL);
+    struct worker_catalog_file f = {.log = &log, .cluster_key = {5}}, again = f;
+    (void)snprintf(f.path, sizeof f.path, "%s/catalog.json", dir);
+    again = f;
+    struct sched_catalog *k = born(8, FIRST("4")), *known = k;
+    CHECK_EQ(worker_catalog_file_load(&f, &known, NULL), 0);
+    CHECK(known == NULL && !worker_catalog_file_keep(&f, NULL));
+    CHECK(worker_catalog_file_keep(&f, k));
+    CHECK_EQ(worker_catalog_file_load(&again, &known, NULL), 0);
+    CHECK(known != NULL && sched_catalog_birth(known) == 8);
+    sched_catalog_destroy(known);
+    sched_catalog_destroy(k);
+    k = born(9, FIRST("4")); /* the same version */
+    CHECK(worker_catalog_file_keep(&f, k));
+    CHECK_EQ(worker_catalog_file_load(&again, &known, NULL), 0);
+    CHECK_EQ(sched_catalog_birth(known), 9);
+    sched_catalog_destroy(known);
+    again.cluster_key[0] = 6;
+    CHECK_EQ(worker_catalog_file_load(&again, &known, NULL), 0);
+    CHECK(known == NULL);
+    CHECK(worker_catalog_file_keep(&f, NULL)); /* it was of a cluster that is no more */
+    CHECK(access(f.path, F_OK) != 0 && !worker_catalog_file_keep(&f, NULL));
+    sched_catalog_destroy(k);
+    CHECK_EQ(rmdir(dir), 0);
 }
