@@ -82,7 +82,8 @@ static int read_once(
     const struct cli_cluster *c, json_t *question, json_t **ret, struct base_error *err)
 {
     json_t *answers = NULL, *best = NULL, *a;
-    size_t i, know = 0;
+    size_t i, know = 0, held = 0;
+    struct base_error why = {0};
     int rc = ask(c, question, NULL, &answers, err);
     if (rc != 0) {
         return rc;
@@ -92,6 +93,9 @@ static int read_once(
         if (says(a, "ok") || says(a, "not-found")) {
             know++;
             best = best == NULL || catalog_of(a) > catalog_of(best) ? a : best;
+        } else if (says(a, "version")) {
+            held++;
+            (void)base_text_copy(why.text, sizeof why.text, text_of(a, "error"));
         }
     }
     size_t n = json_array_size(answers);
@@ -101,8 +105,9 @@ static int read_once(
     json_incref(best);
     json_decref(answers);
     if (best == NULL) {
-        return n == 0 ? base_fail(err, BASE_ECLOSED, "no voter answers")
-                      : base_fail(err, BASE_EVERSION, "no voter can read the catalogue now");
+        return n == 0      ? base_fail(err, BASE_ECLOSED, "no voter answers")
+               : held == n ? base_fail(err, BASE_EDENIED, "%s", why.text)
+                           : base_fail(err, BASE_EVERSION, "no voter can read the catalogue now");
     }
     *ret = best;
     return 0;
@@ -120,6 +125,11 @@ static int read_newest(
     }
     json_decref(question);
     return rc;
+}
+
+bool cli_catalog_wait(int rc)
+{
+    return rc == BASE_ECLOSED || rc == BASE_EVERSION || rc == BASE_EDENIED;
 }
 
 int cli_catalog_list(const struct cli_cluster *c, json_t **ret, struct base_error *err)
@@ -153,10 +163,11 @@ int cli_catalog_get(
 
 /* ---- changing ---- */
 
-static json_t *question_of(const struct cli_catalog_change *change)
+/* id: of the change, the same for every voter that is asked. */
+static json_t *question_of(const struct cli_catalog_change *change, const struct ticket *id)
 {
-    json_t *q =
-        json_pack("{s:s,s:s}", "do", change->value == NULL ? "delete" : "set", "key", change->key);
+    json_t *q = json_pack("{s:s,s:s,s:s}", "do", change->value == NULL ? "delete" : "set", "key",
+        change->key, "change", id->text);
     if (change->value != NULL) {
         (void)json_object_set_new(q, "value", json_string(change->value));
     }
@@ -166,38 +177,61 @@ static json_t *question_of(const struct cli_catalog_change *change)
     return q;
 }
 
-/* BASE_EAGAIN: another voter may know better. */
-static int judge(const json_t *answer, const char *key, struct base_error *err)
+static int conflict(
+    const json_t *answer, const struct cli_catalog_change *change, struct base_error *err)
+{
+    long long now = json_integer_value(json_object_get(answer, "version"));
+    if (now == 0) { /* or the voter is of a release that does not say */
+        return base_fail(
+            err, BASE_ESTATE, "%.80s: was changed or deleted by somebody else", change->key);
+    }
+    if (change->expect == 0) {
+        return base_fail(err, BASE_ESTATE, "%.80s: is there, at version %lld", change->key, now);
+    }
+    return base_fail(err, BASE_ESTATE, "%.80s: is at version %lld, not %lld", change->key, now,
+        (long long)change->expect);
+}
+
+int cli_catalog_judge(
+    const json_t *answer, const struct cli_catalog_change *change, struct base_error *err)
 {
     const struct {
         const char *result;
         int code;
         const char *text;
-    } all[] = {{"ok", 0, ""}, {"conflict", BASE_ESTATE, "was changed by somebody else"},
-        {"full", BASE_EFULL, "the catalogue is full"}, {"invalid", BASE_EINVAL, "is refused"},
-        {"not-found", BASE_ENOTFOUND, "is not there"}};
+    } all[] = {{"full", BASE_EFULL, "the catalogue is full"},
+        {"invalid", BASE_EINVAL, "is refused"}, {"not-found", BASE_ENOTFOUND, "is not there"}};
+    const char *why = text_of(answer, "error");
+    if (says(answer, "ok")) {
+        return 0;
+    }
+    if (says(answer, "conflict")) {
+        return conflict(answer, change, err);
+    }
+    if (says(answer, "version")) {
+        return base_fail(err, BASE_EDENIED, "%s", why);
+    }
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         if (says(answer, all[i].result)) {
-            const char *why = text_of(answer, "error");
-            return all[i].code == 0 ? 0
-                                    : base_fail(err, all[i].code, "%.80s: %.150s", key,
-                                          why[0] == '\0' ? all[i].text : why);
+            return base_fail(
+                err, all[i].code, "%.80s: %.150s", change->key, why[0] == '\0' ? all[i].text : why);
         }
     }
-    return base_fail(err, BASE_EAGAIN, "%.80s: the voters do not agree", key);
+    return base_fail(err, BASE_EAGAIN, "%.80s: the voters do not agree", change->key);
 }
 
+/* Once with this voter. */
 static int try_voter(const struct cli_cluster *c, const struct cli_catalog_change *change,
-    const char *voter, json_t **ret, struct base_error *err)
+    const struct ticket *id, const char *voter, json_t **ret, struct base_error *err)
 {
     json_t *answers = NULL;
-    int rc = ask(c, question_of(change), voter, &answers, err);
+    int rc = ask(c, question_of(change, id), voter, &answers, err);
     if (rc != 0) {
         return rc;
     }
     json_t *first = json_array_get(answers, 0);
     rc = first == NULL ? base_fail(err, BASE_EAGAIN, "no majority of the voters answers")
-                       : judge(first, change->key, err);
+                       : cli_catalog_judge(first, change, err);
     if (rc == 0 && ret != NULL) {
         *ret = json_incref(first);
     }
@@ -205,21 +239,29 @@ static int try_voter(const struct cli_cluster *c, const struct cli_catalog_chang
     return rc;
 }
 
+/* Another voter may know better, or the same one in a while. */
+static bool again(int rc)
+{
+    return rc == BASE_EAGAIN || rc == BASE_EDENIED;
+}
+
 int cli_catalog_change(const struct cli_cluster *c, const struct cli_catalog_change *change,
     json_t **ret, struct base_error *err)
 {
     uint64_t end = base_clock_mono_ns() + change->patience_s * BASE_NS_PER_S;
+    struct ticket id;
     int rc = base_fail(err, BASE_EAGAIN, "there is no voter");
-    while (rc == BASE_EAGAIN) {
-        for (size_t i = 0; rc == BASE_EAGAIN && i < c->n; i++) {
+    draw(&id);
+    while (again(rc)) {
+        for (size_t i = 0; again(rc) && i < c->n; i++) {
             if (strcmp(c->nodes[i].role, "voter") == 0) {
-                rc = try_voter(c, change, c->nodes[i].name, ret, err);
+                rc = try_voter(c, change, &id, c->nodes[i].name, ret, err);
             }
         }
         if (base_clock_mono_ns() >= end) {
             break;
         }
-        if (rc == BASE_EAGAIN) {
+        if (again(rc)) {
             pause_ms(PAUSE_MS);
         }
     }
@@ -238,10 +280,10 @@ static int look(const struct cli_cluster *c, const struct cli_catalog_change *wh
     do {
         *ret = NULL;
         rc = cli_catalog_get(c, what->key, ret, err);
-        if (rc == BASE_ECLOSED || rc == BASE_EVERSION) {
+        if (cli_catalog_wait(rc)) {
             pause_ms(PAUSE_MS);
         }
-    } while ((rc == BASE_ECLOSED || rc == BASE_EVERSION) && base_clock_mono_ns() < end);
+    } while (cli_catalog_wait(rc) && base_clock_mono_ns() < end);
     return rc == BASE_ENOTFOUND ? 0 : rc;
 }
 

@@ -29,6 +29,9 @@ static int fail(const struct cli *cli, const struct base_error *err)
         hint = "do the voters run, and can they be reached from here? `warren cluster status`";
     } else if (err->code == BASE_ENOTFOUND || err->code == BASE_EFULL || err->code == BASE_ESTATE) {
         code = CLI_REFUSED;
+    } else if (err->code == BASE_EDENIED) {
+        code = CLI_REFUSED;
+        hint = "`warren cluster status` says who speaks which versions";
     }
     return cli_fail(cli, code, hint, "%s", err->text);
 }
@@ -53,12 +56,12 @@ static int print_json(json_t *doc)
 
 /* All that can be wrong before the first one is applied. From then on keys of before do not count,
  * where they are not in the catalogue, too. */
-static int prepare(const struct cli *cli, const struct cli_cluster *c, const struct cli_args *args,
-    struct base_error *err)
+static int prepare(const struct cli *cli, const struct cli_cluster *c,
+    const struct cli_pool_files *files, struct base_error *err)
 {
     json_t *names = NULL, *unused;
     const char *name;
-    int rc = cli_pool_check(c, args->v + 1, args->n - 1, PATIENCE_S, &names, err);
+    int rc = cli_pool_check(c, files, PATIENCE_S, &names, err);
     json_object_foreach(names, name, unused)
     {
         rc = rc != 0 ? rc : cli_pool_key_move(cli, c, name, err);
@@ -67,17 +70,23 @@ static int prepare(const struct cli *cli, const struct cli_cluster *c, const str
     return rc;
 }
 
-static int apply(const struct cli *cli, const struct cli_cluster *c, const struct cli_args *args)
+static int apply(
+    const struct cli *cli, const struct cli_cluster *c, const struct cli_pool_files *files)
 {
     struct base_error why = {0};
-    if (prepare(cli, c, args, &why) != 0) {
+    int checked = prepare(cli, c, files, &why);
+    if (checked == BASE_ESTATE) {
+        return cli_fail(cli, CLI_REFUSED,
+            "start them, or say --ignore-silent when they have no such pools", "%s", why.text);
+    }
+    if (checked != 0) {
         return fail(cli, &why);
     }
     json_t *done = json_array();
-    for (size_t i = 1; i < args->n; i++) {
+    for (size_t i = 0; i < files->n; i++) {
         struct base_error err = {0};
         struct cli_pool_applied applied;
-        int rc = cli_pool_apply(c, args->v[i], CLI_POOL_PUT, PATIENCE_S, &applied, &err);
+        int rc = cli_pool_apply(c, files->paths[i], CLI_POOL_PUT, PATIENCE_S, &applied, &err);
         if (rc != 0) {
             json_decref(done);
             return fail(cli, &err);
@@ -237,8 +246,12 @@ static int mcp_key(const struct cli *cli, const struct cli_cluster *c, bool rota
 
 /* ---- the command ---- */
 
-static int go(
-    const struct cli *cli, const struct cli_command *self, const struct cli_args *args, bool rotate)
+struct wishes {
+    bool rotate, ignore_silent;
+};
+
+static int go(const struct cli *cli, const struct cli_command *self, const struct cli_args *args,
+    const struct wishes *w)
 {
     struct base_error err = {0};
     CLEANUP(base_freep) struct cli_cluster *c = NULL;
@@ -265,10 +278,11 @@ static int go(
         return fail(cli, &err);
     }
     if (is_key) {
-        return mcp_key(cli, c, rotate);
+        return mcp_key(cli, c, w->rotate);
     }
+    const struct cli_pool_files files = {args->v + 1, args->n - 1, w->ignore_silent};
     return c == NULL  ? no_cluster(cli)
-           : is_apply ? apply(cli, c, args)
+           : is_apply ? apply(cli, c, &files)
            : is_list  ? list(cli, c)
            : is_show  ? show(cli, c, name)
                       : drop(cli, c, name);
@@ -276,16 +290,19 @@ static int go(
 
 static int run(struct cli *cli, const struct cli_command *self, int argc, char *const argv[])
 {
-    bool rotate = false;
+    struct wishes w = {.rotate = false};
     const struct cli_option own[] = {
         {"pool", 0, CLI_OPTION_TEXT, &cli->pool, "NAME",
             "mcp-key: the pool (WARREN_POOL, or python)", 0, 0},
-        {"rotate", 0, CLI_OPTION_FLAG, &rotate, NULL, "mcp-key: put a new key in its place", 0, 0},
+        {"rotate", 0, CLI_OPTION_FLAG, &w.rotate, NULL, "mcp-key: put a new key in its place", 0,
+            0},
+        {"ignore-silent", 0, CLI_OPTION_FLAG, &w.ignore_silent, NULL,
+            "apply: the first pools, though workers do not answer", 0, 0},
         {0},
     };
     struct cli_args args;
     int rc = cli_command_read(cli, self, own, argc, argv, &args);
-    return rc != CLI_GO_ON ? rc : go(cli, self, &args, rotate);
+    return rc != CLI_GO_ON ? rc : go(cli, self, &args, &w);
 }
 
 const struct cli_command cli_cmd_pool = {
@@ -297,7 +314,9 @@ const struct cli_command cli_cmd_pool = {
         "\n"
         "apply     makes pools as the files say (ARM shape, as for `warren up --pool`): new ones\n"
         "          come, others change while they run; with other resources new instances are of\n"
-        "          a new template when that is built. `-` reads standard input\n"
+        "          a new template when that is built. `-` reads standard input. The first one "
+        "asks\n"
+        "          all workers for pools of their files, which it would delete\n"
         "list      pools with ready instances and sessions of the whole cluster\n"
         "show      a pool as it was applied\n"
         "delete    its MCP key goes, no new sessions, ready instances end; what runs in sessions\n"

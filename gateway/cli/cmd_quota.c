@@ -23,7 +23,8 @@ struct quota {
 static int fail(const struct cli *cli, const struct base_error *err)
 {
     bool unreachable = err->code == BASE_ECLOSED || err->code == BASE_EVERSION;
-    bool refused = err->code == BASE_ENOTFOUND || err->code == BASE_EFULL;
+    bool refused = err->code == BASE_ENOTFOUND || err->code == BASE_EFULL ||
+                   err->code == BASE_ESTATE || err->code == BASE_EDENIED;
     return cli_fail(cli,
         unreachable                ? CLI_UNREACHABLE
         : err->code == BASE_EINVAL ? CLI_USAGE

@@ -10,7 +10,7 @@
 #include "proto/base/text.h"
 #include "proto/pool/pool.h"
 
-enum { ASK_S = 3, PAUSE_MS = 200 };
+enum { ASK_S = 3, PAUSE_MS = 200, NAMED = 3 };
 
 enum { VALUE_MAX = 16 << 10 }; /* of the catalogue */
 
@@ -103,7 +103,7 @@ int cli_pool_any(
         if (rc != 0) {
             (void)nanosleep(&ts, NULL);
         }
-    } while ((rc == BASE_ECLOSED || rc == BASE_EVERSION) && base_clock_mono_ns() < end);
+    } while (cli_catalog_wait(rc) && base_clock_mono_ns() < end);
     *ret = false;
     json_array_foreach(entries, i, e)
     {
@@ -155,40 +155,89 @@ static int read_name(const char *path, json_t *names, struct base_error *err)
     return 0;
 }
 
-static int check_workers(const struct cli_cluster *c, const json_t *names, struct base_error *err)
+/* What the workers have by files is given too. */
+static int check_answers(json_t *answers, const json_t *names, struct base_error *err)
 {
-    const struct cli_question q = {.role = "worker", .text = "status", .timeout_s = ASK_S};
-    json_t *answers = NULL, *a, *p;
+    json_t *a, *p;
     size_t i, k;
-    int rc = cli_cluster_ask(c, &q, &answers, err);
     json_array_foreach(answers, i, a)
     {
         json_array_foreach(json_object_get(a, "pools"), k, p)
         {
             const char *name = json_string_value(json_object_get(p, "name"));
-            if (rc == 0 && name != NULL && json_object_get(names, name) == NULL) {
-                rc = base_fail(err, BASE_EINVAL,
+            if (name != NULL && json_object_get(names, name) == NULL) {
+                return base_fail(err, BASE_EINVAL,
                     "worker '%.40s' has the pool '%s' by its own file, which the first apply would "
                     "delete: give that file too",
                     json_string_value(json_object_get(a, "asked")), name);
             }
         }
     }
+    return 0;
+}
+
+static bool has_answered(json_t *answers, const char *worker)
+{
+    json_t *a;
+    size_t i;
+    json_array_foreach(answers, i, a)
+    {
+        const char *asked = json_string_value(json_object_get(a, "asked"));
+        if (asked != NULL && strcmp(asked, worker) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Every worker of the cluster has answered. */
+static int check_silent(const struct cli_cluster *c, json_t *answers, struct base_error *err)
+{
+    char list[NAMED * CLI_CLUSTER_NAME_MAX + 32] = "";
+    size_t silent = 0, at = 0;
+    for (size_t i = 0; i < c->n; i++) {
+        const struct cli_cluster_node *node = &c->nodes[i];
+        if (strcmp(node->role, "worker") != 0 || has_answered(answers, node->name)) {
+            continue;
+        }
+        if (silent++ < NAMED) {
+            at += (size_t)snprintf(
+                list + at, sizeof list - at, "%s%s", at == 0 ? "" : ", ", node->name);
+        }
+    }
+    if (silent > NAMED) {
+        (void)snprintf(list + at, sizeof list - at, " and %zu more", silent - NAMED);
+    }
+    return silent == 0 ? 0
+                       : base_fail(err, BASE_ESTATE,
+                             "no answer from %s: the first apply deletes pools that are in their "
+                             "files only",
+                             list);
+}
+
+static int check_workers(const struct cli_cluster *c, const struct cli_pool_files *files,
+    const json_t *names, struct base_error *err)
+{
+    const struct cli_question q = {.role = "worker", .text = "status", .timeout_s = ASK_S};
+    json_t *answers = NULL;
+    int rc = cli_cluster_ask(c, &q, &answers, err);
+    rc = rc != 0 ? rc : check_answers(answers, names, err);
+    rc = rc != 0 || files->ignore_silent ? rc : check_silent(c, answers, err);
     json_decref(answers);
     return rc;
 }
 
-int cli_pool_check(const struct cli_cluster *c, const char *const paths[], size_t n,
+int cli_pool_check(const struct cli_cluster *c, const struct cli_pool_files *files,
     unsigned patience_s, json_t **ret_names, struct base_error *err)
 {
     json_t *names = json_object();
     bool any = false;
     int rc = names == NULL ? base_fail(err, BASE_ENOMEM, "out of memory") : 0;
-    for (size_t i = 0; rc == 0 && i < n; i++) {
-        rc = read_name(paths[i], names, err);
+    for (size_t i = 0; rc == 0 && i < files->n; i++) {
+        rc = read_name(files->paths[i], names, err);
     }
     rc = rc != 0 ? rc : cli_pool_any(c, patience_s, &any, err);
-    rc = rc != 0 || any ? rc : check_workers(c, names, err);
+    rc = rc != 0 || any ? rc : check_workers(c, files, names, err);
     if (rc != 0) {
         json_decref(names);
         return rc;

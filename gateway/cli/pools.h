@@ -24,8 +24,14 @@ int cli_pool_apply(const struct cli_cluster *c, const char *path, enum cli_pool_
 
 /* All of the files can be applied: they are read, and while the catalogue has never had a pool,
  * those that workers have by files are among them, for they would be deleted. *ret_names: an
- * object that has the names of the pools (not of one on standard input). BASE_EINVAL. */
-int cli_pool_check(const struct cli_cluster *c, const char *const paths[], size_t n,
+ * object that has the names of the pools (not of one on standard input). BASE_EINVAL. BASE_ESTATE:
+ * workers do not answer, so their pools are not known; *err names them. */
+struct cli_pool_files {
+    const char *const *paths;
+    size_t n;
+    bool ignore_silent; /* workers that do not answer */
+};
+int cli_pool_check(const struct cli_cluster *c, const struct cli_pool_files *files,
     unsigned patience_s, json_t **ret_names, struct base_error *err);
 
 /* Whether the catalogue has any pool, or has had one. BASE_ECLOSED, BASE_EVERSION: that cannot be

@@ -84,14 +84,27 @@ static bool take_expect(const json_t *question, uint64_t *ret)
     return v == NULL || (json_is_integer(v) && json_integer_value(v) >= 0);
 }
 
-static struct sched_catalog_order *order_of(const char *id, char *warnings)
+/* The number of a change that may come again. */
+static uint64_t number_of(const json_t *question)
+{
+    const char *text = json_string_value(json_object_get(question, "change"));
+    uint8_t raw[8];
+    uint64_t op = 0;
+    if (text == NULL || strlen(text) != 2 * sizeof raw || !base_text_unhex(text, raw, sizeof raw)) {
+        return base_rand_u64();
+    }
+    memcpy(&op, raw, sizeof op);
+    return op;
+}
+
+static struct sched_catalog_order *order_of(const json_t *question, const char *id, char *warnings)
 {
     struct sched_catalog_order *o = calloc(1, sizeof *o);
     if (o == NULL) {
         free(warnings);
         return NULL;
     }
-    o->op = base_rand_u64();
+    o->op = number_of(question);
     o->since_ns = base_clock_boot_ns();
     o->warnings = warnings;
     (void)base_text_copy(o->id, sizeof o->id, id == NULL ? "" : id);
@@ -123,7 +136,7 @@ static bool change(json_t *question, const char *id, const struct sched_catalog_
         refuse(id, "invalid", err.text, to);
         return false;
     }
-    ret->order = order_of(id, warnings);
+    ret->order = order_of(question, id, warnings);
     if (ret->order == NULL) {
         refuse(id, "later", "out of memory", to);
         return false;
@@ -158,6 +171,8 @@ bool sched_catalog_admin(
     *ret = (struct sched_catalog_wish){.memory = NULL};
     if (what == NULL || (id != NULL && strlen(id) > SCHED_CATALOG_ID_MAX)) {
         (void)base_buf_printf(to, "{\"error\":\"unknown question\"}");
+    } else if (ask->held != NULL) {
+        refuse(id, "version", ask->held, to);
     } else if (ask->known == NULL && ask->unsure && reads(what)) {
         refuse(id, "later", "this voter does not know yet what the catalogue has", to);
     } else if (strcmp(what, "list") == 0) {

@@ -15,7 +15,12 @@
  * The first two may be answered "later", by a voter that has just started.
  *
  * The last two are answered when the voters have agreed: {"result":"ok","version":V,
- * "warnings":TEXT}, "conflict", "not-found", "full", "invalid" with "error", "later". */
+ * "warnings":TEXT}, "conflict" with the "version" that there is (0: none), "not-found", "full",
+ * "invalid" with "error", "later". They may have a "change", 16 hex digits that no other change
+ * has: asked for again with it, also at another voter, it is not made again.
+ *
+ * All of them are answered "version" with "error" while the cluster is at a version of the messages
+ * that has no catalogue. */
 
 enum { SCHED_CATALOG_ID_MAX = 64 };
 
@@ -31,6 +36,7 @@ struct sched_catalog_ask {
     const char *text;                  /* the question */
     const struct sched_catalog *known; /* NULL: this voter knows none */
     bool unsure;                /* there may be one: with known NULL, reading is answered "later" */
+    const char *held;           /* why the cluster has none yet; NULL: it may have one */
     const uint8_t *cluster_key; /* 16 bytes */
 };
 

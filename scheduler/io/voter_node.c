@@ -22,7 +22,10 @@ enum { REFUSED_EVERY_MS = 10000 };
 static const char *const key_vote = "vote", *const key_known = "known",
                          *const key_gossip = "gossip", *const key_catalog = "catalog";
 
-enum { ORDER_MS = 30000 }; /* an answer that nobody waits for any more */
+enum {
+    ORDER_MS = 30000,  /* an answer that nobody waits for any more */
+    HOLDERS_NAMED = 3, /* to people; `status` has all */
+};
 
 struct sched_voter_node {
     struct sched_voter_node_cfg cfg;
@@ -265,27 +268,6 @@ static void drop_late(struct sched_voter_node *v)
     }
 }
 
-static void on_order(
-    struct sched_voter_node *v, uint64_t from, const char *question, struct base_buf *to)
-{
-    struct sched_catalog_ask ask = {.text = question,
-        .known = v->known,
-        .cluster_key = v->cluster_key,
-        .unsure = v->voter.catalog->lost || v->voter.catalog->unsure};
-    struct sched_catalog_wish wish;
-    if (!sched_catalog_admin(&ask, &wish, to)) {
-        return;
-    }
-    drop_late(v);
-    wish.order->from = from;
-    wish.order->next = v->orders;
-    v->orders = wish.order;
-    wish.set.from = v->cfg.settings->id;
-    wish.set.to = v->cfg.settings->id;
-    step(v, &wish.set);
-    sched_catalog_wish_deinit(&wish);
-}
-
 static void on_incarnation(void *user, uint32_t inc)
 {
     struct sched_voter_node *v = user;
@@ -339,17 +321,21 @@ static int describe_members(const struct sched_voter_node *v, struct base_buf *t
 struct list {
     struct base_buf *to;
     const struct sched_voter_node *v;
-    bool any;
+    uint32_t n;
+    bool names; /* only some, for people */
     int rc;
 };
 
 static void put_node(struct list *l, uint64_t node, struct sched_speaks s)
 {
-    l->rc = l->rc != 0
-                ? l->rc
-                : base_buf_printf(l->to, "%s{\"node\":\"%s\",\"speaks\":[%u,%u]}",
-                      l->any ? "," : "", sched_cluster_name(l->v->cluster, node), s.min, s.max);
-    l->any = true;
+    const char *name = sched_cluster_name(l->v->cluster, node);
+    uint32_t before = l->n++;
+    if (l->rc != 0 || (l->names && before >= HOLDERS_NAMED)) {
+        return;
+    }
+    l->rc = l->names ? base_buf_printf(l->to, "%s %s", before == 0 ? "" : ",", name)
+                     : base_buf_printf(l->to, "%s{\"node\":\"%s\",\"speaks\":[%u,%u]}",
+                           before == 0 ? "" : ",", name, s.min, s.max);
 }
 
 /* Who speaks no more than what the cluster is at, or has not told yet. */
@@ -406,6 +392,57 @@ static int describe_versions(const struct sched_voter_node *v, struct base_buf *
         }
     }
     return refused.rc != 0 ? refused.rc : base_buf_printf(to, "]},");
+}
+
+/* Why there can be no catalogue yet, as text; nothing when there can. */
+static void say_held(const struct sched_voter_node *v, struct base_buf *to)
+{
+    struct list held = {.to = to, .v = v, .names = true};
+    unsigned version = sched_view_version(&v->voter.known);
+    if (version >= SCHED_VERSION_CATALOG) {
+        return;
+    }
+    held.rc = base_buf_printf(to, "the cluster is at version %u and has a catalogue from %u on;",
+        version, SCHED_VERSION_CATALOG);
+    list_holders(&held);
+    if (held.rc == 0 && held.n == 0) {
+        held.rc = base_buf_printf(to, sched_view_members(&v->voter.known) == 0
+                                          ? " it gets there when a worker has joined it"
+                                          : " it gets there by itself");
+    } else if (held.rc == 0 && held.n > HOLDERS_NAMED) {
+        held.rc = base_buf_printf(to, " and %u more hold it back", held.n - HOLDERS_NAMED);
+    } else if (held.rc == 0) {
+        held.rc = base_buf_printf(to, held.n == 1 ? " holds it back" : " hold it back");
+    }
+    if (held.rc != 0 || base_buf_add(to, "", 1) != 0) {
+        base_buf_clear(to);
+    }
+}
+
+static void on_order(
+    struct sched_voter_node *v, uint64_t from, const char *question, struct base_buf *to)
+{
+    struct base_buf held = {0};
+    struct sched_catalog_ask ask = {.text = question,
+        .known = v->known,
+        .cluster_key = v->cluster_key,
+        .unsure = v->voter.catalog->lost || v->voter.catalog->unsure};
+    struct sched_catalog_wish wish;
+    say_held(v, &held);
+    ask.held = base_buf_size(&held) > 0 ? (const char *)base_buf_data(&held) : NULL;
+    bool wishes = sched_catalog_admin(&ask, &wish, to);
+    base_buf_deinit(&held);
+    if (!wishes) {
+        return;
+    }
+    drop_late(v);
+    wish.order->from = from;
+    wish.order->next = v->orders;
+    v->orders = wish.order;
+    wish.set.from = v->cfg.settings->id;
+    wish.set.to = v->cfg.settings->id;
+    step(v, &wish.set);
+    sched_catalog_wish_deinit(&wish);
 }
 
 static void on_admin(void *user, uint64_t from, const char *question, struct base_buf *to)

@@ -81,6 +81,12 @@ class Nodes:
     def voter(self, name, *args):
         self.spawn(name, BIN / "warren-scheduler", "--config", self.config(name), *args)
 
+    def old(self, name):
+        """The voter's store is as of a cluster that was born before there were catalogues."""
+        state = next(line.split(":", 1)[1].strip().strip('"') for line in self.config(name).read_text().splitlines()
+                     if line.startswith("state_dir:"))
+        subprocess.run([RIG, "old", self.config(name), state, "-"], check=True)
+
     def host(self, name):
         run = self.dir / f"{name}.run"
         run.mkdir(exist_ok=True)

@@ -272,6 +272,16 @@ class Catalog(Rig):
         self.assertEqual((catalog["version"], catalog["entries"]), (0, 0))
         self.assertEqual(self.execute(NAMES[0])[0], 200)
 
+    def test_the_first_pools_wait_for_workers_that_do_not_answer(self):
+        self.nodes.kill("w2")  # what it has by its own files nobody knows
+        done = self.warren("pool", "apply", self.pool("python"))
+        self.assertEqual(done.returncode, 5, done.stderr)
+        self.assertIn("no answer from w2", done.stderr)
+        self.assertIn("--ignore-silent", done.stderr)
+        self.assertEqual(self.done("pool", "list"), [])
+        self.assertTrue(self.done("pool", "apply", "--ignore-silent", self.pool("python"))[0]["changed"])
+        self.assertTrue(self.done("pool", "apply", self.pool("other"))[0]["changed"])  # not the first one
+
     def test_what_is_wrong_is_refused_by_its_path(self):
         done = self.warren("pool", "apply", self.pool("python", readySessionInstances=10))
         self.assertEqual(done.returncode, 2)
@@ -344,6 +354,37 @@ class Catalog(Rig):
         self.assertNotEqual(other, key)
         self.until_key(other)
         self.assertEqual(self.mcp(key), 401)
+
+
+class HalfUpgraded(unittest.TestCase):
+    """Voters of this release in a cluster of the one before."""
+
+    def setUp(self):
+        self.nodes = Nodes(("v1", "v2", "v3"), ("w1",), ("g1",))
+        self.addCleanup(self.nodes.close)
+        for v in self.nodes.voters:
+            self.nodes.old(v)
+        for v in ("v1", "v2"):
+            self.nodes.voter(v)
+        self.nodes.host("w1")
+
+    def warren(self, *args):
+        return subprocess.run([BIN / "warren", *args, "--state-dir", self.nodes.dir], capture_output=True, text=True,
+                              check=False)
+
+    def test_a_pool_is_refused_with_the_reason_until_the_last_node_is_upgraded(self):
+        self.nodes.until("who holds it back", lambda a: len(a) == 2 and all(
+            set(members(x)) == {"w1"} and [h["node"] for h in x["messages"]["heldBy"]] == ["v3"] for x in a.values()))
+        path = self.nodes.dir / "python.json"
+        path.write_text(json.dumps({"name": "python", "properties": {}}))
+        for args in (("apply", path), ("list",), ("delete", "python")):
+            done = self.warren("pool", *args)
+            self.assertEqual(done.returncode, 5, (args, done.stderr))
+            self.assertIn("the cluster is at version 2 and has a catalogue from 3 on; v3 holds it back", done.stderr)
+        self.nodes.voter("v3")
+        self.nodes.until("a catalogue", lambda a: len(a) == 3 and all(x["messages"]["version"] == 3 for x in a.values()))
+        done = self.warren("pool", "apply", path)
+        self.assertEqual(done.returncode, 0, done.stderr)
 
 
 class ShortLease(Rig):

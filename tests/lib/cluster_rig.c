@@ -6,6 +6,8 @@
  *       sessions end. SIGUSR2: out of service, and back
  *   cluster_rig load CONFIG JOURNAL KEYS        a gateway: requests for random keys at a steady
  *       pace until SIGTERM; then those under way may end
+ *   cluster_rig old CONFIG STATE_DIR -          makes the store of a voter whose cluster was born
+ *       before there were catalogues
  *
  * Journals are lines, written with one write() each:
  *   host: "start KEY EPOCH EXEC NS" "bind KEY EPOCH NS" "lease NS" (it may run before)
@@ -19,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "proto/base/assert.h"
@@ -26,7 +29,9 @@
 #include "proto/base/hash.h"
 #include "proto/base/rand.h"
 #include "scheduler/io/host_node.h"
+#include "scheduler/io/node_db.h"
 #include "scheduler/io/route_node.h"
+#include "scheduler/wire/wire.h"
 
 /* So many requests at a time that those which wait for their end keep nobody from asking more. */
 enum { PACE_MS = 5, TIMEOUT_MS = 12000, AT_A_TIME = TIMEOUT_MS / PACE_MS + 100 };
@@ -239,6 +244,30 @@ static void on_usr(struct ev_loop *loop, ev_signal *w, int events)
     r->away = !r->away;
 }
 
+static void put_row(struct sched_node_db *db, const char *key, const struct sched_msg *m)
+{
+    static uint8_t bytes[4096];
+    int n = sched_wire_encode(m, bytes, sizeof bytes);
+    REQUIRE(n > 0 && sched_node_db_put(db, key, bytes, (size_t)n) == 0);
+}
+
+/* No view and no promise yet, see scheduler/io/voter_node.c. */
+static int make_old(const char *state_dir)
+{
+    const struct sched_view first = {.num = 1, .version = SCHED_VERSION_BASE};
+    const struct sched_msg vote = {.type = SCHED_MSG_VTELL};
+    const struct sched_msg known = {.type = SCHED_MSG_VIEW, .view = {.view = &first}};
+    struct sched_node_db *db = NULL;
+    char path[512];
+    REQUIRE(snprintf(path, sizeof path, "%s/node.mdb", state_dir) < (int)sizeof path);
+    REQUIRE(mkdir(state_dir, 0700) == 0 && sched_node_db_open(&db, path, NULL) == 0);
+    put_row(db, "vote", &vote);
+    put_row(db, "known", &known);
+    REQUIRE(sched_node_db_commit(db) == 0);
+    sched_node_db_close(db);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     static struct rig r;
@@ -246,6 +275,9 @@ int main(int argc, char **argv)
     if (argc != 5) {
         (void)fprintf(stderr, "usage: see tests/lib/cluster_rig.c\n");
         return 2;
+    }
+    if (strcmp(argv[1], "old") == 0) {
+        return make_old(argv[3]);
     }
     bool is_host = strcmp(argv[1], "host") == 0;
     r.loop = ev_default_loop(EVBACKEND_EPOLL | EVFLAG_NOENV);

@@ -211,6 +211,33 @@ TEST(questions_are_answered_and_changes_become_messages)
     CHECK(w.set.cset.change.erase && w.set.cset.change.expect == SCHED_CAT_ANY);
     sched_catalog_order_drop(w.order);
     sched_catalog_wish_deinit(&w);
+    uint64_t ops[3];
+    for (size_t i = 0; i < 3; i++) { /* one that comes again is the same change */
+        CHECK(asked(i < 2 ? "{\"do\":\"delete\",\"key\":\"a\",\"change\":\"00000000000000c8\"}"
+                          : "{\"do\":\"delete\",\"key\":\"a\",\"change\":\"c8\"}",
+            &w));
+        ops[i] = w.set.cset.op;
+        sched_catalog_order_drop(w.order);
+        sched_catalog_wish_deinit(&w);
+    }
+    CHECK(ops[0] == ops[1] && ops[1] != ops[2]);
+    base_buf_deinit(&answer);
+}
+
+TEST(while_the_cluster_has_no_catalogue_yet_the_reason_is_told)
+{
+    static const char *const all[] = {"{\"do\":\"list\",\"id\":\"7\"}",
+        "{\"do\":\"delete\",\"id\":\"7\",\"key\":\"pool/python\"}"};
+    struct sched_catalog_wish w;
+    for (size_t i = 0; i < 2; i++) {
+        struct sched_catalog_ask ask = {
+            .text = all[i], .held = "v3 holds it back", .cluster_key = cluster_key};
+        base_buf_clear(&answer);
+        CHECK(!sched_catalog_admin(&ask, &w, &answer));
+        CHECK_EQ(base_buf_add(&answer, "", 1), 0);
+        CHECK(says("\"id\":\"7\"") && says("\"result\":\"version\"") &&
+              says("\"error\":\"v3 holds it back\""));
+    }
     base_buf_deinit(&answer);
 }
 
