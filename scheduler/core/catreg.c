@@ -202,7 +202,10 @@ static void propose(struct sched_catreg *k, const struct sched_catreg_env *e)
     form_value(k, e);
     k->phase = SCHED_CATREG_ACCEPTS;
     struct sched_cat_doc d = doc(&k->val);
-    k->votes = accept(k, e, k->ballot, &d) ? (uint8_t)(1U << e->index) : 0;
+    k->votes = 0;
+    if (accept(k, e, k->ballot, &d)) {
+        k->votes = (uint8_t)(1U << e->index);
+    }
     to_others(k, e);
     finish(k, e);
 }

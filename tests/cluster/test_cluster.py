@@ -6,6 +6,7 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import shutil
 import signal
 import sys
 import unittest
@@ -358,6 +359,44 @@ class Cluster(unittest.TestCase):
         self.assertEqual(wc.wait_for("the catalogue", lambda: self.pools().get("python"), 60)["version"], before["version"])
         self.until_settled()
         self.run_in("voters-0001", "1")
+
+
+class MadeAnew(unittest.TestCase):
+    """All voters' stores are gone; workers still have the catalogue of before in their files."""
+
+    def setUp(self):
+        pools = [wc.pool("python", maximum=4, ready=0), wc.pool("second", maximum=4, ready=0)]
+        self.cluster = wc.Cluster(pools, options=["--workers", "2"])
+        self.addCleanup(self.cluster.remove)
+        self.addCleanup(self.cluster.kill_everything)
+
+    def kept(self):
+        return [json.loads(p.read_text()) for p in self.cluster.state.rglob("catalog.json")]
+
+    def until_answered(self, pool, status):
+        client = self.cluster.client(pool_name=pool)
+        self.addCleanup(client.close)
+        return wc.wait_for(f"{status} of {pool}", lambda: client.execute("anew-0001", "1").status == status, 90, 0.2)
+
+    def test_workers_drop_the_catalogue_of_before(self):
+        self.cluster.start(timeout_s=1500)
+        self.until_answered("second", 200)
+        before = self.kept()
+        self.assertEqual([k["version"] for k in before], [2, 2])
+        self.assertEqual(self.cluster.stop(), 0)
+        for i in (1, 2, 3):
+            shutil.rmtree(self.cluster.state / "cluster" / f"v{i}" / "state", ignore_errors=True)
+        self.cluster.events.clear()
+        del self.cluster.pools[1]
+        self.cluster.start(timeout_s=1500)
+        self.until_answered("python", 200)
+        self.until_answered("second", 404)
+        after = self.kept()
+        self.assertEqual([k["version"] for k in after], [1, 1])
+        self.assertNotIn(after[0]["birth"], [k["birth"] for k in before])
+        self.assertIn("is dropped: it is not of this cluster", self.cluster.logs())
+        self.assertEqual(self.cluster.stop(), 0)
+        self.assertEqual(self.cluster.left_behind(), [])
 
 
 if __name__ == "__main__":
