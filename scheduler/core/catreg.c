@@ -3,10 +3,9 @@
 #include "scheduler/core/mutant.h"
 
 enum {
-    OP_MS = 1000, /* a proposal that takes longer is given up; amnesia relies on the bound */
+    OP_MS = 1000, /* a change that takes longer is answered "later" */
     RESEND_MS = 150,
     BACKOFF_MS = 40,
-    TRIES_MAX = 20,
     SURE_MS = 500, /* who accepted and has not heard that it was chosen finds out */
 };
 
@@ -24,17 +23,9 @@ static struct sched_cat_doc doc(const struct sched_catreg_doc *d)
     return (struct sched_cat_doc){d->version, d->n, d->bytes};
 }
 
-static void store(const struct sched_catreg *k, const struct sched_catreg_env *e)
+static uint64_t sure_at(const struct sched_catreg_env *e)
 {
-    struct sched_row *r = sched_fx_store(e->fx, SCHED_ROW_CATALOG);
-    r->promised = k->promised;
-    r->accepted = k->accepted;
-    r->catalog = doc(&k->acc);
-}
-
-static struct sched_m_creg *send(const struct sched_catreg_env *e, uint8_t type, uint64_t to)
-{
-    return &sched_fx_send(e->fx, type, to)->creg;
+    return e->now_ns + SCHED_MS(SURE_MS) + base_hash_rng_below(e->rng, SCHED_MS(SURE_MS));
 }
 
 /* Something newer may have been chosen: it finds out, unless it is told before. */
@@ -42,86 +33,80 @@ static void doubt(struct sched_catreg *k, const struct sched_catreg_env *e)
 {
     if (!k->unsure) {
         k->unsure = true;
-        k->sure_ns = e->now_ns + SCHED_MS(SURE_MS) + base_hash_rng_below(e->rng, SCHED_MS(SURE_MS));
+        k->sure_ns = sure_at(e);
     }
 }
 
-static void choose(
-    struct sched_catreg *k, const struct sched_catreg_env *e, const struct sched_cat_doc *d)
+static void choose(struct sched_catreg *k, const struct sched_cat_doc *d)
 {
-    (void)e;
     if (d->version >= k->known.version) {
         copy(&k->known, d);
     }
     k->unsure = k->unsure && k->acc.version > k->known.version;
 }
 
-/* ---- acceptor ---- */
+/* ---- the register ---- */
 
-static bool accept(struct sched_catreg *k, const struct sched_catreg_env *e, uint64_t ballot,
-    const struct sched_cat_doc *d)
+/* What the functions of the frame are given. */
+struct step {
+    struct sched_catreg *k;
+    const struct sched_catreg_env *e;
+};
+
+static void store(void *own)
 {
-    if (ballot < k->promised && !MUTANT(71)) {
-        return false;
-    }
-    copy(&k->acc, d);
-    k->promised = k->accepted = ballot;
-    k->unsure = !MUTANT(75);
-    k->sure_ns = e->now_ns + SCHED_MS(SURE_MS) + base_hash_rng_below(e->rng, SCHED_MS(SURE_MS));
-    store(k, e);
-    return true;
+    const struct step *s = own;
+    struct sched_row *r = sched_fx_store(s->e->fx, SCHED_ROW_CATALOG);
+    r->promised = s->k->vote.promised;
+    r->accepted = s->k->vote.accepted;
+    r->catalog = doc(&s->k->acc);
 }
 
-static void on_request(
-    struct sched_catreg *k, const struct sched_catreg_env *e, const struct sched_msg *msg)
+static void send(
+    void *own, enum sched_creg_word word, uint64_t to, const struct sched_creg_say *say)
 {
-    const struct sched_m_creg *m = &msg->creg;
-    if (k->lost) {
-        return;
-    }
-    if (msg->type == SCHED_MSG_CPREP && m->ballot >= k->promised) {
-        k->promised = m->ballot; /* equal: the same request, repeated */
-        if (!MUTANT(69)) {
-            store(k, e);
-        }
-        *send(e, SCHED_MSG_CPROM, msg->from) =
-            (struct sched_m_creg){m->ballot, k->promised, k->accepted, doc(&k->acc)};
-    } else if (msg->type == SCHED_MSG_CACC && sched_cat_valid(&m->doc) &&
-               accept(k, e, m->ballot, &m->doc)) {
-        send(e, SCHED_MSG_CACCED, msg->from)->ballot = m->ballot;
-    } else if (m->ballot < k->promised) {
-        struct sched_m_creg *out = send(e, SCHED_MSG_CNACK, msg->from);
-        out->ballot = m->ballot;
-        out->promised = k->promised;
+    const struct step *s = own;
+    struct sched_m_creg *m = &sched_fx_send(s->e->fx, say->type, to)->creg;
+    *m = (struct sched_m_creg){
+        .ballot = say->ballot, .promised = say->promised, .accepted = say->accepted};
+    if (word == SCHED_CREG_PROM || word == SCHED_CREG_TELL) {
+        m->doc = doc(&s->k->acc);
+    } else if (word == SCHED_CREG_ACC) {
+        m->doc = doc(&s->k->val);
     }
 }
 
-/* ---- proposer ---- */
-
-static bool majority(const struct sched_catreg *k, const struct sched_catreg_env *e)
+static bool set(
+    struct sched_catreg_doc *to, const struct sched_catreg_doc *other, const struct sched_msg *m)
 {
-    return sched_votes(k->votes) > e->cfg->n_voters / 2;
-}
-
-static void to_others(const struct sched_catreg *k, const struct sched_catreg_env *e)
-{
-    for (uint32_t i = 0; i < e->cfg->n_voters; i++) {
-        if ((k->votes >> i & 1) != 0 || i == e->index) {
-            continue;
-        }
-        bool phase1 = k->phase == SCHED_CATREG_PROMISES;
-        struct sched_m_creg *m =
-            send(e, phase1 ? SCHED_MSG_CPREP : SCHED_MSG_CACC, e->cfg->voters[i]);
-        m->ballot = k->ballot;
-        m->doc = phase1 ? (struct sched_cat_doc){0} : doc(&k->val);
+    struct sched_cat_doc d = m == NULL ? doc(other) : m->creg.doc;
+    bool valid = m == NULL || sched_cat_valid(&d);
+    if (valid) {
+        copy(to, &d);
     }
+    return valid;
 }
 
-/* Back to rest, or to the next ballot for what has been asked for meanwhile. */
-static void again(struct sched_catreg *k, const struct sched_catreg_env *e)
+static bool take(void *own, const struct sched_msg *m)
 {
-    k->phase = k->n_ops > 0 ? SCHED_CATREG_WAIT : SCHED_CATREG_IDLE;
-    k->resend_ns = e->now_ns + base_hash_rng_below(e->rng, SCHED_MS(BACKOFF_MS) * k->tries + 1);
+    const struct step *s = own;
+    return set(&s->k->acc, &s->k->val, m);
+}
+
+static void accepted(void *own)
+{
+    const struct step *s = own;
+    s->k->unsure = !MUTANT(75);
+    s->k->sure_ns = sure_at(s->e);
+}
+
+static bool read(void *own, const struct sched_msg *m)
+{
+    const struct step *s = own;
+    for (uint32_t i = 0; m == NULL && i < s->k->n_ops; i++) {
+        s->k->ops[i].in_val = false;
+    }
+    return set(&s->k->val, &s->k->acc, m);
 }
 
 static void answer(const struct sched_catreg_env *e, uint64_t to, uint64_t op,
@@ -131,9 +116,11 @@ static void answer(const struct sched_catreg_env *e, uint64_t to, uint64_t op,
         (struct sched_m_csetr){.op = op, .result = (uint8_t)result, .version = version};
 }
 
-/* k->val with all changes that were asked for; k->val is what the register held before. */
-static void form_value(struct sched_catreg *k, const struct sched_catreg_env *e)
+/* With all changes that were asked for. */
+static void form(void *own)
 {
+    const struct step *s = own;
+    struct sched_catreg *k = s->k;
     for (uint32_t i = 0; i < k->n_ops; i++) {
         struct sched_catreg_op *op = &k->ops[i];
         const struct sched_cat_entry *x = &op->change.entry;
@@ -146,7 +133,7 @@ static void form_value(struct sched_catreg *k, const struct sched_catreg_env *e)
             continue; /* by another ballot, of whomever */
         }
         op->change.id = op->op;
-        op->change.birth = base_hash_rng_next(e->rng) | 1;
+        op->change.birth = base_hash_rng_next(s->e->rng) | 1;
         op->result = (uint8_t)sched_cat_apply(&before, &op->change, k->next, &n);
         if (op->result == SCHED_CAT_OK) {
             struct sched_cat_doc after = {before.version + 1, n, k->next};
@@ -170,17 +157,16 @@ static void drop_op(struct sched_catreg *k, uint32_t i)
     }
 }
 
-static void finish(struct sched_catreg *k, const struct sched_catreg_env *e)
+static void chosen(void *own)
 {
-    if (!majority(k, e) && !MUTANT(76)) {
-        return;
-    }
-    struct sched_cat_doc chosen = doc(&k->val);
-    choose(k, e, &chosen);
+    const struct step *s = own;
+    struct sched_catreg *k = s->k;
+    const struct sched_catreg_env *e = s->e;
+    struct sched_cat_doc d = doc(&k->val);
+    choose(k, &d);
     for (uint32_t i = 0; i < e->cfg->n_voters; i++) {
         if (i != e->index) { /* that it was chosen; lost, it finds out by itself */
-            struct sched_m_creg *m = send(e, SCHED_MSG_CKNOW, e->cfg->voters[i]);
-            m->ballot = k->ballot;
+            sched_fx_send(e->fx, SCHED_MSG_CKNOW, e->cfg->voters[i])->creg.ballot = k->vote.ballot;
         }
     }
     for (uint32_t i = k->n_ops; i-- > 0;) {
@@ -190,76 +176,62 @@ static void finish(struct sched_catreg *k, const struct sched_catreg_env *e)
             drop_op(k, i);
         }
     }
-    k->tries = 0;
-    again(k, e);
 }
 
-static void propose(struct sched_catreg *k, const struct sched_catreg_env *e)
+/* Also who only wants to know does not give in to others. */
+static bool wants(void *own, bool failed)
 {
-    if (!majority(k, e)) {
-        return;
-    }
-    form_value(k, e);
-    k->phase = SCHED_CATREG_ACCEPTS;
-    struct sched_cat_doc d = doc(&k->val);
-    k->votes = 0;
-    if (accept(k, e, k->ballot, &d)) {
-        k->votes = (uint8_t)(1U << e->index);
-    }
-    to_others(k, e);
-    finish(k, e);
+    const struct step *s = own;
+    return failed || s->k->n_ops > 0;
 }
 
-static void start(struct sched_catreg *k, const struct sched_catreg_env *e)
+static void gave_up(void *own)
 {
-    k->promised = ((k->promised >> 8) + 1) << 8 | e->index;
-    store(k, e);
-    k->phase = SCHED_CATREG_PROMISES;
-    k->ballot = k->promised;
-    k->best = k->accepted;
-    struct sched_cat_doc d = doc(&k->acc);
-    copy(&k->val, &d);
-    for (uint32_t i = 0; i < k->n_ops; i++) {
-        k->ops[i].in_val = false;
-    }
-    k->votes = (uint8_t)(1u << e->index);
-    k->deadline_ns = e->now_ns + SCHED_MS(OP_MS);
-    k->resend_ns = e->now_ns + SCHED_MS(RESEND_MS);
-    to_others(k, e);
-    propose(k, e);
+    const struct step *s = own;
+    s->k->sure_ns = sure_at(s->e);
 }
 
-static void on_vote(struct sched_catreg *k, const struct sched_catreg_env *e, uint32_t from,
-    const struct sched_msg *msg)
+static void found(void *own)
 {
-    const struct sched_m_creg *m = &msg->creg;
-    bool phase1 = msg->type == SCHED_MSG_CPROM && k->phase == SCHED_CATREG_PROMISES;
-    bool phase2 = msg->type == SCHED_MSG_CACCED && k->phase == SCHED_CATREG_ACCEPTS;
-    bool voting = k->phase == SCHED_CATREG_PROMISES || k->phase == SCHED_CATREG_ACCEPTS;
-    if (!voting || m->ballot != k->ballot || e->now_ns > k->deadline_ns) {
-        return;
-    }
-    if (msg->type == SCHED_MSG_CNACK && m->promised > k->promised) {
-        k->promised = m->promised; /* only to choose a higher ballot next time */
-        store(k, e);
-        k->tries = (uint8_t)(k->tries < TRIES_MAX ? k->tries + 1 : TRIES_MAX);
-        again(k, e);
-        k->phase = SCHED_CATREG_WAIT; /* also who only wants to know */
-    } else if (phase1) {
-        if (m->accepted > k->best && sched_cat_valid(&m->doc) && !MUTANT(79)) {
-            copy(&k->val, &m->doc);
-            k->best = m->accepted;
-        }
-        k->votes |= (uint8_t)(1u << from);
-        propose(k, e);
-    } else if (phase2) {
-        k->votes |= (uint8_t)(1u << from);
-        finish(k, e);
-    }
+    const struct step *s = own;
+    s->k->unsure = s->k->vote.accepted > 0;
 }
 
-static void on_set(
-    struct sched_catreg *k, const struct sched_catreg_env *e, const struct sched_msg *m)
+static const struct sched_creg_ops ops = {.resend_ms = RESEND_MS,
+    .backoff_ms = BACKOFF_MS,
+    .types = {[SCHED_CREG_PREP] = SCHED_MSG_CPREP,
+        [SCHED_CREG_PROM] = SCHED_MSG_CPROM,
+        [SCHED_CREG_ACC] = SCHED_MSG_CACC,
+        [SCHED_CREG_ACCED] = SCHED_MSG_CACCED,
+        [SCHED_CREG_NACK] = SCHED_MSG_CNACK,
+        [SCHED_CREG_ASK] = SCHED_MSG_CASK,
+        [SCHED_CREG_TELL] = SCHED_MSG_CTELL},
+    .send = send,
+    .store = store,
+    .take = take,
+    .accepted = accepted,
+    .read = read,
+    .form = form,
+    .chosen = chosen,
+    .wants = wants,
+    .gave_up = gave_up,
+    .found = found};
+
+static struct sched_creg_run run(struct step *s)
+{
+    return (struct sched_creg_run){.reg = &s->k->vote,
+        .ops = &ops,
+        .own = s,
+        .cfg = s->e->cfg,
+        .rng = s->e->rng,
+        .now_ns = s->e->now_ns,
+        .index = s->e->index};
+}
+
+/* ---- what is asked for ---- */
+
+static void on_set(struct sched_catreg *k, const struct sched_catreg_env *e,
+    const struct sched_creg_run *g, const struct sched_msg *m)
 {
     const struct sched_cat_change *c = &m->cset.change;
     for (uint32_t i = 0; i < k->n_ops; i++) {
@@ -267,7 +239,7 @@ static void on_set(
             return; /* under way */
         }
     }
-    if (k->lost || k->n_ops == SCHED_CATREG_OPS_MAX) {
+    if (k->vote.lost || k->n_ops == SCHED_CATREG_OPS_MAX) {
         answer(e, m->from, m->cset.op, SCHED_CAT_LATER, 0);
         return;
     }
@@ -289,41 +261,20 @@ static void on_set(
     }
     op->change.entry.key = op->key;
     op->change.entry.value = value;
-    if (k->phase == SCHED_CATREG_IDLE) {
-        start(k, e);
+    if (k->vote.phase == SCHED_CREG_IDLE) {
+        sched_creg_start(g);
     }
 }
 
 static void on_get(
     struct sched_catreg *k, const struct sched_catreg_env *e, const struct sched_msg *m)
 {
-    bool none = m->cget.version == 0 && !k->lost && !k->unsure; /* which is worth knowing */
+    bool none = m->cget.version == 0 && !k->vote.lost && !k->unsure; /* which is worth knowing */
     const struct sched_catreg_doc *d = MUTANT(74) ? &k->acc : &k->known;
     if (m->cget.version < d->version || none) {
         sched_fx_send(e->fx, SCHED_MSG_CDOC, m->from)->cdoc = doc(d);
-    } else if (m->cget.version > k->known.version && !k->lost) {
+    } else if (m->cget.version > k->known.version && !k->vote.lost) {
         doubt(k, e); /* others have told more */
-    }
-}
-
-/* ---- a lost store ---- */
-
-static void on_tell(struct sched_catreg *k, const struct sched_catreg_env *e, uint32_t from,
-    const struct sched_m_creg *m)
-{
-    if (!k->lost || m->ballot != k->nonce) {
-        return;
-    }
-    k->told |= (uint8_t)(1u << from);
-    k->promised = m->promised > k->promised ? m->promised : k->promised;
-    if (m->accepted > k->accepted && sched_cat_valid(&m->doc)) {
-        copy(&k->acc, &m->doc);
-        k->accepted = m->accepted;
-    }
-    if (sched_votes(k->told) > e->cfg->n_voters / 2) {
-        k->lost = false;
-        k->unsure = k->accepted > 0;
-        store(k, e);
     }
 }
 
@@ -357,68 +308,52 @@ void sched_catreg_init(struct sched_catreg *k, struct sched_mem *mem)
 void sched_catreg_restore(struct sched_catreg *k, const struct sched_row *row, bool fresh,
     uint64_t quiet_ns, uint64_t nonce)
 {
-    k->nonce = nonce;
-    k->lost = row == NULL && !fresh && !MUTANT(72);
-    k->resend_ns = quiet_ns;
+    k->vote.nonce = nonce;
+    k->vote.lost = row == NULL && !fresh && !MUTANT(72);
+    k->vote.resend_ns = quiet_ns;
     k->unsure = row == NULL && fresh; /* it may only have missed the first one */
     k->sure_ns = quiet_ns;
     if (row != NULL && sched_cat_valid(&row->catalog)) {
         copy(&k->acc, &row->catalog);
-        k->promised = row->promised;
-        k->accepted = row->accepted;
-        k->unsure = k->accepted > 0;
+        k->vote.promised = row->promised;
+        k->vote.accepted = row->accepted;
+        k->unsure = k->vote.accepted > 0;
     }
 }
 
-static void from_voter(struct sched_catreg *k, const struct sched_catreg_env *e, uint32_t from,
-    const struct sched_msg *m)
+static void on_know(
+    struct sched_catreg *k, const struct sched_catreg_env *e, const struct sched_msg *m)
 {
-    if (m->type == SCHED_MSG_CPREP || m->type == SCHED_MSG_CACC) {
-        on_request(k, e, m);
-    } else if (m->type == SCHED_MSG_CTELL) {
-        on_tell(k, e, from, &m->creg);
-    } else if (m->type == SCHED_MSG_CKNOW) {
-        if (!k->lost && (m->creg.ballot == k->accepted || MUTANT(77))) {
-            struct sched_cat_doc d = doc(&k->acc);
-            choose(k, e, &d);
-        } else if (!k->lost && m->creg.ballot > k->accepted) {
-            doubt(k, e); /* it missed that one */
-        }
-    } else if (m->type != SCHED_MSG_CASK) {
-        on_vote(k, e, from, m);
-    } else if (!k->lost) {
-        *send(e, SCHED_MSG_CTELL, m->from) =
-            (struct sched_m_creg){m->creg.ballot, k->promised, k->accepted, doc(&k->acc)};
+    uint64_t ballot = m->creg.ballot;
+    if (k->vote.lost || !sched_cfg_is_voter(e->cfg, m->from)) {
+        return;
+    }
+    if (ballot == k->vote.accepted || MUTANT(77)) {
+        struct sched_cat_doc d = doc(&k->acc);
+        choose(k, &d);
+    } else if (ballot > k->vote.accepted) {
+        doubt(k, e); /* it missed that one */
     }
 }
 
 void sched_catreg_msg(
     struct sched_catreg *k, const struct sched_catreg_env *e, const struct sched_msg *m)
 {
+    struct step s = {k, e};
+    const struct sched_creg_run g = run(&s);
     if (m->type == SCHED_MSG_CSET) {
-        on_set(k, e, m);
-        return;
-    }
-    if (m->type == SCHED_MSG_CGET) {
+        on_set(k, e, &g, m);
+    } else if (m->type == SCHED_MSG_CGET) {
         on_get(k, e, m);
-        return;
-    }
-    uint32_t from = 0;
-    while (from < e->cfg->n_voters && e->cfg->voters[from] != m->from) {
-        from++;
-    }
-    if (from < e->cfg->n_voters) {
-        from_voter(k, e, from, m);
-    }
-}
-
-static void ask_others(struct sched_catreg *k, const struct sched_catreg_env *e)
-{
-    k->resend_ns = e->now_ns + SCHED_MS(RESEND_MS) * 2;
-    for (uint32_t i = 0; i < e->cfg->n_voters; i++) {
-        if (i != e->index) {
-            send(e, SCHED_MSG_CASK, e->cfg->voters[i])->ballot = k->nonce;
-        }
+    } else if (m->type == SCHED_MSG_CKNOW) {
+        on_know(k, e, m);
+    } else {
+        const struct sched_creg_say say = {.type = m->type,
+            .ballot = m->creg.ballot,
+            .promised = m->creg.promised,
+            .accepted = m->creg.accepted,
+            .msg = m};
+        sched_creg_msg(&g, &say);
     }
 }
 
@@ -433,41 +368,22 @@ static void drop_late(struct sched_catreg *k, const struct sched_catreg_env *e)
     }
 }
 
-/* Of the ballot. */
-static void give_up(struct sched_catreg *k, const struct sched_catreg_env *e)
-{
-    k->tries = 0;
-    k->sure_ns = e->now_ns + SCHED_MS(SURE_MS) + base_hash_rng_below(e->rng, SCHED_MS(SURE_MS));
-    again(k, e);
-}
-
 void sched_catreg_tick(struct sched_catreg *k, const struct sched_catreg_env *e)
 {
+    struct step s = {k, e};
+    const struct sched_creg_run g = run(&s);
     drop_late(k, e);
-    if (k->lost) {
-        if (e->now_ns >= k->resend_ns) {
-            ask_others(k, e);
-        }
-    } else if (k->phase == SCHED_CATREG_IDLE) {
-        if (k->unsure && e->now_ns >= k->sure_ns) {
-            start(k, e);
-        }
-    } else if (k->phase != SCHED_CATREG_WAIT && e->now_ns >= k->deadline_ns) {
-        give_up(k, e);
-    } else if (e->now_ns >= k->resend_ns) {
-        if (k->phase == SCHED_CATREG_WAIT) {
-            start(k, e);
-        } else {
-            k->resend_ns = e->now_ns + SCHED_MS(RESEND_MS);
-            to_others(k, e);
-        }
+    if (!sched_creg_rests(&k->vote)) {
+        sched_creg_tick(&g);
+    } else if (k->unsure && e->now_ns >= k->sure_ns) {
+        sched_creg_start(&g);
     }
 }
 
 uint64_t sched_catreg_due_ns(const struct sched_catreg *k)
 {
-    if (k->phase == SCHED_CATREG_IDLE && !k->lost) {
+    if (sched_creg_rests(&k->vote)) {
         return k->unsure ? k->sure_ns : UINT64_MAX;
     }
-    return k->resend_ns;
+    return k->vote.resend_ns;
 }

@@ -1,10 +1,9 @@
 #pragma once
 #include "scheduler/core/cat.h"
-#include "scheduler/core/env.h"
+#include "scheduler/core/creg.h"
 
-/* A voter's part in agreeing on the catalogue, which is one CASPaxos register: whoever is asked for
- * a change reads the register from a majority, makes the change and has the result accepted by a
- * majority. What this voter knows to be chosen it tells who asks for it.
+/* A voter's part in agreeing on the catalogue, which is one register of the voters (creg.h). What
+ * this voter knows to be chosen it tells who asks for it.
  *
  * A change that was made and whose answer was lost is not made again when it is repeated, here or
  * at another voter, nor when another voter has made it by finishing what this one had begun: the
@@ -30,25 +29,12 @@ struct sched_catreg_op {
     uint8_t *value;
 };
 
-enum sched_catreg_phase {
-    SCHED_CATREG_IDLE,
-    SCHED_CATREG_WAIT, /* before the next ballot */
-    SCHED_CATREG_PROMISES,
-    SCHED_CATREG_ACCEPTS,
-};
-
 struct sched_catreg {
-    uint64_t promised, accepted;
+    struct sched_creg vote;
     struct sched_catreg_doc acc, val, known; /* known: the newest that was certainly chosen */
     uint8_t *next;                           /* room for a changed document */
-    bool lost;   /* the store was lost: it asks the others and does not vote until then */
-    bool unsure; /* what was accepted here may not have been chosen */
-    uint8_t told;
-    uint64_t nonce;
-    uint8_t phase; /* enum sched_catreg_phase, of this voter's proposal */
-    uint8_t votes, tries;
-    uint64_t ballot, best;
-    uint64_t resend_ns, deadline_ns, sure_ns; /* deadline: of the ballot */
+    bool unsure;                             /* what was accepted here may not have been chosen */
+    uint64_t sure_ns;
     uint32_t n_ops;
     struct sched_catreg_op ops[SCHED_CATREG_OPS_MAX];
 };

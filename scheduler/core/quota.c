@@ -3,7 +3,6 @@
 #include "scheduler/core/mutant.h"
 
 enum {
-    OP_MS = 1000, /* a proposal that takes longer is given up */
     RESEND_MS = 100,
     BACKOFF_MS = 30,
     CLEAN_MS = 1500, /* the voters look in turn for permits of the dead */
@@ -160,9 +159,20 @@ static void count_want(
     x->permits = w->permits < most ? w->permits : (uint32_t)most;
 }
 
+/* ---- the register ---- */
+
+/* What the functions of the frame are given. */
+struct step {
+    struct sched_quota_keep *k;
+    const struct sched_quota_env *e;
+};
+
 /* What the register holds after all that was asked for; k->val is what it held before. */
-static void form_value(struct sched_quota_keep *k, const struct sched_quota_env *e)
+static void form(void *own)
 {
+    const struct step *s = own;
+    struct sched_quota_keep *k = s->k;
+    const struct sched_quota_env *e = s->e;
     drop_dead(&k->val, e);
     if (k->val.n + k->n_wants + e->n_pools >= k->val.cap) {
         make_room(&k->val);
@@ -176,106 +186,18 @@ static void form_value(struct sched_quota_keep *k, const struct sched_quota_env 
     }
 }
 
-/* ---- acceptor ---- */
-
-static void store(const struct sched_quota_keep *k, const struct sched_quota_env *e)
+static void chosen(void *own)
 {
-    struct sched_row *r = sched_fx_store(e->fx, SCHED_ROW_QUOTA);
-    r->first = k->reg;
-    r->promised = k->promised;
-    r->accepted = k->accepted;
-    r->version = k->acc.version;
-    r->n = k->acc.n;
-    r->entries = k->acc.e;
-}
-
-static bool accept(struct sched_quota_keep *k, const struct sched_quota_env *e, uint64_t ballot,
-    const struct sched_quota_table *t)
-{
-    if ((ballot < k->promised && !MUTANT(46)) || !copy(&k->acc, t->version, t->n, t->e)) {
-        return false;
-    }
-    k->promised = k->accepted = ballot;
-    store(k, e);
-    return true;
-}
-
-static struct sched_m_qreg *send(
-    const struct sched_quota_keep *k, const struct sched_quota_env *e, uint8_t type, uint64_t to)
-{
-    struct sched_m_qreg *m = &sched_fx_send(e->fx, type, to)->qreg;
-    m->reg = k->reg;
-    return m;
-}
-
-static void on_request(
-    struct sched_quota_keep *k, const struct sched_quota_env *e, const struct sched_msg *msg)
-{
-    const struct sched_m_qreg *m = &msg->qreg;
-    if (k->lost) {
-        return;
-    }
-    const struct sched_quota_table t = {
-        m->version, m->n, m->n, (struct sched_quota_entry *)m->entries};
-    if (msg->type == SCHED_MSG_QPREP && m->ballot >= k->promised) {
-        k->promised = m->ballot; /* equal: the same request, repeated */
-        store(k, e);
-        struct sched_m_qreg *out = send(k, e, SCHED_MSG_QPROM, msg->from);
-        *out = (struct sched_m_qreg){
-            k->reg, m->ballot, k->promised, k->accepted, k->acc.version, k->acc.n, k->acc.e};
-    } else if (msg->type == SCHED_MSG_QACC && accept(k, e, m->ballot, &t)) {
-        send(k, e, SCHED_MSG_QACCED, msg->from)->ballot = m->ballot;
-    } else if (m->ballot < k->promised) {
-        struct sched_m_qreg *out = send(k, e, SCHED_MSG_QNACK, msg->from);
-        out->ballot = m->ballot;
-        out->promised = k->promised;
-    }
-}
-
-/* ---- proposer ---- */
-
-static bool majority(const struct sched_quota_keep *k, const struct sched_quota_env *e)
-{
-    return sched_votes(k->votes) > e->cfg->n_voters / 2;
-}
-
-static void to_others(const struct sched_quota_keep *k, const struct sched_quota_env *e)
-{
-    for (uint32_t i = 0; i < e->cfg->n_voters; i++) {
-        if ((k->votes >> i & 1) != 0 || i == e->index) {
-            continue;
-        }
-        bool phase1 = k->phase == SCHED_QUOTA_PROMISES;
-        struct sched_m_qreg *m =
-            send(k, e, phase1 ? SCHED_MSG_QPREP : SCHED_MSG_QACC, e->cfg->voters[i]);
-        m->ballot = k->ballot;
-        m->version = k->val.version;
-        m->n = phase1 ? 0 : k->val.n;
-        m->entries = k->val.e;
-    }
-}
-
-/* Back to rest, or to the next ballot for what has been asked for meanwhile. */
-static void again(struct sched_quota_keep *k, const struct sched_quota_env *e)
-{
-    k->phase = k->n_wants > 0 ? SCHED_QUOTA_WAIT : SCHED_QUOTA_IDLE;
-    k->deadline_ns = e->now_ns + SCHED_MS(OP_MS);
-    k->resend_ns = e->now_ns + base_hash_rng_below(e->rng, SCHED_MS(BACKOFF_MS) * k->tries + 1);
-}
-
-static void finish(struct sched_quota_keep *k, const struct sched_quota_env *e)
-{
-    if (!majority(k, e)) {
-        return;
-    }
+    const struct step *s = own;
+    struct sched_quota_keep *k = s->k;
     uint32_t left = 0;
     for (uint32_t i = 0; i < k->n_wants; i++) {
         struct sched_quota_want *w = &k->wants[i];
         const struct sched_quota_entry *x = entry(&k->val, w->pool, w->host, false);
         if (!w->in_op) {
             k->wants[left++] = *w;
-        } else if (x != NULL || !dead(e, w->host)) { /* no room in the table: none */
-            sched_fx_send(e->fx, SCHED_MSG_QHAVE, w->host.node)->quota =
+        } else if (x != NULL || !dead(s->e, w->host)) { /* no room in the table: none */
+            sched_fx_send(s->e->fx, SCHED_MSG_QHAVE, w->host.node)->quota =
                 (struct sched_m_quota){.pool = w->pool,
                     .inc = w->host.inc,
                     .permits = x != NULL ? x->permits : 0,
@@ -283,105 +205,130 @@ static void finish(struct sched_quota_keep *k, const struct sched_quota_env *e)
         }
     }
     k->n_wants = left;
-    k->tries = 0;
-    again(k, e);
 }
 
-static void propose(struct sched_quota_keep *k, const struct sched_quota_env *e)
+static void store(void *own)
 {
-    if (!majority(k, e)) {
-        return;
-    }
-    form_value(k, e);
-    k->phase = SCHED_QUOTA_ACCEPTS;
-    uint8_t own = (uint8_t)(1U << e->index);
-    k->votes = accept(k, e, k->ballot, &k->val) ? own : 0;
-    to_others(k, e);
-    finish(k, e);
+    const struct step *s = own;
+    const struct sched_quota_keep *k = s->k;
+    struct sched_row *r = sched_fx_store(s->e->fx, SCHED_ROW_QUOTA);
+    r->first = k->reg;
+    r->promised = k->vote.promised;
+    r->accepted = k->vote.accepted;
+    r->version = k->acc.version;
+    r->n = k->acc.n;
+    r->entries = k->acc.e;
 }
 
-static void start(struct sched_quota_keep *k, const struct sched_quota_env *e)
+static void send(
+    void *own, enum sched_creg_word word, uint64_t to, const struct sched_creg_say *say)
 {
-    k->promised = ((k->promised >> 8) + 1) << 8 | e->index;
-    store(k, e);
-    k->phase = SCHED_QUOTA_PROMISES;
-    k->ballot = k->promised;
-    k->best = k->accepted;
-    (void)copy(&k->val, k->acc.version, k->acc.n, k->acc.e);
-    k->votes = (uint8_t)(1u << e->index);
-    k->deadline_ns = e->now_ns + SCHED_MS(OP_MS);
-    k->resend_ns = e->now_ns + SCHED_MS(RESEND_MS);
-    to_others(k, e);
-    propose(k, e);
-}
-
-static void on_vote(struct sched_quota_keep *k, const struct sched_quota_env *e, uint32_t from,
-    const struct sched_msg *msg)
-{
-    const struct sched_m_qreg *m = &msg->qreg;
-    bool phase1 = msg->type == SCHED_MSG_QPROM && k->phase == SCHED_QUOTA_PROMISES;
-    bool phase2 = msg->type == SCHED_MSG_QACCED && k->phase == SCHED_QUOTA_ACCEPTS;
-    bool voting = k->phase == SCHED_QUOTA_PROMISES || k->phase == SCHED_QUOTA_ACCEPTS;
-    if (!voting || m->ballot != k->ballot || e->now_ns > k->deadline_ns) {
-        return;
-    }
-    if (msg->type == SCHED_MSG_QNACK && m->promised > k->promised) {
-        k->promised = m->promised; /* only to choose a higher ballot next time */
-        store(k, e);
-        k->tries++;
-        again(k, e);
-    } else if (phase1) {
-        if (m->accepted > k->best && copy(&k->val, m->version, m->n, m->entries)) {
-            k->best = m->accepted;
-        }
-        k->votes |= (uint8_t)(1u << from);
-        propose(k, e);
-    } else if (phase2) {
-        k->votes |= (uint8_t)(1u << from);
-        finish(k, e);
+    const struct step *s = own;
+    const struct sched_quota_table *t = word == SCHED_CREG_PROM || word == SCHED_CREG_TELL
+                                            ? &s->k->acc
+                                        : word == SCHED_CREG_ACC ? &s->k->val
+                                                                 : NULL;
+    struct sched_m_qreg *m = &sched_fx_send(s->e->fx, say->type, to)->qreg;
+    *m = (struct sched_m_qreg){.reg = s->k->reg,
+        .ballot = say->ballot,
+        .promised = say->promised,
+        .accepted = say->accepted};
+    if (t != NULL) {
+        m->version = t->version;
+        m->n = t->n;
+        m->entries = t->e;
     }
 }
 
-static void on_want(
-    struct sched_quota_keep *k, const struct sched_quota_env *e, const struct sched_msg *m)
+static bool set(
+    struct sched_quota_table *to, const struct sched_quota_table *other, const struct sched_msg *m)
 {
+    return m == NULL ? copy(to, other->version, other->n, other->e)
+                     : copy(to, m->qreg.version, m->qreg.n, m->qreg.entries);
+}
+
+static bool take(void *own, const struct sched_msg *m)
+{
+    const struct step *s = own;
+    return set(&s->k->acc, &s->k->val, m);
+}
+
+static bool read(void *own, const struct sched_msg *m)
+{
+    const struct step *s = own;
+    return set(&s->k->val, &s->k->acc, m);
+}
+
+static bool wants(void *own, bool failed)
+{
+    const struct step *s = own;
+    (void)failed;
+    return s->k->n_wants > 0;
+}
+
+static void gave_up(void *own)
+{
+    const struct step *s = own;
+    s->k->n_wants = 0; /* the hosts ask somebody else */
+}
+
+static void nothing(void *own)
+{
+    (void)own;
+}
+
+static const struct sched_creg_ops ops = {.resend_ms = RESEND_MS,
+    .backoff_ms = BACKOFF_MS,
+    .types = {[SCHED_CREG_PREP] = SCHED_MSG_QPREP,
+        [SCHED_CREG_PROM] = SCHED_MSG_QPROM,
+        [SCHED_CREG_ACC] = SCHED_MSG_QACC,
+        [SCHED_CREG_ACCED] = SCHED_MSG_QACCED,
+        [SCHED_CREG_NACK] = SCHED_MSG_QNACK,
+        [SCHED_CREG_ASK] = SCHED_MSG_QASK,
+        [SCHED_CREG_TELL] = SCHED_MSG_QTELL},
+    .send = send,
+    .store = store,
+    .take = take,
+    .accepted = nothing,
+    .read = read,
+    .form = form,
+    .chosen = chosen,
+    .wants = wants,
+    .gave_up = gave_up,
+    .found = nothing};
+
+static struct sched_creg_run run(struct step *s)
+{
+    return (struct sched_creg_run){.reg = &s->k->vote,
+        .ops = &ops,
+        .own = s,
+        .cfg = s->e->cfg,
+        .rng = s->e->rng,
+        .now_ns = s->e->now_ns,
+        .index = s->e->index};
+}
+
+static void on_want(const struct step *s, const struct sched_creg_run *g, const struct sched_msg *m)
+{
+    struct sched_quota_keep *k = s->k;
     struct sched_host h = {m->from, m->quota.inc};
     uint32_t i = 0;
-    if (m->quota.version > e->version) {
+    if (m->quota.version > s->e->version) {
         return; /* the host asks who knows of the pool */
     }
     while (i < k->n_wants &&
            !(k->wants[i].pool == m->quota.pool && sched_host_eq(k->wants[i].host, h))) {
         i++;
     }
-    if (k->lost || i == SCHED_QUOTA_WANTS_MAX ||
+    if (k->vote.lost || i == SCHED_QUOTA_WANTS_MAX ||
         (i < k->n_wants && m->quota.seq <= k->wants[i].seq)) {
         return; /* the host asks again */
     }
     k->wants[i] =
         (struct sched_quota_want){m->quota.pool, h, m->quota.permits, m->quota.seq, false};
     k->n_wants += i == k->n_wants;
-    if (k->phase == SCHED_QUOTA_IDLE) {
-        start(k, e);
-    }
-}
-
-/* ---- a lost store ---- */
-
-static void on_tell(struct sched_quota_keep *k, const struct sched_quota_env *e, uint32_t from,
-    const struct sched_m_qreg *m)
-{
-    if (!k->lost || m->ballot != k->nonce) {
-        return;
-    }
-    k->told |= (uint8_t)(1u << from);
-    k->promised = m->promised > k->promised ? m->promised : k->promised;
-    if (m->accepted > k->accepted && copy(&k->acc, m->version, m->n, m->entries)) {
-        k->accepted = m->accepted;
-    }
-    if (sched_votes(k->told) > e->cfg->n_voters / 2) {
-        k->lost = false;
-        store(k, e);
+    if (k->vote.phase == SCHED_CREG_IDLE) {
+        sched_creg_start(g);
     }
 }
 
@@ -407,80 +354,44 @@ void sched_quota_keep_init(
 void sched_quota_keep_restore(struct sched_quota_keep *k, const struct sched_row *row)
 {
     if (copy(&k->acc, row->version, row->n, row->entries)) {
-        k->promised = row->promised;
-        k->accepted = row->accepted;
+        k->vote.promised = row->promised;
+        k->vote.accepted = row->accepted;
     }
 }
 
 void sched_quota_keep_msg(
     struct sched_quota_keep *k, const struct sched_quota_env *e, const struct sched_msg *m)
 {
+    struct step s = {k, e};
+    const struct sched_creg_run g = run(&s);
     if (m->type == SCHED_MSG_QWANT) {
-        on_want(k, e, m);
-        return;
-    }
-    uint32_t from = 0;
-    while (from < e->cfg->n_voters && e->cfg->voters[from] != m->from) {
-        from++;
-    }
-    if (from == e->cfg->n_voters) {
-        return;
-    }
-    if (m->type == SCHED_MSG_QPREP || m->type == SCHED_MSG_QACC) {
-        on_request(k, e, m);
-    } else if (m->type == SCHED_MSG_QTELL) {
-        on_tell(k, e, from, &m->qreg);
-    } else if (m->type != SCHED_MSG_QASK) {
-        on_vote(k, e, from, m);
-    } else if (!k->lost) {
-        struct sched_m_qreg *out = send(k, e, SCHED_MSG_QTELL, m->from);
-        *out = (struct sched_m_qreg){
-            k->reg, m->qreg.ballot, k->promised, k->accepted, k->acc.version, k->acc.n, k->acc.e};
-    }
-}
-
-static void ask_others(struct sched_quota_keep *k, const struct sched_quota_env *e)
-{
-    k->resend_ns = e->now_ns + SCHED_MS(RESEND_MS) * 2;
-    for (uint32_t i = 0; i < e->cfg->n_voters; i++) {
-        if (i != e->index) {
-            send(k, e, SCHED_MSG_QASK, e->cfg->voters[i])->ballot = k->nonce;
-        }
+        on_want(&s, &g, m);
+    } else {
+        const struct sched_creg_say say = {.type = m->type,
+            .ballot = m->qreg.ballot,
+            .promised = m->qreg.promised,
+            .accepted = m->qreg.accepted,
+            .msg = m};
+        sched_creg_msg(&g, &say);
     }
 }
 
 void sched_quota_keep_tick(struct sched_quota_keep *k, const struct sched_quota_env *e)
 {
-    if (k->lost) {
-        if (e->now_ns >= k->resend_ns) {
-            ask_others(k, e);
-        }
-        return;
-    }
-    if (k->phase == SCHED_QUOTA_IDLE) {
-        if (e->now_ns >= k->clean_ns) {
-            k->clean_ns =
-                e->now_ns + SCHED_MS(CLEAN_MS) + base_hash_rng_below(e->rng, SCHED_MS(CLEAN_MS));
-            if (any_dead(&k->acc, e)) {
-                start(k, e);
-            }
-        }
-    } else if (k->phase != SCHED_QUOTA_WAIT && e->now_ns >= k->deadline_ns) {
-        k->n_wants = 0; /* the hosts ask somebody else */
-        k->tries = 0;
-        again(k, e);
-    } else if (e->now_ns >= k->resend_ns) {
-        if (k->phase == SCHED_QUOTA_WAIT) {
-            start(k, e);
-        } else {
-            k->resend_ns = e->now_ns + SCHED_MS(RESEND_MS);
-            to_others(k, e);
+    struct step s = {k, e};
+    const struct sched_creg_run g = run(&s);
+    if (!sched_creg_rests(&k->vote)) {
+        sched_creg_tick(&g);
+    } else if (e->now_ns >= k->clean_ns) {
+        k->clean_ns =
+            e->now_ns + SCHED_MS(CLEAN_MS) + base_hash_rng_below(e->rng, SCHED_MS(CLEAN_MS));
+        if (any_dead(&k->acc, e)) {
+            sched_creg_start(&g);
         }
     }
 }
 
 uint64_t sched_quota_keep_due_ns(const struct sched_quota_keep *k)
 {
-    bool resting = k->phase == SCHED_QUOTA_IDLE && !k->lost;
-    return resting ? k->clean_ns : k->resend_ns;
+    return sched_creg_rests(&k->vote) ? k->clean_ns : k->vote.resend_ns;
 }

@@ -1,5 +1,5 @@
 #pragma once
-#include "scheduler/core/env.h"
+#include "scheduler/core/creg.h"
 
 /* A pool's maximum, which is cluster-wide, by escrow: hosts hold permits, a session takes one, and
  * the permits that all hosts hold together are never more than the maximum.
@@ -46,24 +46,11 @@ struct sched_quota_env {
     const struct sched_pool_max *pools;
 };
 
-enum sched_quota_phase {
-    SCHED_QUOTA_IDLE,
-    SCHED_QUOTA_WAIT, /* before the next ballot */
-    SCHED_QUOTA_PROMISES,
-    SCHED_QUOTA_ACCEPTS,
-};
-
 struct sched_quota_keep {
     uint32_t reg; /* number of the register */
-    uint64_t promised, accepted;
+    struct sched_creg vote;
     struct sched_quota_table acc, val;
-    bool lost; /* the store was lost: it asks the others and does not vote until then */
-    uint8_t told;
-    uint64_t nonce;
-    uint8_t phase; /* enum sched_quota_phase, of this voter's proposal */
-    uint8_t votes, tries;
-    uint64_t ballot, best;
-    uint64_t resend_ns, deadline_ns, clean_ns;
+    uint64_t clean_ns;
     uint32_t n_wants;
     struct sched_quota_want wants[SCHED_QUOTA_WANTS_MAX];
 };

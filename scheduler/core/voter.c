@@ -71,9 +71,9 @@ static void boot_quotas(struct sched_voter *v, const struct sched_voter_boot *bo
     }
     for (uint32_t i = 0; i < v->n_quotas; i++) {
         struct sched_quota_keep *k = &v->quotas[i];
-        k->lost = v->amnesia;
-        k->nonce = v->nonce;
-        k->resend_ns = v->quiet_ns;
+        k->vote.lost = v->amnesia;
+        k->vote.nonce = v->nonce;
+        k->vote.resend_ns = v->quiet_ns;
         k->clean_ns = v->now_ns;
         if (boot->quotas[i] != NULL) {
             sched_quota_keep_restore(k, boot->quotas[i]);
@@ -445,9 +445,9 @@ static bool registers_lost(const struct sched_voter *v)
     if (sched_view_version(&v->known) < SCHED_VERSION_CATALOG) {
         return false; /* there is none yet, and older builds do not answer */
     }
-    bool lost = v->catalog != NULL && v->catalog->lost;
+    bool lost = v->catalog != NULL && v->catalog->vote.lost;
     for (uint32_t i = 0; i < v->n_quotas && !lost; i++) {
-        lost = v->quotas[i].lost;
+        lost = v->quotas[i].vote.lost;
     }
     return lost;
 }
@@ -456,9 +456,9 @@ static bool registers_lost(const struct sched_voter *v)
 static void find_registers(struct sched_voter *v)
 {
     if (v->cfg->catalog && sched_view_version(&v->known) < SCHED_VERSION_CATALOG) {
-        v->catalog->lost = false;
+        v->catalog->vote.lost = false;
         for (uint32_t i = 0; i < v->n_quotas; i++) {
-            v->quotas[i].lost = false;
+            v->quotas[i].vote.lost = false;
         }
     }
 }

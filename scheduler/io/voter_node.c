@@ -426,7 +426,7 @@ static void on_order(
     struct sched_catalog_ask ask = {.text = question,
         .known = v->known,
         .cluster_key = v->cluster_key,
-        .unsure = v->voter.catalog->lost || v->voter.catalog->unsure};
+        .unsure = v->voter.catalog->vote.lost || v->voter.catalog->unsure};
     struct sched_catalog_wish wish;
     say_held(v, &held);
     ask.held = base_buf_size(&held) > 0 ? (const char *)base_buf_data(&held) : NULL;

@@ -285,7 +285,8 @@ bool sim_cat_differs(const struct sim_node *n)
     const struct sched_row *row = sim_rows_catalog(n->rows);
     uint64_t promised = row != NULL ? row->promised : 0;
     uint64_t accepted = row != NULL ? row->accepted : 0;
-    return k != NULL && !k->lost && (promised < n->copy->promise.ballot || accepted != k->accepted);
+    return k != NULL && !k->vote.lost &&
+           (promised < n->copy->promise.ballot || accepted != k->vote.accepted);
 }
 
 /* A voter answers a host: its proposal is chosen. */
@@ -293,12 +294,12 @@ static void check_maxima(struct sim *s, const struct sim_node *n, uint32_t reg)
 {
     const struct sched_quota_keep *k = &n->voter->quotas[reg];
     uint64_t ballot = s->cat->chosen[reg].ballot, version = s->cat->chosen[reg].version;
-    if (k->ballot >= ballot ? k->val.version < version : k->val.version > version) {
+    if (k->vote.ballot >= ballot ? k->val.version < version : k->val.version > version) {
         sim_bad(s, "S11 permits have the maxima of version %llu after those of %llu",
             (unsigned long long)k->val.version, (unsigned long long)version);
     }
-    if (k->ballot > ballot) {
-        s->cat->chosen[reg].ballot = k->ballot;
+    if (k->vote.ballot > ballot) {
+        s->cat->chosen[reg].ballot = k->vote.ballot;
         s->cat->chosen[reg].version = k->val.version;
     }
 }
@@ -582,7 +583,7 @@ void sim_cat_end(struct sim *s)
     }
     for (uint32_t i = 0; c != NULL && i < s->opt.voters; i++) {
         const struct sched_catreg *k = s->nodes[i].voter->catalog;
-        if (k->lost || k->acc.version > k->known.version) {
+        if (k->vote.lost || k->acc.version > k->known.version) {
             sim_bad(s, "L10 V%u does not know whether version %llu was chosen", i,
                 (unsigned long long)k->acc.version);
         }

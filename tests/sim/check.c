@@ -199,7 +199,7 @@ void sim_check_dead_permits(struct sim *s, const struct sched_view *v, uint32_t 
     const struct sched_quota_keep *last = NULL;
     for (uint32_t i = 0; i < s->opt.voters; i++) {
         const struct sched_quota_keep *k = &s->nodes[i].voter->quotas[reg];
-        last = last == NULL || k->accepted > last->accepted ? k : last;
+        last = last == NULL || k->vote.accepted > last->vote.accepted ? k : last;
     }
     for (uint32_t i = 0; last != NULL && i < last->acc.n; i++) {
         const struct sched_quota_entry *e = &last->acc.e[i];

@@ -69,7 +69,7 @@ static bool another_voter_is_lost(struct sim *s, const struct sim_node *me)
         struct sim_node *v = &s->nodes[i];
         if (v != me &&
             (sim_rows_known(v->rows) == NULL || sim_rows_vote(v->rows) == NULL ||
-                v->voter->amnesia || (v->voter->catalog != NULL && v->voter->catalog->lost) ||
+                v->voter->amnesia || (v->voter->catalog != NULL && v->voter->catalog->vote.lost) ||
                 sim_local(v, s->now_ns) < v->voter->quiet_ns)) {
             return true;
         }

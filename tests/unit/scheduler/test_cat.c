@@ -450,7 +450,7 @@ static void fault(struct world *w)
     uint32_t i = dice(w, VOTERS), down = 0, lost = 0;
     for (uint32_t k = 0; k < VOTERS; k++) {
         down += !w->up[k];
-        lost += w->up[k] && w->keep[k].lost;
+        lost += w->up[k] && w->keep[k].vote.lost;
     }
     if (!w->up[i]) {
         boot(w, i, false);
@@ -501,7 +501,7 @@ static void settle(struct world *w)
     }
     for (uint32_t i = 1; i < VOTERS; i++) {
         CHECK_EQ(w->keep[i].known.version, w->keep[0].known.version);
-        CHECK(!w->keep[i].lost);
+        CHECK(!w->keep[i].vote.lost);
     }
     CHECK_EQ(w->keep[0].known.version, w->versions);
 }
@@ -588,7 +588,8 @@ static const struct sched_msg *said(const struct world *w, uint8_t type)
 /* Voter 2 promises and accepts. */
 static const struct sched_msg *agree(struct world *w)
 {
-    struct sched_msg m = {.from = 2, .type = SCHED_MSG_CPROM, .creg.ballot = w->keep[0].ballot};
+    struct sched_msg m = {
+        .from = 2, .type = SCHED_MSG_CPROM, .creg.ballot = w->keep[0].vote.ballot};
     hear(w, &m);
     m.type = SCHED_MSG_CACCED;
     hear(w, &m);
@@ -651,7 +652,7 @@ TEST(a_change_that_is_overtaken_again_and_again_is_answered)
         struct sched_catreg_env e;
         struct sched_msg no = {.from = 2,
             .type = SCHED_MSG_CNACK,
-            .creg = {.ballot = w.keep[0].ballot, .promised = w.keep[0].ballot + 256}};
+            .creg = {.ballot = w.keep[0].vote.ballot, .promised = w.keep[0].vote.ballot + 256}};
         hear(&w, &no);
         w.now_ns = sched_catreg_due_ns(&w.keep[0]);
         e = env_of(&w, 0);

@@ -286,7 +286,7 @@ TEST(lost_requests_are_sent_again_and_refused_ones_with_a_higher_ballot)
     r.voter.now_ns += SCHED_MS(1000); /* nobody answers: the host must ask elsewhere */
     sched_quota_keep_tick(&r.k, &r.voter);
     CHECK_EQ(r.k.n_wants, 0);
-    CHECK_EQ(r.k.phase, SCHED_QUOTA_IDLE);
+    CHECK_EQ(r.k.vote.phase, SCHED_CREG_IDLE);
 }
 
 TEST(an_acceptor_keeps_its_promise_also_over_a_restart)
@@ -315,8 +315,8 @@ TEST(a_voter_that_lost_its_store_votes_only_when_two_others_have_told_it)
 {
     struct rig r;
     rig_init(&r, 3);
-    r.k.lost = true;
-    r.k.nonce = 77;
+    r.k.vote.lost = true;
+    r.k.vote.nonce = 77;
     const struct sched_quota_entry e = {0, 7, {11, 1}, 5};
     sched_quota_keep_tick(&r.k, &r.voter);
     CHECK_EQ(sent(&r, SCHED_MSG_QASK, 2)->qreg.ballot, 77);
@@ -328,10 +328,10 @@ TEST(a_voter_that_lost_its_store_votes_only_when_two_others_have_told_it)
     from_voter(&r, SCHED_MSG_QTELL, 2, (struct sched_m_qreg){.ballot = 76});
     from_voter(&r, SCHED_MSG_QTELL, 2, tells);
     from_voter(&r, SCHED_MSG_QTELL, 2, tells);
-    CHECK(r.k.lost);
+    CHECK(r.k.vote.lost);
     from_voter(&r, SCHED_MSG_QTELL, 3, (struct sched_m_qreg){.ballot = 77, .promised = 0x702});
-    CHECK(!r.k.lost);
-    CHECK_EQ(r.k.promised, 0x702);
+    CHECK(!r.k.vote.lost);
+    CHECK_EQ(r.k.vote.promised, 0x702);
     CHECK_EQ(r.k.acc.e[0].permits, 7);
     from_voter(&r, SCHED_MSG_QASK, 3, (struct sched_m_qreg){.ballot = 5});
     const struct sched_msg *m = sent(&r, SCHED_MSG_QTELL, 3);

@@ -306,12 +306,12 @@ TEST(a_voter_without_its_store_waits_for_its_catalogue_and_its_permits)
     CHECK(p.v.amnesia);
     for (uint64_t from = 2; from < 4; from++) {
         struct sched_msg m = {
-            .type = SCHED_MSG_CTELL, .from = from, .creg = {.ballot = p.v.catalog->nonce}};
+            .type = SCHED_MSG_CTELL, .from = from, .creg = {.ballot = p.v.catalog->vote.nonce}};
         tell(&p, 40, &m);
         for (uint8_t i = 0; i < SCHED_QUOTA_REGS; i++) {
             m = (struct sched_msg){.type = SCHED_MSG_QTELL,
                 .from = from,
-                .qreg = {.reg = i, .ballot = p.v.quotas[i].nonce}};
+                .qreg = {.reg = i, .ballot = p.v.quotas[i].vote.nonce}};
             tell(&p, 40, &m);
         }
         CHECK(p.v.amnesia);
