@@ -9,6 +9,7 @@ enum {
     PROTO_IDENTIFIER_MIN = 4,
     PROTO_IDENTIFIER_MAX = 128,
     PROTO_EXEC_ID_BYTES = 16,
+    PROTO_EXEC_DIGEST_BYTES = 16,
 
     /* executions */
     PROTO_CODE_BYTES_MAX = 4 << 20,    /* one execution's code or shell command */

@@ -28,6 +28,8 @@ warren_unit(worker_session_pools SOURCES unit/worker/test_session_pools.c unit/w
   lib/fake_engine.c lib/fake_world.c DEPS worker_rpc)
 warren_unit(worker_rpc_exec SOURCES unit/worker/test_rpc_exec.c unit/worker/rpc_rig.c
   lib/fake_engine.c lib/fake_world.c DEPS worker_rpc)
+warren_unit(worker_rpc_key SOURCES unit/worker/test_rpc_key.c unit/worker/rpc_rig.c
+  lib/fake_engine.c lib/fake_world.c DEPS worker_rpc)
 warren_unit(worker_member SOURCES unit/worker/test_member.c unit/worker/rpc_rig.c lib/fake_engine.c
   lib/fake_world.c lib/cluster_dir.c DEPS worker_rpc)
 warren_fuzz(worker_request SOURCES fuzz/fuzz_worker_request.c DEPS worker_wire)

@@ -163,25 +163,46 @@ static enum worker_exec_verdict room(const struct worker_execs *j, struct worker
     return b->quota == WORKER_QUOTA_OK ? WORKER_EXEC_NEW : WORKER_EXEC_QUOTA;
 }
 
+bool worker_exec_same(
+    const uint8_t a[PROTO_EXEC_DIGEST_BYTES], const uint8_t b[PROTO_EXEC_DIGEST_BYTES])
+{
+    static const uint8_t unknown[PROTO_EXEC_DIGEST_BYTES];
+    return memcmp(a, b, sizeof unknown) == 0 || memcmp(a, unknown, sizeof unknown) == 0 ||
+           memcmp(b, unknown, sizeof unknown) == 0;
+}
+
+enum worker_exec_verdict worker_exec_again(
+    const struct worker_exec *x, uint64_t hash, const uint8_t digest[PROTO_EXEC_DIGEST_BYTES])
+{
+    if (x->hash != hash) {
+        return WORKER_EXEC_FOREIGN;
+    }
+    if (!worker_exec_same(x->digest, digest)) {
+        return WORKER_EXEC_REUSED;
+    }
+    if (x->state == WORKER_EXEC_STARTED) {
+        return WORKER_EXEC_JOIN;
+    }
+    return x->state == WORKER_EXEC_DONE && !x->dropped ? WORKER_EXEC_REPLAY : WORKER_EXEC_LOST;
+}
+
 enum worker_exec_verdict worker_exec_begin(
     struct worker_execs *j, struct worker_exec_begin *b, struct worker_exec **ret)
 {
     struct worker_exec *x = worker_exec_find(j, b->id);
     if (x != NULL) {
-        if (x->hash != b->hash) {
-            return WORKER_EXEC_FOREIGN;
+        enum worker_exec_verdict again = worker_exec_again(x, b->hash, b->digest);
+        if (again != WORKER_EXEC_FOREIGN && again != WORKER_EXEC_REUSED) {
+            *ret = x;
         }
-        *ret = x;
-        if (x->state == WORKER_EXEC_STARTED) {
-            return WORKER_EXEC_JOIN;
-        }
-        return x->state == WORKER_EXEC_DONE && !x->dropped ? WORKER_EXEC_REPLAY : WORKER_EXEC_LOST;
+        return again;
     }
     enum worker_exec_verdict v = room(j, b);
     if (v != WORKER_EXEC_NEW) {
         return v;
     }
     x = record(j, b->id);
+    memcpy(x->digest, b->digest, sizeof x->digest);
     x->hash = b->hash;
     x->epoch = b->epoch;
     x->session = b->session;
@@ -216,6 +237,7 @@ int worker_exec_restore(
         return BASE_EFULL;
     }
     struct worker_exec *x = record(j, row->id);
+    memcpy(x->digest, row->digest, sizeof x->digest);
     x->hash = row->hash;
     x->epoch = row->epoch;
     x->session = NONE;

@@ -18,7 +18,8 @@
  *
  * An id that was begun is never begun again while it is remembered: retention_ms after its end at
  * least. When room for events runs out, those of the oldest finished ones are dropped first; their
- * ids stay known. No clock, no heap, no I/O; one owner. */
+ * ids stay known. What was asked for under an id is remembered as a digest: who asks for something
+ * else under it is refused. No clock, no heap, no I/O; one owner. */
 
 enum worker_exec_state {
     WORKER_EXEC_FREE = 0, /* stored: numbers stay */
@@ -45,9 +46,10 @@ struct worker_exec {
     uint32_t chain;
     uint32_t index;
     uint8_t id[PROTO_EXEC_ID_BYTES];
-    uint64_t hash;     /* keyed hash of pool and identifier of its session */
-    proto_epoch epoch; /* of its session */
-    uint32_t session;  /* index in the pool manager; WORKER_NONE after a restart */
+    uint8_t digest[PROTO_EXEC_DIGEST_BYTES]; /* of what was asked; all zero: not known */
+    uint64_t hash;                           /* keyed hash of pool and identifier of its session */
+    proto_epoch epoch;                       /* of its session */
+    uint32_t session; /* index in the pool manager; WORKER_NONE after a restart */
     enum worker_exec_state state;
     struct worker_quota_who who; /* counted: who pays while it runs */
     bool counted;
@@ -81,12 +83,14 @@ enum worker_exec_verdict {
     WORKER_EXEC_REPLAY,  /* it ended: attach, all events are there */
     WORKER_EXEC_LOST,    /* it may have run; the outcome is not known or no longer stored */
     WORKER_EXEC_FOREIGN, /* the id belongs to an execution of another session's key */
+    WORKER_EXEC_REUSED,  /* something else was asked for under the id */
     WORKER_EXEC_FULL,    /* too many; nothing was recorded */
     WORKER_EXEC_QUOTA,   /* too many of the tenant or in the pool (b->quota); as FULL */
 };
 
 struct worker_exec_begin {
-    const uint8_t *id; /* PROTO_EXEC_ID_BYTES */
+    const uint8_t *id;     /* PROTO_EXEC_ID_BYTES */
+    const uint8_t *digest; /* PROTO_EXEC_DIGEST_BYTES */
     uint64_t hash;
     proto_epoch epoch;
     uint32_t session;
@@ -96,9 +100,17 @@ struct worker_exec_begin {
     enum worker_quota_verdict quota; /* out, with QUOTA */
 };
 
-/* *ret is set for all but FULL, QUOTA and FOREIGN. */
+/* *ret is set for all but FULL, QUOTA, FOREIGN and REUSED. */
 enum worker_exec_verdict worker_exec_begin(
     struct worker_execs *j, struct worker_exec_begin *b, struct worker_exec **ret);
+
+/* Was the same asked? A digest that is not known (of a row of an older worker) is like any. */
+bool worker_exec_same(
+    const uint8_t a[PROTO_EXEC_DIGEST_BYTES], const uint8_t b[PROTO_EXEC_DIGEST_BYTES]);
+
+/* What begin says of one that is recorded: JOIN, REPLAY, LOST, FOREIGN or REUSED. */
+enum worker_exec_verdict worker_exec_again(
+    const struct worker_exec *x, uint64_t hash, const uint8_t digest[PROTO_EXEC_DIGEST_BYTES]);
 
 /* A new one could not be started after all (nothing of it reached the guest): forgets it. */
 void worker_exec_undo(struct worker_execs *j, struct worker_exec *x);

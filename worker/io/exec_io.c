@@ -327,6 +327,7 @@ enum worker_exec_verdict worker_exec_io_begin(struct worker_sessions *s,
     struct worker_exec **ret)
 {
     struct worker_exec_begin b = {.id = order->exec.id.data,
+        .digest = order->digest,
         .hash = hash,
         .epoch = ref.epoch,
         .session = ref.session,
@@ -345,6 +346,7 @@ enum worker_exec_verdict worker_exec_io_begin(struct worker_sessions *s,
         return WORKER_EXEC_FULL;
     }
     l->order = *order;
+    l->order.digest = NULL;
     row_put(s, *ret);
     (void)worker_session_step(
         s, &(struct worker_pool_event){
@@ -432,10 +434,12 @@ void worker_exec_io_interrupt(struct worker_sessions *s, const struct worker_exe
     }
 }
 
-struct worker_exec *worker_exec_io_void(
-    struct worker_sessions *s, const uint8_t id[PROTO_EXEC_ID_BYTES], uint64_t hash)
+struct worker_exec *worker_exec_io_void(struct worker_sessions *s,
+    const uint8_t id[PROTO_EXEC_ID_BYTES], uint64_t hash,
+    const uint8_t digest[PROTO_EXEC_DIGEST_BYTES])
 {
     struct worker_exec_begin b = {.id = id,
+        .digest = digest,
         .hash = hash,
         .session = WORKER_NONE,
         .now_ns = worker_session_now(),

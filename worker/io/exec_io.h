@@ -26,6 +26,7 @@ struct worker_exec_order {
     Warren__GuestExec exec; /* pointers into the owner's memory */
     const uint8_t *code;
     size_t code_n;
+    const uint8_t *digest;           /* of what is asked (exec_digest.h); needed by begin() only */
     struct worker_quota_who who;     /* pays while it runs */
     enum worker_quota_verdict quota; /* out, with WORKER_EXEC_QUOTA */
     void *owner;
@@ -33,7 +34,7 @@ struct worker_exec_order {
 };
 
 /* Begins the id in a session that the caller holds. Takes the order in every case (releases it when
- * the verdict is not NEW). *ret is set for all verdicts but FULL, QUOTA and FOREIGN. */
+ * the verdict is not NEW). *ret is set as by worker_exec_begin(). */
 enum worker_exec_verdict worker_exec_io_begin(struct worker_sessions *s,
     struct worker_session_ref ref, uint64_t hash, struct worker_exec_order *order,
     struct worker_exec **ret);
@@ -66,5 +67,6 @@ void worker_exec_io_interrupt(struct worker_sessions *s, const struct worker_exe
 
 /* Records an id that was not begun as one that was interrupted: it will never run. NULL: the
  * journal is full, or the id is known. */
-struct worker_exec *worker_exec_io_void(
-    struct worker_sessions *s, const uint8_t id[PROTO_EXEC_ID_BYTES], uint64_t hash);
+struct worker_exec *worker_exec_io_void(struct worker_sessions *s,
+    const uint8_t id[PROTO_EXEC_ID_BYTES], uint64_t hash,
+    const uint8_t digest[PROTO_EXEC_DIGEST_BYTES]);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "proto/base/container.h"
+#include "proto/exec_digest.h"
 #include "worker/io/rpc_state.h"
 
 /* Executions: run, attach, cancel. The events come from the store, whoever asks and whenever. */
@@ -175,6 +176,18 @@ static void lost(struct rpc_exchange *x, const struct worker_exec *e)
     rpc_end_reply(x, &reply);
 }
 
+/* Reckoned when it is needed and not before: requests that are refused cost less. */
+static bool find_digest(struct rpc_exchange *x)
+{
+    return proto_exec_digest(x->req->msg->exec, x->digest) == 0;
+}
+
+static void reused(struct rpc_exchange *x)
+{
+    rpc_end(x, WARREN__STATUS__STATUS_EXISTS, "IdempotencyKeyReused",
+        "this execution id was used for other code or other settings");
+}
+
 static void foreign(struct rpc_exchange *x)
 {
     rpc_end(x, WARREN__STATUS__STATUS_EXISTS, "execution",
@@ -201,6 +214,9 @@ static void verdict(struct rpc_exchange *x, enum worker_exec_verdict v, struct w
     case WORKER_EXEC_FOREIGN:
         foreign(x);
         break;
+    case WORKER_EXEC_REUSED:
+        reused(x);
+        break;
     case WORKER_EXEC_QUOTA: /* told by begin() */
     case WORKER_EXEC_FULL:
         rpc_end(x, WARREN__STATUS__STATUS_UNAVAILABLE, "TooManyExecutions",
@@ -214,6 +230,7 @@ static void begin(struct rpc_exchange *x)
     const Warren__Exec *q = x->req->msg->exec;
     struct worker_exec_order o = {.code = q->code.data,
         .code_n = q->code.len,
+        .digest = x->digest,
         .who = x->who,
         .owner = x->req,
         .release = rpc_request_release};
@@ -284,18 +301,15 @@ void rpc_exec(struct rpc_exchange *x)
     struct worker_sessions *s = x->rpc->config.sessions;
     x->detach = q->detach;
     struct worker_exec *e = worker_exec_io_find(s, x->exec_id);
-    if (e == NULL && q->given && elsewhere(x)) {
+    if (!find_digest(x)) {
+        rpc_end(x, WARREN__STATUS__STATUS_UNAVAILABLE, "", "out of memory");
+    } else if (e == NULL && q->given && elsewhere(x)) {
         end_elsewhere(x);
     } else if (e == NULL) {
         rpc_acquire(x, begin);
-    } else if (e->hash != worker_session_hash(s, x->pool, &x->id)) {
-        foreign(x);
     } else {
-        enum worker_exec_verdict v = e->state == WORKER_EXEC_STARTED ? WORKER_EXEC_JOIN
-                                     : e->state == WORKER_EXEC_DONE && !e->dropped
-                                         ? WORKER_EXEC_REPLAY
-                                         : WORKER_EXEC_LOST;
-        verdict(x, v, e);
+        uint64_t hash = worker_session_hash(s, x->pool, &x->id);
+        verdict(x, worker_exec_again(e, hash, x->digest), e);
     }
 }
 
@@ -362,25 +376,26 @@ void rpc_exec_attach(struct rpc_exchange *x)
 }
 
 /* Its end is that it was canceled; it never runs. NULL: too many are remembered. */
-static struct worker_exec *void_it(struct rpc_exchange *x)
+static struct worker_exec *void_it(struct rpc_exchange *x, const uint8_t *digest)
 {
     struct worker_sessions *s = x->rpc->config.sessions;
-    struct worker_exec *e =
-        worker_exec_io_void(s, x->exec_id, worker_session_hash(s, x->pool, &x->id));
+    uint64_t hash = worker_session_hash(s, x->pool, &x->id);
+    struct worker_exec *e = worker_exec_io_void(s, x->exec_id, hash, digest);
     if (e != NULL && x->rpc->config.member != NULL) {
         worker_member_told(x->rpc->config.member, x->pool, &x->id, x->epoch);
     }
     return e;
 }
 
-/* What waits gets that end. */
+/* What waits gets that end; what asks for something else than the first under this id never had
+ * it. */
 static struct worker_exec *cancel_waiting(struct rpc_exchange *x)
 {
     struct worker_sessions *s = x->rpc->config.sessions;
     struct worker_exec *e = NULL;
     struct rpc_exchange *y;
     while ((y = waiting(x)) != NULL) {
-        e = e != NULL ? e : void_it(x);
+        e = !find_digest(y) ? NULL : e != NULL ? e : void_it(x, y->digest);
         if (e == NULL) {
             return NULL;
         }
@@ -388,16 +403,34 @@ static struct worker_exec *cancel_waiting(struct rpc_exchange *x)
         worker_session_cancel(s, &y->want);
         rpc_request_release(y->req);
         y->req = NULL;
-        watch(y, e, 0);
+        if (worker_exec_same(e->digest, y->digest)) {
+            watch(y, e, 0);
+        } else {
+            reused(y);
+        }
     }
     return e;
+}
+
+/* Is it what the cancel means? Of those that wait the first has the id: e NULL. */
+static bool means(struct rpc_exchange *x, const struct worker_exec *e, struct rpc_exchange *first)
+{
+    const ProtobufCBinaryData *digest = &x->req->msg->exec_cancel->digest;
+    return digest->len == 0 ||
+           (e != NULL ? worker_exec_same(e->digest, digest->data)
+                      : find_digest(first) && worker_exec_same(first->digest, digest->data));
 }
 
 void rpc_exec_cancel(struct rpc_exchange *x)
 {
     struct worker_exec *e = known(x, &x->req->msg->exec_cancel->id);
-    if (e == NULL && waiting(x) == NULL) {
+    struct rpc_exchange *first = e == NULL ? waiting(x) : NULL;
+    if (e == NULL && first == NULL) {
         (elsewhere(x) ? end_elsewhere : none)(x);
+        return;
+    }
+    if (!means(x, e, first)) {
+        none(x);
         return;
     }
     if (e != NULL) {

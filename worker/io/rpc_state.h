@@ -53,6 +53,7 @@ struct rpc_exchange {
     /* executions */
     struct worker_exec_watch watch;
     uint8_t exec_id[PROTO_EXEC_ID_BYTES];
+    uint8_t digest[PROTO_EXEC_DIGEST_BYTES]; /* of what is asked, once it was needed */
 
     /* files and terminals */
     struct worker_stream *stream;

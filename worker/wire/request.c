@@ -26,6 +26,13 @@ static struct worker_request_check exec_id(const ProtobufCBinaryData *id)
     return id->len == PROTO_EXEC_ID_BYTES ? ok() : bad("execution id: must have 16 bytes");
 }
 
+static struct worker_request_check exec_cancel(const Warren__ExecCancel *c)
+{
+    return c->digest.len == 0 || c->digest.len == PROTO_EXEC_DIGEST_BYTES
+               ? exec_id(&c->id)
+               : bad("digest: must have 16 bytes");
+}
+
 static struct worker_request_check argv(const Warren__Exec *e)
 {
     size_t n = 0;
@@ -92,7 +99,7 @@ static struct worker_request_check operation(const Warren__Request *r)
     case WARREN__REQUEST__OP_EXEC_ATTACH:
         return exec_id(&r->exec_attach->id);
     case WARREN__REQUEST__OP_EXEC_CANCEL:
-        return exec_id(&r->exec_cancel->id);
+        return exec_cancel(r->exec_cancel);
     case WARREN__REQUEST__OP_FILE_PUT:
         return file_put(r->file_put);
     case WARREN__REQUEST__OP_FILE_GET:

@@ -292,7 +292,7 @@ size_t worker_row_exec_encode(const struct worker_exec *x, uint8_t *out)
     struct out o;
     o.p = out;
     o.n = 0;
-    put(&o, WORKER_ROW_VERSION, 1);
+    put(&o, WORKER_ROW_EXEC_VERSION, 1);
     put(&o, x->state, 1);
     put(&o, (x->truncated ? EXEC_TRUNCATED : 0U) | (x->dropped ? EXEC_DROPPED : 0U), 1);
     put_bytes(&o, x->id, sizeof x->id);
@@ -302,12 +302,14 @@ size_t worker_row_exec_encode(const struct worker_exec *x, uint8_t *out)
     put(&o, x->bytes, 8);
     put(&o, x->started_ns, 8);
     put(&o, x->ended_ns, 8);
+    put_bytes(&o, x->digest, sizeof x->digest);
     return o.n;
 }
 
 int worker_row_exec_decode(const uint8_t *p, size_t n, struct worker_exec *ret)
 {
-    struct in i = start_first(p, n);
+    uint64_t version;
+    struct in i = start(p, n, WORKER_ROW_EXEC_VERSION, &version);
     struct worker_exec x;
     memset(&x, 0, sizeof x);
     x.state = (enum worker_exec_state)get_enum(&i, WORKER_EXEC_UNKNOWN + 1);
@@ -324,6 +326,10 @@ int worker_row_exec_decode(const uint8_t *p, size_t n, struct worker_exec *ret)
     x.bytes = get(&i, 8);
     x.started_ns = get(&i, 8);
     x.ended_ns = get(&i, 8);
+    const uint8_t *digest = version >= 2 ? take(&i, sizeof x.digest) : NULL;
+    if (digest != NULL) {
+        memcpy(x.digest, digest, sizeof x.digest);
+    }
     int rc = finish(&i);
     if (rc == 0) {
         *ret = x;

@@ -12,6 +12,7 @@
 enum {
     WORKER_ROW_VERSION = 1,
     WORKER_ROW_SESSION_VERSION = 2, /* 1 had no tenant */
+    WORKER_ROW_EXEC_VERSION = 2,    /* 1 had no digest */
     WORKER_ROW_MAX = 320,           /* bytes of any row here */
     WORKER_ROW_KEY_MAX = 208,       /* bytes of any key here */
     WORKER_ROW_VM_ID_BYTES = 16,

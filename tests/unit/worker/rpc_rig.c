@@ -257,6 +257,19 @@ uint64_t rig_exec(struct rig *r, const char *name, uint8_t id, const char *code)
     return rig_exec_how(r, name, id, code, &(struct rig_exec_how){0});
 }
 
+uint64_t rig_attach(struct rig *r, const char *name, uint8_t id, uint64_t after, bool wait)
+{
+    Warren__Request q = WARREN__REQUEST__INIT;
+    Warren__ExecAttach a = WARREN__EXEC_ATTACH__INIT;
+    uint8_t raw[PROTO_EXEC_ID_BYTES] = {id};
+    a.id = (ProtobufCBinaryData){.data = raw, .len = sizeof raw};
+    a.after_seq = after;
+    a.wait = wait;
+    q.op_case = WARREN__REQUEST__OP_EXEC_ATTACH;
+    q.exec_attach = &a;
+    return rig_send(r, PROTO_NET_CTL, name, &q);
+}
+
 uint64_t rig_cancel(struct rig *r, const char *name, uint8_t id)
 {
     Warren__Request q = WARREN__REQUEST__INIT;
@@ -266,4 +279,29 @@ uint64_t rig_cancel(struct rig *r, const char *name, uint8_t id)
     q.op_case = WARREN__REQUEST__OP_EXEC_CANCEL;
     q.exec_cancel = &e;
     return rig_send(r, PROTO_NET_CTL, name, &q);
+}
+
+const char *rig_output(const struct rig *r, uint64_t corr, char text[RIG_OUTPUT_MAX])
+{
+    text[0] = '\0';
+    for (uint32_t k = 0; rig_got(r, corr, PROTO_ENVELOPE_EVENT, k) != NULL; k++) {
+        const struct rig_message *m = rig_got(r, corr, PROTO_ENVELOPE_EVENT, k);
+        Warren__GuestEvent *ev =
+            warren__guest_event__unpack(NULL, base_buf_size(&m->body), base_buf_data(&m->body));
+        CHECK(ev != NULL && ev->seq == m->env.seq);
+        if (ev->kind == WARREN__EVENT_KIND__EVENT_STDOUT) {
+            (void)snprintf(text + strlen(text), RIG_OUTPUT_MAX - strlen(text), "%.*s|",
+                (int)ev->data.len, (const char *)ev->data.data);
+        }
+        warren__guest_event__free_unpacked(ev, NULL);
+    }
+    return text;
+}
+
+void rig_canceled(struct rig *r, uint64_t corr)
+{
+    Warren__Reply *end = rig_reply(r, corr, PROTO_ENVELOPE_END);
+    CHECK_EQ(end->status, WARREN__STATUS__STATUS_OK);
+    CHECK(end->done != NULL && end->done->status == WARREN__DONE_STATUS__DONE_INTERRUPTED);
+    warren__reply__free_unpacked(end, NULL);
 }

@@ -91,4 +91,11 @@ struct rig_exec_how {
 uint64_t rig_exec_how(
     struct rig *r, const char *name, uint8_t id, const char *code, const struct rig_exec_how *how);
 uint64_t rig_exec(struct rig *r, const char *name, uint8_t id, const char *code);
+uint64_t rig_attach(struct rig *r, const char *name, uint8_t id, uint64_t after, bool wait);
 uint64_t rig_cancel(struct rig *r, const char *name, uint8_t id);
+
+/* What an exchange was told of stdout so far, "|" behind each piece; returns text. */
+enum { RIG_OUTPUT_MAX = 256 };
+const char *rig_output(const struct rig *r, uint64_t corr, char text[RIG_OUTPUT_MAX]);
+/* Waits for END and checks that it was interrupted. */
+void rig_canceled(struct rig *r, uint64_t corr);

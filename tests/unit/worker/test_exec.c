@@ -34,11 +34,27 @@ static const uint8_t *id_of(unsigned n)
     return id;
 }
 
+static const uint8_t ask_a[PROTO_EXEC_DIGEST_BYTES] = {'a'};
+static const uint8_t ask_b[PROTO_EXEC_DIGEST_BYTES] = {'a', [15] = 'b'};
+static const uint8_t ask_unknown[PROTO_EXEC_DIGEST_BYTES];
+
 static enum worker_exec_verdict begin(
     struct worker_execs *j, unsigned id, uint64_t epoch, uint64_t now_ns, struct worker_exec **x)
 {
+    struct worker_exec_begin b = {.id = id_of(id),
+        .digest = ask_a,
+        .hash = 5,
+        .epoch = epoch,
+        .session = 1,
+        .now_ns = now_ns};
+    return worker_exec_begin(j, &b, x);
+}
+
+static enum worker_exec_verdict ask(
+    struct worker_execs *j, unsigned id, const uint8_t *digest, struct worker_exec **x)
+{
     struct worker_exec_begin b = {
-        .id = id_of(id), .hash = 5, .epoch = epoch, .session = 1, .now_ns = now_ns};
+        .id = id_of(id), .digest = digest, .hash = 5, .epoch = 10, .session = 1};
     return worker_exec_begin(j, &b, x);
 }
 
@@ -59,8 +75,70 @@ TEST(an_id_starts_once_then_joins_then_replays)
     CHECK_EQ(worker_exec_event(j, x, 3, 1, false), WORKER_EXEC_AGAIN);
     CHECK_EQ(begin(j, 1, 10, 6 * S, &again), WORKER_EXEC_REPLAY);
     CHECK_EQ(begin(j, 1, 99, 6 * S, &again), WORKER_EXEC_REPLAY); /* a later life of the session */
-    struct worker_exec_begin other = {.id = id_of(1), .hash = 6};
+    struct worker_exec_begin other = {.id = id_of(1), .digest = ask_a, .hash = 6};
     CHECK_EQ(worker_exec_begin(j, &other, &again), WORKER_EXEC_FOREIGN);
+    free(mem);
+}
+
+TEST(an_id_that_is_used_for_something_else_is_refused_in_every_state)
+{
+    void *mem;
+    struct worker_exec_config cfg = config(8);
+    struct worker_execs *j = journal(&cfg, &mem);
+    struct worker_exec *x, *none = NULL;
+    CHECK_EQ(ask(j, 1, ask_a, &x), WORKER_EXEC_NEW);
+    CHECK_EQ(ask(j, 1, ask_b, &none), WORKER_EXEC_REUSED); /* it runs */
+    CHECK(none == NULL);
+    CHECK_EQ(ask(j, 1, ask_a, &x), WORKER_EXEC_JOIN);
+    CHECK_EQ(worker_exec_event(j, x, 1, 600, true), WORKER_EXEC_KEEP);
+    worker_exec_finish(j, x, S);
+    CHECK_EQ(ask(j, 1, ask_b, &none), WORKER_EXEC_REUSED); /* it has ended */
+    CHECK_EQ(ask(j, 1, ask_a, &x), WORKER_EXEC_REPLAY);
+    struct worker_exec_begin other = {.id = id_of(1), .digest = ask_b, .hash = 6};
+    CHECK_EQ(worker_exec_begin(j, &other, &none), WORKER_EXEC_FOREIGN); /* says nothing of it */
+    CHECK_EQ(ask(j, 2, ask_b, &x), WORKER_EXEC_NEW);
+    CHECK_EQ(worker_exec_event(j, x, 1, 600, true), WORKER_EXEC_KEEP);
+    worker_exec_finish(j, x, 2 * S);
+    CHECK_EQ(worker_exec_expire(j, 2 * S, &x), WORKER_EXEC_DROP_EVENTS);
+    CHECK_EQ(ask(j, 1, ask_b, &none), WORKER_EXEC_REUSED); /* its events are no more */
+    CHECK_EQ(ask(j, 1, ask_a, &x), WORKER_EXEC_LOST);
+    CHECK_EQ(ask(j, 3, ask_a, &x), WORKER_EXEC_NEW);
+    CHECK(worker_exec_lost(j, 10, 3 * S) == x);
+    CHECK_EQ(ask(j, 3, ask_b, &none), WORKER_EXEC_REUSED); /* nobody knows how it ended */
+    CHECK_EQ(ask(j, 3, ask_a, &x), WORKER_EXEC_LOST);
+    CHECK(none == NULL);
+    while (worker_exec_expire(j, 700 * S, &x) != WORKER_EXEC_DROP_NONE) {
+    }
+    CHECK_EQ(ask(j, 3, ask_b, &x), WORKER_EXEC_NEW); /* forgotten */
+    free(mem);
+}
+
+TEST(a_restored_row_refuses_something_else_when_it_knows_what_was_asked)
+{
+    void *mem;
+    struct worker_exec_config cfg = config(8);
+    struct worker_execs *j = journal(&cfg, &mem);
+    static const enum worker_exec_state states[] = {
+        WORKER_EXEC_STARTED, WORKER_EXEC_DONE, WORKER_EXEC_UNKNOWN};
+    static const enum worker_exec_verdict same[] = {
+        WORKER_EXEC_JOIN, WORKER_EXEC_REPLAY, WORKER_EXEC_LOST};
+    for (unsigned i = 0; i < 3; i++) {
+        struct worker_exec row = {.state = states[i], .hash = 5, .epoch = 10, .last_seq = 3};
+        struct worker_exec *x, *none = NULL;
+        memcpy(row.id, id_of(2 * i), sizeof row.id);
+        memcpy(row.digest, ask_a, sizeof row.digest);
+        CHECK_EQ(worker_exec_restore(j, &row, &x), 0);
+        CHECK_EQ(ask(j, 2 * i, ask_a, &x), same[i]);
+        CHECK_EQ(ask(j, 2 * i, ask_b, &none), WORKER_EXEC_REUSED);
+        CHECK(none == NULL);
+        memcpy(row.id, id_of(2 * i + 1), sizeof row.id); /* of an older worker */
+        memcpy(row.digest, ask_unknown, sizeof row.digest);
+        CHECK_EQ(worker_exec_restore(j, &row, &x), 0);
+        CHECK_EQ(ask(j, 2 * i + 1, ask_a, &x), same[i]);
+        CHECK_EQ(ask(j, 2 * i + 1, ask_b, &x), same[i]);
+        CHECK(memcmp(x->digest, ask_unknown, sizeof ask_unknown) == 0); /* is not made up */
+        CHECK_EQ(ask(j, 2 * i, ask_unknown, &x), same[i]);
+    }
     free(mem);
 }
 

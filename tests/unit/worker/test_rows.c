@@ -27,6 +27,7 @@ static struct worker_exec exec_row(void)
     memset(x.id, 0xab, sizeof x.id);
     x.state = WORKER_EXEC_DONE;
     x.truncated = true;
+    memset(x.digest, 0xd1, sizeof x.digest);
     x.hash = 1;
     x.epoch = 2;
     x.last_seq = 3;
@@ -78,6 +79,15 @@ TEST(rows_come_back_as_they_were)
     n = worker_row_exec_encode(&x, raw);
     CHECK_EQ(worker_row_exec_decode(raw, n, &x2), 0);
     CHECK(memcmp(&x, &x2, sizeof x) == 0);
+    raw[0] = 1; /* a worker before ours wrote no digest */
+    CHECK_EQ(worker_row_exec_decode(raw, n, &x2), BASE_EBADMSG);
+    CHECK_EQ(worker_row_exec_decode(raw, n - PROTO_EXEC_DIGEST_BYTES, &x2), 0);
+    memset(x.digest, 0, sizeof x.digest);
+    CHECK(memcmp(&x, &x2, sizeof x) == 0);
+    raw[0] = WORKER_ROW_EXEC_VERSION;
+    CHECK_EQ(worker_row_exec_decode(raw, n - PROTO_EXEC_DIGEST_BYTES, &x2), BASE_EBADMSG);
+    raw[0] = WORKER_ROW_EXEC_VERSION + 1;
+    CHECK_EQ(worker_row_exec_decode(raw, n, &x2), BASE_EVERSION);
 }
 
 TEST(the_longest_rows_and_keys_fit)

@@ -13,15 +13,7 @@ static void setup(void)
 
 static uint64_t attach(uint8_t id, uint64_t after, bool wait)
 {
-    Warren__Request q = WARREN__REQUEST__INIT;
-    Warren__ExecAttach a = WARREN__EXEC_ATTACH__INIT;
-    uint8_t raw[PROTO_EXEC_ID_BYTES] = {id};
-    a.id = (ProtobufCBinaryData){.data = raw, .len = sizeof raw};
-    a.after_seq = after;
-    a.wait = wait;
-    q.op_case = WARREN__REQUEST__OP_EXEC_ATTACH;
-    q.exec_attach = &a;
-    return rig_send(&r, PROTO_NET_CTL, "alice", &q);
+    return rig_attach(&r, "alice", id, after, wait);
 }
 
 static uint64_t cancel(uint8_t id)
@@ -37,19 +29,8 @@ static void credit(uint64_t corr, uint32_t n)
 
 static void output_is(uint64_t corr, const char *want)
 {
-    char text[256] = "";
-    for (uint32_t k = 0; rig_got(&r, corr, PROTO_ENVELOPE_EVENT, k) != NULL; k++) {
-        const struct rig_message *m = rig_got(&r, corr, PROTO_ENVELOPE_EVENT, k);
-        Warren__GuestEvent *ev =
-            warren__guest_event__unpack(NULL, base_buf_size(&m->body), base_buf_data(&m->body));
-        CHECK(ev != NULL && ev->seq == m->env.seq);
-        if (ev->kind == WARREN__EVENT_KIND__EVENT_STDOUT) {
-            (void)snprintf(text + strlen(text), sizeof text - strlen(text), "%.*s|",
-                (int)ev->data.len, (const char *)ev->data.data);
-        }
-        warren__guest_event__free_unpacked(ev, NULL);
-    }
-    CHECK_STR(text, want);
+    char text[RIG_OUTPUT_MAX];
+    CHECK_STR(rig_output(&r, corr, text), want);
 }
 
 TEST(code_runs_in_a_new_session_and_its_events_come_in_order)
@@ -87,12 +68,12 @@ TEST(the_same_id_joins_while_it_runs_and_is_replayed_afterwards)
     setup();
     uint64_t a = rig_exec(&r, "alice", 1, "say x\nhold\nsay y");
     RIG_UNTIL(&r, rig_count(&r, a, PROTO_ENVELOPE_EVENT) == 1);
-    uint64_t b = rig_exec(&r, "alice", 1, "say something else");
+    uint64_t b = rig_exec(&r, "alice", 1, "say x\nhold\nsay y");
     RIG_UNTIL(&r, rig_count(&r, b, PROTO_ENVELOPE_EVENT) == 1);
     fake_world_go_on(r.world);
     CHECK_EQ(rig_status(&r, a), WARREN__STATUS__STATUS_OK);
     CHECK_EQ(rig_status(&r, b), WARREN__STATUS__STATUS_OK);
-    uint64_t c = rig_exec(&r, "alice", 1, "say x");
+    uint64_t c = rig_exec(&r, "alice", 1, "say x\nhold\nsay y");
     Warren__Reply *end = rig_reply(&r, c, PROTO_ENVELOPE_END);
     CHECK(end->replayed && end->done != NULL);
     warren__reply__free_unpacked(end, NULL);
@@ -179,8 +160,8 @@ TEST(a_microvm_that_dies_leaves_an_unknown_outcome_and_the_code_never_runs_again
     CHECK_STR(end->code, "ExecutionOutcomeUnknown");
     warren__reply__free_unpacked(end, NULL);
     output_is(a, "x|");
-    CHECK_EQ(
-        rig_status(&r, rig_exec(&r, "alice", 1, "say x")), WARREN__STATUS__STATUS_OUTCOME_UNKNOWN);
+    a = rig_exec(&r, "alice", 1, "say x\ndie\nsay y");
+    CHECK_EQ(rig_status(&r, a), WARREN__STATUS__STATUS_OUTCOME_UNKNOWN);
     CHECK_EQ(fake_world_runs(r.world), 1);
     end = rig_reply(&r, rig_exec(&r, "alice", 2, "say x"), PROTO_ENVELOPE_END);
     CHECK_EQ(end->status, WARREN__STATUS__STATUS_OK);
@@ -498,10 +479,7 @@ TEST(a_crash_at_any_turn_never_runs_code_twice)
 
 static void canceled(uint64_t corr)
 {
-    Warren__Reply *end = rig_reply(&r, corr, PROTO_ENVELOPE_END);
-    CHECK_EQ(end->status, WARREN__STATUS__STATUS_OK);
-    CHECK(end->done != NULL && end->done->status == WARREN__DONE_STATUS__DONE_INTERRUPTED);
-    warren__reply__free_unpacked(end, NULL);
+    rig_canceled(&r, corr);
 }
 
 TEST(what_waits_for_a_microvm_is_known_and_canceled_it_never_runs)
@@ -590,7 +568,7 @@ TEST(a_tenant_over_a_quota_is_told_which_and_others_are_not_bound)
         rig_count(&r, a, PROTO_ENVELOPE_EVENT) == 1 && rig_count(&r, b, PROTO_ENVELOPE_EVENT) == 1);
     over_quota(rig_exec(&r, "carol", 3, "say x"), "sessions");
     over_quota(rig_exec(&r, "alice", 4, "say x"), "executions");
-    uint64_t c = rig_exec(&r, "alice", 1, "say x"); /* joins, runs nothing new */
+    uint64_t c = rig_exec(&r, "alice", 1, "say x\nhold"); /* joins, runs nothing new */
     RIG_UNTIL(&r, rig_count(&r, c, PROTO_ENVELOPE_EVENT) == 1);
     over_quota(attach(1, 0, false), "requests");
     r.tenant = 2;
