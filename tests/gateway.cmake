@@ -27,7 +27,7 @@ add_executable(echo_worker ${CMAKE_SOURCE_DIR}/tests/lib/echo_worker.c
   ${CMAKE_SOURCE_DIR}/tests/lib/echo_exec.c ${CMAKE_SOURCE_DIR}/tests/lib/echo_files.c
   ${CMAKE_SOURCE_DIR}/tests/lib/echo_terminal.c)
 target_include_directories(echo_worker PRIVATE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR}/gen)
-target_link_libraries(echo_worker PRIVATE proto_net proto_messages warren_flags)
+target_link_libraries(echo_worker PRIVATE proto_net proto_messages proto_digest warren_flags)
 set_target_properties(echo_worker PROPERTIES C_CLANG_TIDY "")
 
 add_executable(gateway_keytool ${CMAKE_SOURCE_DIR}/tests/lib/gateway_keytool.c)

@@ -150,7 +150,13 @@ void gw_wire_fault(const Warren__Reply *r, struct gw_fault *f)
         GW_FAULT(f, 413, "RequestTooLarge", "Too large: %s", text);
         break;
     case WARREN__STATUS__STATUS_EXISTS:
-        GW_FAULT(f, 409, "Conflict", "%s", text);
+        if (strcmp(code, "IdempotencyKeyReused") == 0) {
+            GW_FAULT(f, 422, "IdempotencyKeyReused",
+                "The Idempotency-Key (or operation-id) was used in this session for other code or "
+                "other settings. Nothing was run. Another request needs another key.");
+        } else {
+            GW_FAULT(f, 409, "Conflict", "%s", text);
+        }
         break;
     case WARREN__STATUS__STATUS_RETRY:
     case WARREN__STATUS__STATUS_MOVED:

@@ -191,9 +191,11 @@ class Cluster(unittest.TestCase):
 
     def ask_again(self, name, told, same):
         """An operation of before: its outcome is known where it ran, and it never runs twice."""
-        again = self.client.execute(name, "w = 2", operation=f"before-{name}")
+        again = self.client.execute(name, "w = 1", operation=f"before-{name}")
         if same:
             self.assertEqual((again.status, again.body), (200, told.body))
+            other = self.client.execute(name, "w = 2", operation=f"before-{name}")
+            self.assertEqual((other.status, other.code()), (422, "IdempotencyKeyReused"), other)
             return
         self.assertEqual((again.status, again.code()), (502, "ExecutionOutcomeUnknown"), again)
         self.assertIn("NameError", self.run_in(name, "w").body.decode())

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """The API of the gateway, every operation and its errors, before workers that are real but for microVMs."""
+import base64
 import concurrent.futures
 import json
 import os
@@ -139,6 +140,64 @@ def test_an_idempotency_key_is_an_operation_id(s):
         eq((a.status, a.json["error"]["code"]), (400, "SessionRequestValidationFailed"))
 
 
+def reused(a):
+    eq((a.status, a.code, a.headers["x-ms-error-code"]), (422, "IdempotencyKeyReused", "IdempotencyKeyReused"))
+    assert "x-warren-replayed" not in a.headers, a.headers
+    assert "another key" in a.json["error"]["message"], a.json
+
+
+def test_a_key_that_is_used_for_something_else_is_refused(s):
+    i, key = new_id(), str(uuid.uuid4())
+    first = execute(s, i, "runs", headers={"Idempotency-Key": key})
+    for more in ({"code": "print('x')"}, {"timeoutInSeconds": 7}, {"useEmptyKernel": True}, {"shellCommand": "runs", "code": None},
+                 {"code": "print('x')", "executionType": "Asynchronous"}):
+        for name in "Idempotency-Key", "operation-id":
+            reused(execute(s, i, headers={name: key}, **{"code": "runs", **more}))
+            reused(execute(s, i, query=V10, headers={name: key}, **{"code": "runs", **more}))
+            body = {"properties": {"code": "runs", "codeInputType": "inline", "executionType": "synchronous", **more}}
+            for path in "code/execute", "python/execute":
+                reused(s.request("POST", f"/pools/python/{path}?identifier={i}&{OLD}", body, {name: key}))
+            reused(execute(s, i, query=V + "&stream=true", headers={name: key}, **{"code": "runs", **more}))
+    # Another way to say the same, and to be told, is the same.
+    code64 = base64.b64encode(b"runs").decode()
+    for more in ({}, {"timeoutInSeconds": 120}, {"outputStreamsMaxLength": 100}, {"code": code64, "codeInputType": "InlineBase64"},
+                 {"executionType": "Asynchronous"}, {"unknown": 1}):
+        again = execute(s, i, headers={"Idempotency-Key": key}, **{"code": "runs", **more})
+        eq((again.status, again.json["result"], again.headers["x-warren-replayed"]), (200, first.json["result"], "true"))
+    body = {"properties": {"code": "runs", "codeInputType": "inline", "executionType": "synchronous"}}
+    again = s.request("POST", f"/pools/python/code/execute?identifier={i}&{OLD}", body, {"Idempotency-Key": key})
+    eq(again.json["properties"]["result"], first.json["result"]["executionResult"])
+    eq(s.request("GET", f"/pools/python/executions/{key}?{V}&identifier={i}").json["result"], first.json["result"])
+    execute(s, i, "big 1000", headers={"Idempotency-Key": "cut"}, outputStreamsMaxLength=100)
+    again = execute(s, i, "big 1000", headers={"Idempotency-Key": "cut"})  # what was not kept is not there, which is said
+    eq((len(again.json["result"]["stdout"]), again.headers["x-warren-truncated"]), (100, "true"))
+    # In another session it is another key.
+    eq(execute(s, new_id(), "print('x')", headers={"Idempotency-Key": key}).status, 200)
+
+
+def test_a_key_is_refused_while_its_first_use_runs(s):
+    i = new_id()
+    a = execute(s, i, "sleep 60000", executionType="Asynchronous", headers={"Idempotency-Key": "long"})
+    eq((a.status, a.json["status"]), (202, "Running"))
+    reused(execute(s, i, "1+1", executionType="Asynchronous", headers={"Idempotency-Key": "long"}))
+    reused(execute(s, i, "1+1", headers={"Idempotency-Key": "long"}))
+    path = a.headers["operation-location"].split(str(s.port), 1)[1]
+    eq(s.request("GET", path).json["status"], "Running")
+    eq(s.request("DELETE", path).status, 202)
+    eq(s.request("GET", path).json["status"], "Canceled")
+
+
+def test_a_key_of_a_command_is_of_its_words(s):
+    i = new_id()
+    def command(body):
+        return s.request("POST", f"/pools/shell/executions?{V}&identifier={i}", body, {"Idempotency-Key": "words"})
+    first = command({"execCommandAndArgs": ["echo", "a", "b"]})
+    eq((first.status, first.json["result"]["stdout"]), (200, "a b\n"))
+    eq(command({"execCommandAndArgs": ["echo", "a", "b"]}).headers["x-warren-replayed"], "true")
+    reused(command({"execCommandAndArgs": ["echo", "a b"]}))
+    reused(command({"shellCommand": "echo a b"}))
+
+
 def test_asynchronous_execution_and_cancel(s):
     i = new_id()
     a = execute(s, i, "print('x')\nsleep 300\n1+1", executionType="Asynchronous")
@@ -148,7 +207,7 @@ def test_asynchronous_execution_and_cancel(s):
         assert "result" not in b.json
     eq((b.status, b.json["status"], b.json["result"]["executionResult"]), (200, "Succeeded", 2))
     # Sent again it has ended: it is not said to run.
-    again = execute(s, i, "print('x')", headers={"operation-id": a.json["id"]}, executionType="Asynchronous")
+    again = execute(s, i, "print('x')\nsleep 300\n1+1", headers={"operation-id": a.json["id"]}, executionType="Asynchronous")
     eq((again.status, again.json["status"], again.json["result"]), (200, "Succeeded", b.json["result"]))
     eq(again.headers["x-warren-replayed"], "true")
     a = execute(s, i, "sleep 60000", executionType="Asynchronous")

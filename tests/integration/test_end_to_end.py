@@ -182,6 +182,21 @@ class Executions(Base):
         self.assertEqual(again.json["result"]["executionResult"], 1)
         self.assertEqual(self.run_ok(s, "n")["executionResult"], 1)
 
+    def test_a_key_with_other_code_is_refused_and_runs_nothing(self):
+        s, key = self.session(), str(uuid.uuid4())
+        code = "n = globals().get('n', 0) + 1\nn"
+        first = self.client.execute(s, code, operation=key)
+        self.assertEqual(first.json["result"]["executionResult"], 1)
+        for body in ({"code": "n = 100"}, {"code": code, "timeoutInSeconds": 60}, {"code": code, "useEmptyKernel": True},
+                     {"code": "n = 100", "executionType": "Asynchronous"}, {"shellCommand": "echo"}):
+            for path, api in (("/executions", None), ("/code/execute", LEGACY)):
+                a = self.client.call("POST", path, {"properties": body}, {"Idempotency-Key": f'"{key}"'},
+                                     **({"api": api} if api else {}), identifier=s)
+                self.assertEqual((a.status, a.code()), (422, "IdempotencyKeyReused"), a)
+        again = self.client.call("GET", f"/executions/{key}", identifier=s)
+        self.assertEqual(again.json["result"]["executionResult"], 1)
+        self.assertEqual(self.run_ok(s, "n")["executionResult"], 1)
+
     def test_the_isolation_class_is_told(self):
         a = self.client.execute(self.session(), "1")
         self.assertIn(a.headers["x-warren-isolation"], ("kvm", "tcg"))
@@ -907,7 +922,7 @@ class Crashes(Base):
         s = self.session()
         self.run_ok(s, "kept = 1")
         machines = set(cluster.machines())
-        future, _ = self.start_counted(s)
+        future, operation = self.start_counted(s)
         since = len(cluster.events)
         os.kill(cluster.daemon("worker"), signal.SIGKILL)
         a = future.result()
@@ -916,6 +931,8 @@ class Crashes(Base):
             self.assertEqual(a.json["result"]["stdout"], "done\n", a)
         else:
             self.assertTrue(a.code() or a.json["result"]["stderr"], a)
+        other = self.client.execute(s, "kept = 2", operation=operation)
+        self.assertEqual((other.status, other.code()), (422, "IdempotencyKeyReused"), other)
         self.assertEqual(self.run_ok(s, "kept")["executionResult"], 1, "the session was lost")
         self.assertEqual(self.count(s), 1)
         self.assertTrue(machines & set(cluster.machines()), "no microVM was taken over")

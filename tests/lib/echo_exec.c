@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "proto/base/clock.h"
+#include "proto/exec_digest.h"
 #include "tests/lib/echo_worker.h"
 
 /* "Code", one command a line:
@@ -285,6 +286,12 @@ static char *join(const Warren__Exec *q)
 void echo_exec_run(struct echo_exchange *x, struct echo_session *s, const Warren__Exec *q)
 {
     struct echo_exec *e = echo_exec_find(x->echo, &q->id);
+    uint8_t digest[PROTO_EXEC_DIGEST_BYTES] = {0};
+    (void)proto_exec_digest(q, digest);
+    if (e != NULL && memcmp(e->digest, digest, sizeof digest) != 0) {
+        echo_end(x, WARREN__STATUS__STATUS_EXISTS, "IdempotencyKeyReused", "other code");
+        return;
+    }
     if (e != NULL) {
         x->replayed = true;
         watch(x, e, 0);
@@ -304,6 +311,7 @@ void echo_exec_run(struct echo_exchange *x, struct echo_session *s, const Warren
     e->status = WARREN__DONE_STATUS__DONE_OK;
     e->started_ns = base_clock_mono_ns();
     memcpy(e->id, q->id.data, sizeof e->id);
+    memcpy(e->digest, digest, sizeof e->digest);
     struct echo_exec **list = echo_exec_list(x->echo, e->id);
     e->next = *list;
     *list = e;
@@ -334,7 +342,8 @@ void echo_exec_attach(struct echo_exchange *x, const Warren__ExecAttach *q)
 void echo_exec_cancel(struct echo_exchange *x, const Warren__ExecCancel *q)
 {
     struct echo_exec *e = echo_exec_find(x->echo, &q->id);
-    if (e == NULL) {
+    if (e == NULL || (q->digest.len == sizeof e->digest &&
+                         memcmp(e->digest, q->digest.data, sizeof e->digest) != 0)) {
         echo_end(x, WARREN__STATUS__STATUS_NOT_FOUND, "execution", "no such execution");
         return;
     }

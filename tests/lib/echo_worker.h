@@ -41,6 +41,7 @@ struct echo_exec {
     struct echo_exec *next;
     struct echo_session *session;
     uint8_t id[PROTO_EXEC_ID_BYTES];
+    uint8_t digest[PROTO_EXEC_DIGEST_BYTES];
     struct base_buf *events; /* packed */
     unsigned events_n, events_cap;
     bool done, cancelled;
