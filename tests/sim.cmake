@@ -20,6 +20,9 @@ warren_sim(seeds --seeds 1..200)
 # More keys than fit into one message of a hand-over, more requests than there are journal entries.
 warren_sim(many_keys --seeds 11..14 --hosts 4 --keys 900 --pbits 4 --places 500 --request-ms 40)
 warren_sim(empty_birth --seeds 1..60 --empty-birth 1)
+# Now and then all workers leave at once, and come back.
+warren_sim(exodus --seeds 1..100 --exodus 2)
+warren_sim(exodus_pools --seeds 1..40 --exodus 2 --pools 3)
 warren_sim(twice --seeds 1001..1030 --twice)
 # With the worker's pool manager between the session table and the microVMs.
 warren_sim(pool --seeds 1..100 --pool 1)

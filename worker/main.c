@@ -581,8 +581,7 @@ static void on_last(struct ev_loop *loop, ev_timer *t, int revents)
 {
     (void)revents;
     struct worker *w = t->data;
-    if (worker_member_gave_back(
-            w->member)) { /* the last of a cluster have nobody to hand over to */
+    if (worker_member_gave_back(w->member)) {
         LOG_INFO(&w->log, "the lease was given back; no view without this worker has come");
     } else {
         LOG_WARN(&w->log, "ending without having given the lease back: no majority of voters?");

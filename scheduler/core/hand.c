@@ -135,15 +135,16 @@ static bool move_era(struct sched_env *e, struct sched_reg *reg, uint32_t part, 
     return true;
 }
 
-/* The first view that has members. A cluster is born with members in view 1, or without any; later
- * views never lose their last member. */
+/* Nobody was a member before: the cluster is born with these, or all had left it (R8). There is no
+ * session that a register could be about. What was known of earlier ones, for all that these
+ * members know, was lost: they were not there, see sched_env_since(). */
 static bool is_birth(const struct sched_view *v)
 {
     bool before = false;
     for (uint32_t i = 0; i < v->n; i++) {
         before = before || (v->m[i].flags & SCHED_MEMBER_PREV) != 0;
     }
-    return v->num == 1 || (v->num == 2 && !before);
+    return !before || MUTANT(91);
 }
 
 void sched_hand_install(struct sched_hand *h, struct sched_env *e, struct sched_reg *reg,
@@ -162,7 +163,7 @@ void sched_hand_install(struct sched_hand *h, struct sched_env *e, struct sched_
         if (rebuilds(e, part)) {
             sched_reg_drop_part(reg, part);
         } else if (birth && old == 0) {
-            p->settled = p->era; /* nothing was ever chosen */
+            p->settled = p->era; /* nothing that was chosen is worth anything */
             continue;
         } else {
             int seat = sched_group_seat(&before, e->me);

@@ -286,7 +286,19 @@ static bool drop_lapsed(struct sched_voter *v, uint32_t *changes)
     return true;
 }
 
-/* R3, R5: the successor of the known view. False when it would not differ, or be empty. */
+/* R8. Nothing changes in a cluster that nobody is in. */
+static bool may_be_empty(const struct sched_voter *v)
+{
+    for (uint32_t i = 0; i < v->known.n; i++) {
+        const struct sched_member *m = &v->known.m[i];
+        if ((m->flags & SCHED_MEMBER_IN) != 0 && !sched_voter_gave_back(v, m) && !MUTANT(90)) {
+            return false;
+        }
+    }
+    return sched_view_members(&v->known) > 0;
+}
+
+/* R3, R5, R8: the successor of the known view. False when it would not differ, or may not be. */
 static bool form_value(struct sched_voter *v)
 {
     struct sched_view *val = &v->val;
@@ -310,7 +322,8 @@ static bool form_value(struct sched_voter *v)
     val->version = sched_voter_common(v, val);
     changes += sched_view_version(val) != sched_view_version(&v->known);
     memcpy(val->rec, v->op.rec, sizeof val->rec);
-    return (changes > 0 || sched_bucket_any(val->rec)) && sched_view_members(val) > 0;
+    return (changes > 0 || sched_bucket_any(val->rec)) &&
+           (sched_view_members(val) > 0 || may_be_empty(v));
 }
 
 static void finish(struct sched_voter *v)

@@ -17,6 +17,9 @@
  *    lost, it waits twice as long each time, within bounds: rebuilding takes as long as it takes.
  * R7 A member that does not install the view within stuck_ms is not renewed, so that it lapses: R6
  *    would wait for it for ever, and members never skip a view (hand-over relies on that).
+ * R8 A view has no member only when every member of the one before has given its lease back. When
+ *    all have merely lapsed, the voters may be the ones that were cut off: the members stay, and
+ *    with them their frozen sessions.
  *
  * V1 The view's version of messages rises to what every voter, every member, every gateway and
  * every worker that was heard lately says it speaks; it never falls. Who does not speak it is not

@@ -28,6 +28,9 @@ uint8_t sched_voter_common(const struct sched_voter *v, const struct sched_view 
 /* Does a member want another weight than the view gives it? */
 bool sched_voter_reweigh(const struct sched_voter_peer *p, const struct sched_member *m);
 
+/* R8. Has this member of the known view given its lease back? */
+bool sched_voter_gave_back(const struct sched_voter *v, const struct sched_member *m);
+
 /* Has this member of the known view settled it, except for the buckets in rec? */
 bool sched_voter_settled(
     const struct sched_voter *v, const struct sched_member *m, const uint64_t *rec);

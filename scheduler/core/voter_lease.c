@@ -228,6 +228,12 @@ void sched_voter_relinquish(struct sched_voter *v, const struct sched_msg *m)
     }
 }
 
+bool sched_voter_gave_back(const struct sched_voter *v, const struct sched_member *m)
+{
+    const struct sched_voter_peer *p = find(v, m->node);
+    return p != NULL && p->inc == m->inc && p->gone;
+}
+
 bool sched_voter_settled(
     const struct sched_voter *v, const struct sched_member *m, const uint64_t *rec)
 {

@@ -182,6 +182,21 @@ class Service(unittest.TestCase):
         self.until_members("w2 is back", {"w1", "w2"})
         self.until_ok(200)
 
+    def test_all_workers_leave_at_once_and_come_back(self):
+        lease = max(int(line[1]) for w in ("w1", "w2") for line in self.nodes.journal(w) if line[0] == "lease")
+        left = [self.nodes.procs.pop(w) for w in ("w1", "w2")]
+        for p in left:
+            p.send_signal(signal.SIGUSR1)
+        self.assertEqual([p.wait() for p in left], [LEAVES, LEAVES])
+        a = self.nodes.until("nobody is in the view", lambda a: bool(a) and not members(a["v1"]))
+        self.assertEqual(a["v1"]["view"]["members"], [])
+        for w in ("w1", "w2"):
+            self.assertIn("drained, and out of the cluster", self.nodes.logs[w].read_text())
+            self.nodes.host(w)
+        self.until_members("both are back", {"w1", "w2"})
+        self.until_ok(200)
+        self.assertLess(time.clock_gettime_ns(time.CLOCK_BOOTTIME), lease, "no lease was waited for")
+
     def test_out_of_service_and_back(self):
         self.nodes.signal("w2", signal.SIGUSR2)
         self.nodes.until("no weight", lambda a: bool(a) and self.weight(a, "w2") == 0)

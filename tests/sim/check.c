@@ -118,7 +118,7 @@ void sim_check_chosen(struct sim *s, const struct sched_view *v)
     s->stat.views++;
     s->stat.rebuilt += sched_bucket_any(v->rec);
     for (uint32_t i = 0; i < SCHED_BUCKET_WORDS; i++) {
-        s->rebuilt[i] |= v->rec[i];
+        s->rebuilt[i] |= sched_view_members(v) > 0 ? v->rec[i] : UINT64_MAX; /* nobody keeps it */
     }
     if (v->num > s->chosen_num) {
         if (v->num != s->chosen_num + 1) {

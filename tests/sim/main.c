@@ -28,6 +28,7 @@ static const char usage[] =
     "  --fault-ms N      mean pause between faults\n"
     "  --request-ms N    mean pause between the requests of a gateway\n"
     "  --empty-birth 1   the first view has nobody, workers join\n"
+    "  --exodus N        N times all hosts leave at about the same time\n"
     "  --pool 1          microVMs are those of the worker's pool manager\n"
     "  --pools N         keys are of so many pools, at most 12, whose maxima are in a catalogue\n"
     "                    that changes\n"
@@ -59,7 +60,8 @@ static const struct set_option {
     {"request-ms", offsetof(struct sim_opts, request_ms), 1},
     {"quota", offsetof(struct sim_opts, quota), 1}, {"chunk", offsetof(struct sim_opts, chunk), 1},
     {"empty-birth", offsetof(struct sim_opts, empty_birth), 1},
-    {"pool", offsetof(struct sim_opts, pool), 1}, {"pools", offsetof(struct sim_opts, pools), 1},
+    {"exodus", offsetof(struct sim_opts, exodus), 1}, {"pool", offsetof(struct sim_opts, pool), 1},
+    {"pools", offsetof(struct sim_opts, pools), 1},
     {"catalog", offsetof(struct sim_opts, catalog), 1}};
 enum { SET_OPTIONS = sizeof set_options / sizeof set_options[0], SET = 0x100 };
 

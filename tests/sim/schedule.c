@@ -117,6 +117,25 @@ static struct sim_fault draw_one(const struct sim_opts *o, struct base_hash_rng 
         .dur_ms = PICK(r, 100, 5000)};
 }
 
+/* Drawn apart from the others, which are the same with and without. */
+static uint32_t draw_exodus(const struct sim_opts *o, struct sim_fault *out, uint32_t max)
+{
+    struct base_hash_rng r;
+    base_hash_rng_seed(&r, o->seed ^ UINT64_C(0xe80d5));
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < o->exodus; i++) {
+        uint64_t t = 5000 + base_hash_rng_below(&r, o->chaos_ms);
+        uint32_t apart = PICK(&r, 1, 300, 3000), back = PICK(&r, 2000, 9000, 20000);
+        for (uint32_t h = 0; h < o->hosts && n < max; h++) {
+            out[n++] = (struct sim_fault){.kind = SIM_F_DRAIN,
+                .a = o->voters + h,
+                .at_ms = (uint32_t)(t + base_hash_rng_below(&r, apart)),
+                .dur_ms = back};
+        }
+    }
+    return n;
+}
+
 uint32_t sim_faults_draw(const struct sim_opts *o, struct sim_fault *out, uint32_t max)
 {
     struct base_hash_rng r;
@@ -132,7 +151,7 @@ uint32_t sim_faults_draw(const struct sim_opts *o, struct sim_fault *out, uint32
         }
         t += 1 + base_hash_rng_below(&r, 2 * o->fault_ms);
     }
-    return n;
+    return n + draw_exodus(o, out + n, max - n);
 }
 
 /* ---- files ---- */

@@ -23,6 +23,7 @@ struct sim_opts {
     uint32_t drift_ppm;    /* clocks run at most this wrong */
     uint32_t cache;        /* route cache of a gateway */
     uint32_t empty_birth;  /* the first view has no members */
+    uint32_t exodus;       /* all hosts leave at about the same time, so often */
     uint32_t quota, chunk; /* sessions in the cluster, 0: any number; permits asked for at once */
     /* Directed runs, 0: any. New incarnations, views in all: fewer than this. Views in the safety
      * phase: at least this. */

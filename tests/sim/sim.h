@@ -198,7 +198,7 @@ struct sim {
     uint64_t cut_a; /* bit of index mod 64: side */
     uint8_t *links; /* n_nodes x n_nodes: one-way cuts */
     uint32_t n_links;
-    uint64_t rebuilt[SCHED_BUCKET_WORDS]; /* what was rebuilt, ever: its history is lost */
+    uint64_t rebuilt[SCHED_BUCKET_WORDS]; /* what was rebuilt or left, ever: its history is lost */
     bool cut, load_on, calm;              /* calm: liveness phase */
     struct sched_fx fx;
     void *fx_mem;

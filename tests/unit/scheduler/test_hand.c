@@ -145,8 +145,9 @@ TEST(inventories_for_another_life_or_view_are_not_answered)
     CHECK(!sent(SCHED_MSG_INVED, &got));
 }
 
-/* A cluster may be born without members: who comes first has nobody to ask and nothing to fear. */
-TEST(the_first_members_ever_have_settled_at_once_and_no_others)
+/* A cluster may be born without members, and all may leave it: who comes first has nobody to ask
+ * and nothing to fear. */
+TEST(members_of_a_cluster_that_was_empty_have_settled_at_once_and_no_others)
 {
     rig_init(1);
     sched_hand_clear(&r.h, &r.cfg);
@@ -161,13 +162,14 @@ TEST(the_first_members_ever_have_settled_at_once_and_no_others)
     sched_hand_clear(&r.h, &r.cfg);
     sched_reg_clear(&r.reg, &r.cfg);
     sched_fx_clear(&r.fx);
-    r.view.num = 3; /* somebody was there, although the view does not tell */
+    r.view.num = 7; /* all had left in view 6 */
     sched_hand_install(&r.h, &r.env, &r.reg, &r.sess, 0);
-    CHECK_EQ(r.h.unsettled, 16);
+    CHECK_EQ(r.h.unsettled, 0);
+    CHECK(sched_reg_ready(&r.reg, 3));
+    CHECK_EQ(r.env.joined, 7); /* and what they have done is not known */
     sched_hand_clear(&r.h, &r.cfg);
     sched_reg_clear(&r.reg, &r.cfg);
     sched_fx_clear(&r.fx);
-    r.view.num = 2;
     r.view.m[0].flags = SCHED_MEMBER_IN | SCHED_MEMBER_PREV;
     sched_hand_install(&r.h, &r.env, &r.reg, &r.sess, 0);
     CHECK_EQ(r.h.unsettled, 16);

@@ -110,6 +110,65 @@ TEST(a_relinquished_lease_ends_at_once)
     CHECK(!sched_voter_holds(&p.v, (struct sched_host){10, 1}, SCHED_MS(5)));
 }
 
+static void give_back(struct poll *p, uint64_t now_ms, uint64_t node, uint32_t inc)
+{
+    struct sched_msg m = {.type = SCHED_MSG_RELINQ, .from = node, .grant = {.inc = inc}};
+    tell(p, now_ms, &m);
+}
+
+TEST(when_all_have_given_their_leases_back_the_next_view_is_empty)
+{
+    struct sched_mem mem = fresh_memory();
+    static struct poll p;
+    poll_init(&p, &mem, 1);
+    for (uint64_t node = 10; node < 13; node++) {
+        renew(&p, 100, node, 1);
+        give_back(&p, 200, node, node == 12 ? 2 : 1); /* that was another life of 12 */
+    }
+    tell(&p, 1000, NULL);
+    CHECK_EQ(p.v.known.num, 2);
+    CHECK_EQ(sched_view_members(&p.v.known), 1);
+    renew(&p, 1100, 12, 1);
+    give_back(&p, 1200, 12, 1);
+    tell(&p, 2000, NULL);
+    CHECK_EQ(p.v.known.num, 3);
+    CHECK_EQ(sched_view_members(&p.v.known), 0);
+    for (uint64_t now = 3000; now < 60000; now += 500) {
+        tell(&p, now, NULL);
+    }
+    CHECK_EQ(p.v.known.num, 3); /* and stays */
+    renew(&p, 60000, 11, 1);
+    CHECK(said(&p.fx, SCHED_MSG_NOGRANT) != NULL); /* that life is over */
+    tell(&p, 61000, NULL);
+    CHECK_EQ(p.v.known.num, 3);
+    renew(&p, 61100, 11, 2);
+    tell(&p, 62000, NULL);
+    CHECK_EQ(p.v.known.num, 4);
+    CHECK(sched_view_has(&p.v.known, (struct sched_host){11, 2}));
+    CHECK_EQ(sched_view_members(&p.v.known), 1);
+}
+
+TEST(members_that_merely_lapsed_stay_when_there_is_nobody_else)
+{
+    struct sched_mem mem = fresh_memory();
+    static struct poll p;
+    poll_init(&p, &mem, 1);
+    for (uint64_t node = 10; node < 13; node++) {
+        renew(&p, 100, node, 1);
+    }
+    give_back(&p, 200, 10, 1);
+    give_back(&p, 200, 11, 1);
+    for (uint64_t now = 7000; now < 30000; now += 500) {
+        tell(&p, now, NULL); /* 12 has lapsed before anybody looked */
+    }
+    CHECK_EQ(p.v.known.num, 1);
+    renew(&p, 30100, 12, 1); /* it was only cut off */
+    CHECK(said(&p.fx, SCHED_MSG_GRANT) != NULL);
+    tell(&p, 31000, NULL);
+    CHECK_EQ(p.v.known.num, 2);
+    CHECK(sched_view_has(&p.v.known, (struct sched_host){12, 1}));
+}
+
 TEST(a_single_voter_makes_the_next_view_when_all_have_settled)
 {
     struct sched_mem mem = fresh_memory();
