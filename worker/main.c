@@ -436,11 +436,16 @@ static void on_catalog(void *user)
 {
     struct worker *w = user;
     const struct sched_catalog *known = w->member == NULL ? NULL : worker_member_catalog(w->member);
-    if (w->member == NULL || w->stopping || !worker_catalog_file_keep(&w->catalog_file, known)) {
+    bool any = known != NULL || w->catalog_file.version != 0;
+    if (w->member == NULL || w->stopping || !any) {
         return;
     }
     ev_timer_stop(w->loop, &w->again);
-    if (apply(w, known, NULL) != 0) {
+    int rc = apply(w, known, NULL);
+    /* In this order: who starts next knows of a new pool only with the ends of the former one. */
+    int kept = worker_store_commit(w->run);
+    kept = kept != 0 ? kept : worker_catalog_file_keep(&w->catalog_file, known);
+    if (rc != 0 || kept != 0) {
         ev_timer_set(&w->again, APPLY_AGAIN_S, 0.);
         ev_timer_start(w->loop, &w->again);
     }

@@ -213,11 +213,13 @@ static int drop(const struct cli *cli, const struct cli_cluster *c, const char *
     if (rc != 0) {
         return fail(cli, &err);
     }
+    struct base_error unused;
+    (void)erase(c, "pool-birth", name, &unused); /* left over it does no harm */
     if (cli->json) {
         return print_json(json_pack("{s:s,s:b}", "name", name, "deleted", true));
     }
     (void)printf("pool %s deleted\n", name);
-    cli_note(cli, "what runs in it goes on until its cooldown, and can be reached no more");
+    cli_note(cli, "its sessions end now, with what runs in them");
     return CLI_OK;
 }
 
@@ -319,9 +321,9 @@ const struct cli_command cli_cmd_pool = {
         "          all workers for pools of their files, which it would delete\n"
         "list      pools with ready instances and sessions of the whole cluster\n"
         "show      a pool as it was applied\n"
-        "delete    its MCP key goes, no new sessions, ready instances end; what runs in sessions\n"
-        "          goes on until their cooldown (or a restart of their worker), but they can be\n"
-        "          reached no more\n"
+        "delete    the pool ends with all that it has: sessions with what runs in them, ready\n"
+        "          instances, its MCP key. Requests get 404 SessionPoolNotFound. A pool that is\n"
+        "          made later under the name starts with nothing of it\n"
         "mcp-key   prints the key that MCP clients send as x-ms-apikey to /pools/NAME/mcp. It is\n"
         "          made the first time and kept as a salted hash and sealed under the cluster "
         "key,\n"

@@ -57,7 +57,7 @@ int cli_pool_apply(const struct cli_cluster *c, const char *path, enum cli_pool_
     unsigned patience_s, struct cli_pool_applied *ret, struct base_error *err)
 {
     CLEANUP(base_freep) char *text = NULL;
-    char key[CLI_POOL_KEY_MAX];
+    char key[CLI_POOL_KEY_MAX], birth[CLI_POOL_KEY_MAX];
     size_t n = 0;
     struct proto_pool p = {.cpus = 0};
     struct base_error why = {0};
@@ -69,12 +69,14 @@ int cli_pool_apply(const struct cli_cluster *c, const char *path, enum cli_pool_
     }
     (void)base_text_copy(ret->name, sizeof ret->name, p.name);
     (void)snprintf(key, sizeof key, "%s%s", kind, p.name);
+    (void)snprintf(birth, sizeof birth, "pool-birth/%s", p.name);
     rc = take_warnings(&p, ret);
     proto_pool_deinit(&p);
     if (rc != 0) {
         return base_fail(err, rc, "out of memory");
     }
-    const struct cli_catalog_change what = {.key = key, .value = text, .patience_s = patience_s};
+    const struct cli_catalog_change what = {
+        .key = key, .value = text, .patience_s = patience_s, .birth = birth};
     rc = how == CLI_POOL_ADD ? add(c, &what, ret, err) : put(c, &what, ret, err);
     if (rc != 0) {
         free(ret->warnings);

@@ -281,7 +281,7 @@ class Cluster(unittest.TestCase):
         self.until_ready("python", 3)  # those beyond end
 
     def test_a_pool_comes_changes_and_goes_while_the_cluster_runs(self):
-        client = self.client_of("second")
+        client, others = self.client_of("second"), set(self.cluster.machines())
         self.assertEqual(client.execute("second-0001", "1").status, 404)
         self.apply("second", maximum=4, ready=0)
         before = self.until_status(client, "second-0001", 200)
@@ -299,12 +299,42 @@ class Cluster(unittest.TestCase):
         wc.wait_for("a session with more memory", is_larger, 300, 1)
         answer = client.execute("second-0001", "print(q)")
         self.assertEqual(self.generation(answer), self.generation(before))
-        self.assertTrue(self.warren("pool", "delete", "second")["deleted"])
-        self.until_status(client, "second-0001", 404)
-        self.assertEqual(client.execute("second-0002", "1").status, 404)
+        self.delete_pool("second", set(self.cluster.machines()) - others)
+        for name in ("second-0001", "second-0002"):
+            self.assertEqual(client.execute(name, "1").code(), "SessionPoolNotFound")
         self.apply("second", maximum=4, ready=0)
-        self.until_status(client, "second-0003", 200)
+        answer = self.until_status(client, "second-0001", 200)
+        self.assertGreater(self.generation(answer), self.generation(before))
         self.warren("pool", "delete", "second")
+
+    def delete_pool(self, pool, machines):
+        """All of it ends, and its microVMs are really gone."""
+        self.assertTrue(self.warren("pool", "delete", pool)["deleted"])
+        wc.wait_for("the end of its microVMs", lambda: not machines & set(self.cluster.machines()), 60, 0.2)
+
+    def test_a_pool_that_is_deleted_and_made_anew_at_once_starts_with_nothing(self):
+        client, others = self.client_of("again"), set(self.cluster.machines())
+        self.apply("again", maximum=4, ready=0)
+        before = self.until_status(client, "again-0001", 200)
+        mine = set(self.cluster.machines()) - others
+        self.assertTrue(mine)
+        self.warren("pool", "delete", "again")
+        self.apply("again", maximum=4, ready=0)
+        wc.wait_for("the end of the former", lambda: not mine & set(self.cluster.machines()), 60, 0.2)
+        after = self.until_status(client, "again-0001", 200)
+        self.assertGreater(self.generation(after), self.generation(before))
+        self.a_dead_worker_hears_of_it_when_it_is_back(client)
+
+    def a_dead_worker_hears_of_it_when_it_is_back(self, client):
+        others, since = set(self.cluster.machines()), len(self.cluster.events)
+        begun = {w: self.begun(w) for w in ("w1", "w2", "w3")}
+        self.until_status(client, "again-0002", 200)
+        mine = set(self.cluster.machines()) - others
+        at = next(w for w, n in begun.items() if self.begun(w) > n)
+        os.kill(self.pid(at), signal.SIGKILL)
+        self.delete_pool("again", mine)
+        self.cluster.wait_ready_again(at, since)
+        self.assertEqual(client.execute("again-0002", "1").code(), "SessionPoolNotFound")
 
     def at_once(self, pool, names):
         """Answers of all names, asked at the same time."""

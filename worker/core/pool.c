@@ -228,7 +228,12 @@ static void retire(struct worker_pools *p, uint32_t i)
     worker_pool_trim(p, i, 0);
     for (uint32_t k = 0; k < p->cfg.vms_max; k++) {
         struct worker_slot *v = &p->slots[k];
-        if (v->pool == i && v->state == WORKER_SLOT_ADOPTING && v->session == WORKER_NONE) {
+        if (v->state == WORKER_SLOT_FREE || v->pool != i) {
+            continue;
+        }
+        if (v->session != WORKER_NONE) {
+            worker_pool_session_end(p, &p->sessions[v->session], WORKER_END_POOL);
+        } else if (v->state == WORKER_SLOT_ADOPTING) {
             worker_pool_slot_kill(p, v);
         }
     }
@@ -441,8 +446,8 @@ uint64_t worker_pool_touch_ns(const struct worker_pools *p, uint32_t pool)
 
 const char *worker_pool_end_text(enum worker_end end)
 {
-    static const char *const texts[WORKER_END_MAX] = {
-        "", "expired", "deleted", "alive-limit", "exited", "vm-lost", "drained", "worker-restart"};
+    static const char *const texts[WORKER_END_MAX] = {"", "expired", "deleted", "alive-limit",
+        "exited", "vm-lost", "drained", "worker-restart", "pool-deleted"};
     return (unsigned)end < WORKER_END_MAX ? texts[end] : "";
 }
 

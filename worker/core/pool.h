@@ -102,10 +102,11 @@ enum worker_end {
     WORKER_END_VM_LOST = 5, /* the microVM died */
     WORKER_END_DRAINED = 6, /* the worker stopped or was drained */
     WORKER_END_RESTART = 7, /* the microVM did not survive a restart of the worker */
-    WORKER_END_MAX = 8,
+    WORKER_END_POOL = 8,    /* its pool was deleted */
+    WORKER_END_MAX = 9,
 };
 
-/* "expired", "deleted", "alive-limit", "exited", "vm-lost", "drained", "worker-restart"; "" */
+/* "expired", "deleted", ... "pool-deleted", as x-warren-recreated has them; "" */
 const char *worker_pool_end_text(enum worker_end end);
 
 struct worker_pools; /* worker/core/pool_state.h */
@@ -121,8 +122,7 @@ int worker_pool_init(struct worker_pools **ret, const struct worker_pool_config 
 
 /* Adds a pool, or takes a retired one of that name into service with these numbers. (CHANGE:
  * sessions beyond a smaller maximum live on, ready instances beyond a smaller target end.) Its
- * template comes by an event. BASE_EFULL, BASE_EINVAL (name, a maximum of 0 or too large, no
- * cooldown). */
+ * template comes by an event. BASE_EFULL, BASE_EINVAL (the name, a number out of range). */
 int worker_pool_add(
     struct worker_pools *p, const struct worker_pool_spec *spec, uint32_t *ret_pool);
 
@@ -146,7 +146,7 @@ enum worker_pool_event_kind {
     WORKER_EV_RESTORE_TOMB, /* restore: an ended session's row */
     WORKER_EV_EPOCHS,       /* epoch: the new limit is stored */
     WORKER_EV_CHANGE,       /* pool, spec (without the name): other numbers, see above */
-    WORKER_EV_RETIRE,       /* pool: no new sessions, instances end, sessions live on */
+    WORKER_EV_RETIRE,       /* pool: all that it has ends */
 };
 
 enum worker_pool_template {

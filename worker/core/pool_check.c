@@ -107,9 +107,12 @@ static const char *check_pool(
     if (memcmp(&pool->slots[1], &t->slots[1], sizeof t->slots - sizeof t->slots[0]) != 0) {
         return "microVMs are miscounted";
     }
-    uint32_t idle = t->slots[WORKER_SLOT_READY] + t->slots[WORKER_SLOT_STARTING];
-    if (pool->retired && idle + pool->queued > 0) {
-        return "a retired pool has instances or a request waits";
+    uint32_t serving = 0;
+    for (int i = WORKER_SLOT_FREE + 1; i < WORKER_SLOT_ENDING; i++) {
+        serving += t->slots[i];
+    }
+    if (pool->retired && serving + pool->queued > 0) {
+        return "a retired pool has microVMs that do not end, or a request waits";
     }
     uint32_t queued = 0;
     const struct worker_list *turn = &pool->queue.turn;

@@ -630,7 +630,7 @@ static void request_known(
         answer(p, ev, WORKER_ANSWER_NOT_FOUND, 0, WORKER_END_NONE);
     } else if (s->state == WORKER_SESSION_LIVE) {
         use_now(p, s, ev);
-    } else if (ending && p->drain) {
+    } else if (ending && (p->drain || p->pools[s->pool].retired)) {
         answer(p, ev, WORKER_ANSWER_UNAVAILABLE, RETRY_MS_MIN, WORKER_END_NONE);
     } else {
         wait_for(p, s, ev, false);

@@ -9,6 +9,7 @@
 /* What a pool of the sessions was last made to be. */
 struct done {
     uint64_t version; /* of its entry; 0: by a file */
+    uint64_t birth;   /* of the entry that tells it from an earlier pool of the name; 0: none */
     uint32_t ready;
     bool there;
 };
@@ -35,6 +36,12 @@ static bool wanted(
     return false;
 }
 
+static void retire(struct worker_catalog *c, uint32_t i)
+{
+    worker_session_pool_retire(c->config.sessions, i);
+    c->done[i].there = false;
+}
+
 static void retire_others(struct worker_catalog *c, const struct sched_catalog *known)
 {
     struct worker_sessions *s = c->config.sessions;
@@ -43,42 +50,52 @@ static void retire_others(struct worker_catalog *c, const struct sched_catalog *
         worker_session_pool_look(s, i, &info);
         if (!worker_session_pool_retired(s, i) && !wanted(c, known, info.spec->name)) {
             LOG_INFO(c->config.log, "pool deleted pool=%s", info.spec->name);
-            worker_session_pool_retire(s, i);
-            c->done[i].there = false;
+            retire(c, i);
         }
     }
 }
 
-static int set(struct worker_catalog *c, const struct worker_pool_file *file, uint64_t version,
-    struct base_error *err)
+/* `want`: what its entry says. A pool that was deleted and made anew while nobody told this worker
+ * is another one. */
+static int set(struct worker_catalog *c, const struct worker_pool_file *file,
+    const struct done *want, struct base_error *err)
 {
     struct worker_sessions *s = c->config.sessions;
     uint32_t i = worker_session_pool(s, file->spec.name);
     const struct done *d = i == WORKER_NONE ? NULL : &c->done[i];
-    if (d != NULL && d->there && d->version == version && d->ready == file->spec.ready_target) {
+    if (d != NULL && d->there && d->version != 0 && d->birth != want->birth) {
+        LOG_INFO(c->config.log, "pool deleted and made anew pool=%s", file->spec.name);
+        retire(c, i);
+    }
+    if (d != NULL && d->there && d->version == want->version &&
+        d->ready == file->spec.ready_target) {
         return 0;
     }
     bool fresh = d == NULL || !d->there;
     int rc = worker_session_pool_set(s, file, err);
     if (rc == 0) {
         i = worker_session_pool(s, file->spec.name);
-        c->done[i] = (struct done){version, file->spec.ready_target, true};
+        c->done[i] = (struct done){want->version, want->birth, file->spec.ready_target, true};
         LOG_INFO(c->config.log, "pool %s pool=%s max=%u ready=%u", fresh ? "added" : "changed",
             file->spec.name, file->spec.sessions_max, file->spec.ready_target);
     }
     return rc;
 }
 
-static int set_entry(struct worker_catalog *c, const struct sched_catalog_entry *e,
-    const struct worker_catalog_share *share, struct base_error *err)
+static int set_entry(struct worker_catalog *c, const struct sched_catalog *known,
+    const struct sched_catalog_entry *e, const struct worker_catalog_share *share,
+    struct base_error *err)
 {
     struct worker_pool_file file;
+    const struct sched_catalog_entry *birth =
+        sched_catalog_find(known, "pool-birth/", sched_catalog_name(e, "pool/"));
+    const struct done want = {.version = e->version, .birth = birth == NULL ? 0 : birth->version};
     int rc = worker_pool_file_parse(e->value, e->value_n, &file, err);
     if (rc != 0) {
         return rc;
     }
     file.spec.ready_target = share->of(share->ctx, e->pool, e->ready);
-    rc = set(c, &file, e->version, err);
+    rc = set(c, &file, &want, err);
     worker_pool_file_deinit(&file);
     return rc;
 }
@@ -102,13 +119,13 @@ static int set_pools(struct worker_catalog *c, const struct sched_catalog *known
         const struct sched_catalog_entry *e = sched_catalog_at(known, i);
         struct base_error why;
         const char *name = sched_catalog_name(e, "pool/");
-        if (name != NULL && set_entry(c, e, share, &why) != 0) {
+        if (name != NULL && set_entry(c, known, e, share, &why) != 0) {
             rc = note(c, name, &why, rc, err);
         }
     }
     for (uint32_t i = 0; known == NULL && i < c->config.files_n; i++) {
         struct base_error why;
-        if (set(c, &c->config.files[i], 0, &why) != 0) {
+        if (set(c, &c->config.files[i], &(struct done){.version = 0}, &why) != 0) {
             rc = note(c, c->config.files[i].spec.name, &why, rc, err);
         }
     }

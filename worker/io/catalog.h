@@ -28,7 +28,8 @@ struct worker_catalog_share {
     void *ctx;
 };
 
-/* Makes it so; known may be NULL. What cannot be done is left as it was and told in the log, and in
+/* Makes it so; known may be NULL. A pool that is not in it any more, or is a later one of the same
+ * name, ends with its sessions. What cannot be done is left as it was and told in the log, and in
  * *err (may be NULL) for the first one; it is tried again with the next call. Not from inside of
  * callbacks of the sessions. */
 int worker_catalog_apply(struct worker_catalog *c, const struct sched_catalog *known,

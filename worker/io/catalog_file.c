@@ -19,13 +19,13 @@ int worker_catalog_file_load(
     return 0;
 }
 
-bool worker_catalog_file_keep(struct worker_catalog_file *f, const struct sched_catalog *known)
+int worker_catalog_file_keep(struct worker_catalog_file *f, const struct sched_catalog *known)
 {
     uint64_t version = known == NULL ? 0 : sched_catalog_version(known);
     uint64_t birth = known == NULL ? 0 : sched_catalog_birth(known);
     int rc = 0;
     if (version == f->version && birth == f->birth) {
-        return known != NULL;
+        return 0;
     }
     if (known != NULL) {
         rc = sched_catalog_save(known, f->path, f->cluster_key);
@@ -34,9 +34,9 @@ bool worker_catalog_file_keep(struct worker_catalog_file *f, const struct sched_
     }
     if (rc != 0) {
         LOG_ERROR(f->log, "write '%s': %s", f->path, base_err_str(rc));
-        return true;
+        return rc;
     }
     f->version = version;
     f->birth = birth;
-    return true;
+    return 0;
 }

@@ -1,5 +1,4 @@
 #pragma once
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "proto/base/err.h"
@@ -19,6 +18,7 @@ struct worker_catalog_file {
 int worker_catalog_file_load(
     struct worker_catalog_file *f, struct sched_catalog **ret, struct base_error *err);
 
-/* The catalogue as it is now; NULL: what was in the file is not of this cluster. False when there
- * is nothing and was nothing. */
-bool worker_catalog_file_keep(struct worker_catalog_file *f, const struct sched_catalog *known);
+/* The catalogue as it is now; NULL: what was in the file is not of this cluster. 0, or why the file
+ * is as it was (a full disk, say): to be tried again, or who starts next does not know of a pool
+ * whose sessions run here. */
+int worker_catalog_file_keep(struct worker_catalog_file *f, const struct sched_catalog *known);

@@ -59,8 +59,8 @@ int worker_session_pool_add(
 int worker_session_pool_set(
     struct worker_sessions *s, const struct worker_pool_file *file, struct base_error *err);
 
-/* No new sessions; ready instances end; sessions live on until they end. Of a pool that is not
- * retired. Not from inside of callbacks. */
+/* No new sessions; those that there are end, with what runs in them, and ready instances. Of a pool
+ * that is not retired. Not from inside of callbacks. */
 void worker_session_pool_retire(struct worker_sessions *s, uint32_t pool);
 bool worker_session_pool_retired(const struct worker_sessions *s, uint32_t pool);
 uint32_t worker_session_pools(const struct worker_sessions *s); /* 0 .. n-1, retired ones too */

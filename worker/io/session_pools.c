@@ -139,10 +139,6 @@ static int add(
         .created_ns = base_clock_real_ns(),
         .state = "building"};
     take_file(&s->shell[i], file);
-    if (s->started) { /* sessions of before it was retired have its times now */
-        (void)worker_session_step(s,
-            &(struct worker_pool_event){.kind = WORKER_EV_CHANGE, .pool = i, .spec = &file->spec});
-    }
     return 0;
 }
 

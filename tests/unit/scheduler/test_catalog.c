@@ -143,6 +143,7 @@ TEST(what_is_put_into_it_is_looked_at)
     static const char *const bad[][3] = {{"pool/other", POOL("python"), "is not the pool of"},
         {"pool/python", "{}", "name: is missing"}, {"pool/python", "[", "line 1"},
         {"nothing", "x", "there are pool/NAME"}, {"pools", "x", "there are pool/NAME"},
+        {"pool-birth/a", "x", "there are pool/NAME"}, {"pool-birth/A", "", "there are pool/NAME"},
         {"mcp-key/python", "x", "is no key"}, {"mcp-key/P", "warren-mcp-key 1\n", "is no key"},
         {"tenants", "{\"issuer\":\"a\",\"tenant\":\"b\"}", "tenant: is not one"},
         {"tenant/00000000000000000000000000000000", "{\"issuer\":\"a\",\"tenant\":\"b\"}",
@@ -153,6 +154,7 @@ TEST(what_is_put_into_it_is_looked_at)
         CHECK(strstr(err.text, bad[i][2]) != NULL);
     }
     CHECK_EQ(check_of("pools", "", NULL), 0);
+    CHECK_EQ(check_of("pool-birth/python", "", NULL), 0);
     CHECK_EQ(check_of("tenants", "{\"sessions\":1}", NULL), 0);
 }
 

@@ -58,22 +58,30 @@ TEST(a_shorter_cooldown_counts_for_who_is_idle_already)
     free(b.mem);
 }
 
-TEST(a_retired_pool_starts_nothing_and_its_name_comes_back)
+/* One microVM in each state: ready, starting, claimed, in use and in use while somebody waits. */
+TEST(a_retired_pool_ends_with_all_that_it_has_and_its_name_comes_back)
 {
     struct bench b;
     struct worker_pool_config cfg = config(8);
     bench_init(&b, &cfg);
-    struct worker_pool_spec s = spec("python", 4, 2);
-    uint32_t pool = pool_add(&b, s), again = 98;
+    struct worker_pool_spec s = spec("python", 6, 2), o = spec("other", 2, 0);
+    uint32_t pool = pool_add(&b, s), other = pool_add(&b, o), again = 98;
     all_ready(&b);
     struct worker_pool_fx a = open_session(&b, pool, "user-1");
-    ask(&b, 5, pool, "user-2"); /* waits, or is being claimed */
+    struct worker_pool_fx x = open_session(&b, other, "user-1");
+    all_ready(&b);
+    ask(&b, 5, pool, "user-2"); /* is being claimed */
+    CHECK_EQ(b.p->pools[pool].slots[WORKER_SLOT_CLAIMED], 1);
     step(&b, (struct worker_pool_event){.kind = WORKER_EV_RETIRE, .pool = pool});
-    CHECK_EQ(b.p->pools[pool].slots[WORKER_SLOT_READY], 0);
-    CHECK_EQ(b.p->pools[pool].slots[WORKER_SLOT_STARTING], 0);
-    CHECK_EQ(worker_pool_spent(b.p), WORKER_NONE); /* a session lives */
+    CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->request, 5);
+    CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->answer, WORKER_ANSWER_UNAVAILABLE);
+    CHECK_EQ(fx(&b, WORKER_FX_ENDING, 0)->end, WORKER_END_POOL);
+    CHECK_EQ(fx(&b, WORKER_FX_ENDING, 0)->epoch, a.epoch);
+    CHECK(fx(&b, WORKER_FX_ENDING, 1) == NULL); /* what is not of the pool lives on */
+    CHECK_EQ(b.p->pools[pool].sessions, 1);
+    CHECK_EQ(worker_pool_spent(b.p), WORKER_NONE); /* microVMs are still there */
     ask(&b, 6, pool, "user-1");
-    CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->answer, WORKER_ANSWER_USE);
+    CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->answer, WORKER_ANSWER_UNAVAILABLE);
     ask(&b, 7, pool, "user-3");
     CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->answer, WORKER_ANSWER_UNAVAILABLE);
     CHECK_STR(worker_pool_fault(b.p, pool), "the pool is deleted");
@@ -81,9 +89,29 @@ TEST(a_retired_pool_starts_nothing_and_its_name_comes_back)
     CHECK_EQ(again, pool);
     step(&b, (struct worker_pool_event){
                  .kind = WORKER_EV_TEMPLATE, .pool = pool, .template = WORKER_POOL_TEMPLATE_READY});
-    CHECK(b.p->pools[pool].slots[WORKER_SLOT_STARTING] > 0);
-    use(&b, WORKER_EV_END, &a);
+    all_ready(&b);
+    ask(&b, 8, pool, "user-1"); /* waits for the end of the former one */
+    CHECK(fx(&b, WORKER_FX_ANSWER, 0) == NULL && fx(&b, WORKER_FX_CLAIM, 0) == NULL);
+    slot_event(&b, WORKER_EV_VM_GONE, a.slot);
+    CHECK(fx(&b, WORKER_FX_CLAIM, 0) != NULL && fx(&b, WORKER_FX_CLAIM, 0)->epoch > a.epoch);
+    use(&b, WORKER_EV_END, &x);
     CHECK_EQ(fx(&b, WORKER_FX_ENDING, 0)->end, WORKER_END_DELETED);
+    free(b.mem);
+}
+
+TEST(a_frozen_session_of_a_retired_pool_ends_too)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(4);
+    bench_init(&b, &cfg);
+    uint32_t pool = pool_add(&b, spec("python", 2, 0));
+    struct worker_pool_fx a = open_session(&b, pool, "user-1");
+    step(&b, (struct worker_pool_event){.kind = WORKER_EV_FREEZE});
+    step(&b, (struct worker_pool_event){.kind = WORKER_EV_RETIRE, .pool = pool});
+    CHECK_EQ(fx(&b, WORKER_FX_ENDING, 0)->end, WORKER_END_POOL);
+    CHECK_EQ(fx(&b, WORKER_FX_KILL, 0)->slot, a.slot);
+    slot_event(&b, WORKER_EV_VM_GONE, a.slot);
+    CHECK_EQ(worker_pool_spent(b.p), pool);
     free(b.mem);
 }
 

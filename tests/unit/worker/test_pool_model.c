@@ -12,7 +12,8 @@
  *  - no session expires before its cooldown or while it is held;
  *  - without a lease nobody is given a microVM and none starts;
  *  - a crash of the worker loses no session whose microVM lives, and leaves no microVM behind;
- *  - pools change, are retired and come back while all this goes on; a retired one starts nothing;
+ *  - pools change, are retired and come back while all this goes on; a retired one starts nothing,
+ *    and nothing of it serves;
  *  - when faults stop, everything is answered and the ready instances are there. */
 
 #define MS BASE_NS_PER_MS

@@ -38,7 +38,7 @@ static Warren__PoolInfo *info_of(Warren__Reply **ret)
     return (*ret)->pool;
 }
 
-TEST(a_pool_that_comes_later_is_served_and_one_that_goes_takes_nobody_new)
+TEST(a_pool_that_comes_later_is_served_and_ends_with_its_sessions_when_it_goes)
 {
     setup(1);
     r.pool = "later";
@@ -47,19 +47,25 @@ TEST(a_pool_that_comes_later_is_served_and_one_that_goes_takes_nobody_new)
     CHECK_EQ(worker_session_pool_set(r.sessions, &f, NULL), 0);
     CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 2, "say x")), WARREN__STATUS__STATUS_OK);
     uint32_t pool = worker_session_pool(r.sessions, "later");
-    uint64_t held = rig_exec(&r, "alice", 3, "hold\nsay y");
+    uint64_t held = rig_exec(&r, "alice", 3, "say y\nhold\nsay z");
+    RIG_UNTIL(&r, rig_count(&r, held, PROTO_ENVELOPE_EVENT) == 1);
     RIG_UNTIL(&r, worker_session_counts(r.sessions).microvms == 2); /* and python's ready one */
     worker_session_pool_retire(r.sessions, pool);
     CHECK(worker_session_pool_retired(r.sessions, pool));
-    CHECK_EQ(rig_status(&r, rig_exec(&r, "dave", 4, "say x")), WARREN__STATUS__STATUS_NOT_FOUND);
+    CHECK_EQ(rig_status(&r, held), WARREN__STATUS__STATUS_OUTCOME_UNKNOWN);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 4, "say x")), WARREN__STATUS__STATUS_NOT_FOUND);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "dave", 5, "say x")), WARREN__STATUS__STATUS_NOT_FOUND);
     CHECK_EQ(rig_status(&r, rig_about(&r, WARREN__REQUEST__OP_POOL_GET, NULL, 0)),
         WARREN__STATUS__STATUS_NOT_FOUND);
-    fake_world_go_on(r.world);
-    CHECK_EQ(rig_status(&r, held), WARREN__STATUS__STATUS_OK); /* what runs goes on */
-    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 5, "say x")), WARREN__STATUS__STATUS_OK);
+    RIG_UNTIL(&r, worker_session_counts(r.sessions).microvms == 1);
+    CHECK_EQ(worker_session_counts(r.sessions).sessions, 0);
     CHECK_EQ(worker_session_pool_set(r.sessions, &f, NULL), 0); /* the name comes back */
     CHECK_EQ(worker_session_pool(r.sessions, "later"), pool);
-    CHECK_EQ(rig_status(&r, rig_exec(&r, "dave", 6, "say x")), WARREN__STATUS__STATUS_OK);
+    Warren__Reply *end = rig_reply(&r, rig_exec(&r, "alice", 6, "say x"), PROTO_ENVELOPE_END);
+    CHECK_EQ(end->status, WARREN__STATUS__STATUS_OK);
+    CHECK(end->session->new_allocation);
+    CHECK_STR(end->session->recreated, "pool-deleted");
+    warren__reply__free_unpacked(end, NULL);
     rig_deinit(&r);
 }
 
@@ -203,6 +209,45 @@ TEST(files_count_until_the_catalogue_has_had_a_pool_and_never_again)
     rig_deinit(&r);
 }
 
+TEST(a_pool_that_was_deleted_and_made_anew_between_two_looks_has_other_sessions)
+{
+    static const char one[] = "{\"name\":\"python\",\"properties\":{\"scaleConfiguration\":{"
+                              "\"maxConcurrentSessions\":4,\"readySessionInstances\":0}}}";
+    setup(0);
+    struct worker_pool_file file = file_of("python", 2, 0);
+    struct worker_catalog_config config = {
+        .log = &r.log, .sessions = r.sessions, .files = &file, .files_n = 1};
+    struct worker_catalog *c = NULL;
+    CHECK_EQ(worker_catalog_create(&c, &config), 0);
+    const struct worker_catalog_share share = {half, NULL};
+    CHECK_EQ(worker_catalog_apply(c, NULL, &share, NULL), 0);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 1, "say x")), WARREN__STATUS__STATUS_OK);
+    struct sched_catalog_entry e[] = {
+        {.key = "pool-birth/python", .version = 1, .value = ""}, pool_entry("pool/python", one, 2)};
+    apply(c, 2, e, 2, 0); /* the pool of the file, in the catalogue now */
+    CHECK_EQ(worker_session_counts(r.sessions).sessions, 1);
+    e[1].version = 3;
+    apply(c, 3, e, 2, 0); /* changed */
+    CHECK_EQ(worker_session_counts(r.sessions).sessions, 1);
+    Warren__Reply *end = rig_reply(&r, rig_exec(&r, "alice", 2, "say x"), PROTO_ENVELOPE_END);
+    CHECK(!end->session->new_allocation);
+    warren__reply__free_unpacked(end, NULL);
+    e[0].version = 5;
+    e[1].version = 6;
+    apply(c, 6, e, 2, 0);
+    CHECK(serves("python"));
+    end = rig_reply(&r, rig_exec(&r, "alice", 3, "say x"), PROTO_ENVELOPE_END);
+    CHECK(end->session->new_allocation);
+    CHECK_STR(end->session->recreated, "pool-deleted");
+    warren__reply__free_unpacked(end, NULL);
+    apply(c, 6, e, 2, 0); /* heard once more */
+    end = rig_reply(&r, rig_exec(&r, "alice", 4, "say x"), PROTO_ENVELOPE_END);
+    CHECK(!end->session->new_allocation);
+    warren__reply__free_unpacked(end, NULL);
+    worker_catalog_destroy(c);
+    rig_deinit(&r);
+}
+
 /* As voters have it, in version 1: one pool. */
 static struct sched_catalog *born(uint64_t birth, const char *value)
 {
@@ -265,22 +310,23 @@ TEST(the_file_follows_the_catalogue_and_goes_with_it)
     again = f;
     struct sched_catalog *k = born(8, FIRST("4")), *known = k;
     CHECK_EQ(worker_catalog_file_load(&f, &known, NULL), 0);
-    CHECK(known == NULL && !worker_catalog_file_keep(&f, NULL));
-    CHECK(worker_catalog_file_keep(&f, k));
+    CHECK(known == NULL);
+    CHECK_EQ(worker_catalog_file_keep(&f, NULL), 0);
+    CHECK_EQ(worker_catalog_file_keep(&f, k), 0);
     CHECK_EQ(worker_catalog_file_load(&again, &known, NULL), 0);
     CHECK(known != NULL && sched_catalog_birth(known) == 8);
     sched_catalog_destroy(known);
     sched_catalog_destroy(k);
     k = born(9, FIRST("4")); /* the same version */
-    CHECK(worker_catalog_file_keep(&f, k));
+    CHECK_EQ(worker_catalog_file_keep(&f, k), 0);
     CHECK_EQ(worker_catalog_file_load(&again, &known, NULL), 0);
     CHECK_EQ(sched_catalog_birth(known), 9);
     sched_catalog_destroy(known);
     again.cluster_key[0] = 6;
     CHECK_EQ(worker_catalog_file_load(&again, &known, NULL), 0);
     CHECK(known == NULL);
-    CHECK(worker_catalog_file_keep(&f, NULL)); /* it was of a cluster that is no more */
-    CHECK(access(f.path, F_OK) != 0 && !worker_catalog_file_keep(&f, NULL));
+    CHECK_EQ(worker_catalog_file_keep(&f, NULL), 0); /* it was of a cluster that is no more */
+    CHECK(access(f.path, F_OK) != 0 && f.version == 0);
     sched_catalog_destroy(k);
     CHECK_EQ(rmdir(dir), 0);
 }
