@@ -459,6 +459,11 @@ static void on_turn(struct ev_loop *loop, struct ev_timer *t, int events)
     }
 }
 
+void fake_world_full(struct fake_world *w, bool on)
+{
+    w->full = on;
+}
+
 void fake_world_freeze(struct fake_world *w, bool on)
 {
     w->frozen = on;
@@ -489,7 +494,9 @@ int worker_engine_pool_add(struct worker_engine *e, const struct worker_engine_p
     uint32_t *ret_pool, struct base_error *err)
 {
     (void)spec;
-    (void)err;
+    if (e->w->full) {
+        return base_fail(err, BASE_EFULL, "no number for another pool");
+    }
     *ret_pool = e->pools++;
     wake(e);
     return 0;

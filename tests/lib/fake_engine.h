@@ -20,6 +20,7 @@ struct worker_engine *fake_engine_create(
 void fake_world_go_on(struct fake_world *w);                   /* executions at "hold" go on */
 void fake_world_hold_starts(struct fake_world *w, bool on);    /* starts do not become ready */
 void fake_world_fail_starts(struct fake_world *w, uint32_t n); /* the next n starts die */
+void fake_world_full(struct fake_world *w, bool on);           /* no number for another pool */
 void fake_world_fail_claims(struct fake_world *w, uint32_t n);
 void fake_world_slow(
     struct fake_world *w, uint32_t bytes); /* put takes so many bytes a turn; 0: all */

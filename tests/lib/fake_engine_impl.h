@@ -57,6 +57,7 @@ struct fake_world {
     bool hold_starts;
     bool frozen;
     uint32_t fail_starts, fail_claims, slow, runs, go_on;
+    bool full;
     uint32_t crash_in;
     void (*crash)(void *user);
     void *crash_user;

@@ -226,15 +226,11 @@ static void retire(struct worker_pools *p, uint32_t i)
     pool->template = WORKER_POOL_TEMPLATE_NONE;
     worker_pool_queue_refuse(p, pool);
     worker_pool_trim(p, i, 0);
+    worker_pool_unadopt(p, i);
     for (uint32_t k = 0; k < p->cfg.vms_max; k++) {
         struct worker_slot *v = &p->slots[k];
-        if (v->state == WORKER_SLOT_FREE || v->pool != i) {
-            continue;
-        }
-        if (v->session != WORKER_NONE) {
+        if (v->state != WORKER_SLOT_FREE && v->pool == i && v->session != WORKER_NONE) {
             worker_pool_session_end(p, &p->sessions[v->session], WORKER_END_POOL);
-        } else if (v->state == WORKER_SLOT_ADOPTING) {
-            worker_pool_slot_kill(p, v);
         }
     }
 }

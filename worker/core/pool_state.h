@@ -167,6 +167,7 @@ void worker_pool_slot_timer(struct worker_pools *p, struct worker_slot *v);
 void worker_pool_template(struct worker_pools *p, const struct worker_pool_event *ev);
 /* Ends instances that nobody has, down to what the pool may have of them. */
 void worker_pool_trim(struct worker_pools *p, uint32_t pool, uint32_t keep);
+void worker_pool_unadopt(struct worker_pools *p, uint32_t pool);
 void worker_pool_pump(struct worker_pools *p); /* hands out ready instances, starts new ones */
 
 void worker_pool_request(struct worker_pools *p, const struct worker_pool_event *ev);

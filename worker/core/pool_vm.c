@@ -220,6 +220,17 @@ void worker_pool_slot_event(struct worker_pools *p, const struct worker_pool_eve
     }
 }
 
+/* Ends instances that are being adopted for nobody. */
+void worker_pool_unadopt(struct worker_pools *p, uint32_t pool)
+{
+    for (uint32_t i = 0; i < p->cfg.vms_max; i++) {
+        struct worker_slot *v = &p->slots[i];
+        if (v->state == WORKER_SLOT_ADOPTING && v->pool == pool && v->session == WORKER_NONE) {
+            worker_pool_slot_kill(p, v);
+        }
+    }
+}
+
 void worker_pool_template(struct worker_pools *p, const struct worker_pool_event *ev)
 {
     REQUIRE(ev->pool < p->n);
@@ -233,8 +244,9 @@ void worker_pool_template(struct worker_pools *p, const struct worker_pool_event
         pool->backoff_ns = 0;
         pool->fault[0] = '\0';
     }
-    if (ev->renewed) { /* those that are being restored are of the old one, too */
+    if (ev->renewed) { /* those that are being restored or adopted are of the old one, too */
         worker_pool_trim(p, ev->pool, 0);
+        worker_pool_unadopt(p, ev->pool);
     }
 }
 

@@ -331,7 +331,9 @@ int worker_engine_pool_add(struct worker_engine *e, const struct worker_engine_p
 {
     uint32_t number = free_number(e);
     if (number == POOLS_MAX) {
-        return base_fail(err, BASE_EFULL, "at most %d pools", POOLS_MAX);
+        return base_fail(err, BASE_EFULL,
+            "at most %d pools, those counted that were deleted or changed and still have microVMs",
+            POOLS_MAX);
     }
     struct pool *p = &e->pools[number];
     *p = (struct pool){.engine = e, .spec = *spec, .number = number};

@@ -47,9 +47,11 @@ static void store_vm(struct worker_sessions *s, uint32_t slot)
     if (!x->named) {
         base_rand_bytes(x->vm_id, sizeof x->vm_id);
         x->named = true;
+        x->template = s->shell[v->pool].template;
     }
     struct worker_row_vm r = {.state = v->state,
         .slot = slot,
+        .template = x->template,
         .epoch = v->session == WORKER_NONE ? 0 : s->pools->sessions[v->session].epoch};
     memcpy(r.vm_id, x->vm_id, sizeof r.vm_id);
     (void)base_text_copy(r.pool, sizeof r.pool, s->pools->pools[v->pool].spec.name);

@@ -4,6 +4,7 @@
 
 #include "proto/base/assert.h"
 #include "proto/base/clock.h"
+#include "proto/base/hash.h"
 #include "proto/base/text.h"
 #include "worker/io/session_state.h"
 
@@ -39,6 +40,12 @@ static void drop(struct worker_sessions *s, uint32_t *engine_pool)
     }
 }
 
+static uint64_t template_hash(const char *id)
+{
+    static const uint8_t key[16];
+    return base_hash_sip24(key, id, strlen(id)) | 1;
+}
+
 static void tell_template(
     struct worker_sessions *s, uint32_t i, enum worker_template_state state, const char *text)
 {
@@ -46,7 +53,9 @@ static void tell_template(
     struct worker_pool_event ev = {.kind = WORKER_EV_TEMPLATE, .pool = i, .text = text};
     if (state == WORKER_TEMPLATE_READY) {
         ev.template = WORKER_POOL_TEMPLATE_READY;
-        ev.renewed = p->template_id[0] != '\0' && strcmp(p->template_id, text) != 0;
+        uint64_t hash = template_hash(text);
+        ev.renewed = p->template != 0 && p->template != hash;
+        p->template = hash;
         (void)snprintf(p->template_id, sizeof p->template_id, "%s", text);
         (void)snprintf(p->state, sizeof p->state, "ready");
     } else if (state == WORKER_TEMPLATE_FAILED) {

@@ -216,6 +216,16 @@ static void execs_restore(struct restore *r)
     }
 }
 
+/* Instances that nobody uses yet are those of one template, which the pool's may prove not to be
+ * when it is there: then they end. */
+static bool of_template(struct session_pool *p, const struct worker_row_vm *vm)
+{
+    if (vm->template != 0 && p->template == 0) {
+        p->template = vm->template;
+    }
+    return vm->template == 0 || vm->template == p->template;
+}
+
 static void vm_adopt(struct restore *r, uint32_t slot)
 {
     struct worker_sessions *s = r->s;
@@ -235,7 +245,8 @@ static void vm_adopt(struct restore *r, uint32_t slot)
         .recreated = x->recreated};
     struct worker_pool_event ev = {.kind = WORKER_EV_RESTORE, .slot = slot, .restore = &t};
     int rc = BASE_EINVAL;
-    if (pool != WORKER_NONE && (claimed || vm->state == WORKER_SLOT_READY)) {
+    if (pool != WORKER_NONE &&
+        (claimed || (vm->state == WORKER_SLOT_READY && of_template(&s->shell[pool], vm)))) {
         rc = worker_session_step(s, &ev);
     }
     if (rc != 0) {
@@ -250,6 +261,7 @@ static void vm_adopt(struct restore *r, uint32_t slot)
     }
     memcpy(s->slots[slot].vm_id, vm->vm_id, sizeof vm->vm_id);
     s->slots[slot].named = true;
+    s->slots[slot].template = vm->template;
     rc = worker_engine_vm_adopt(s->engine, slot, s->shell[pool].engine, vm->vm_id, claimed);
     r->adopted += rc == 0;
     if (rc != 0) {

@@ -8,6 +8,7 @@
 struct session_slot {
     bool named; /* vm_id is set */
     uint8_t vm_id[16];
+    uint64_t template; /* see struct worker_row_vm */
     proto_epoch claim; /* epoch of the claim that waits for the commit */
     struct worker_store_wait commit;
     struct worker_sessions *owner;
@@ -21,6 +22,7 @@ struct session_pool {
     uint32_t cpus, memory_mib;
     bool mcp, mcp_extended;
     char template_id[80];
+    uint64_t template; /* of ready instances: a hash of the id; 0: not known, or there are none */
     char state[160];
     uint64_t created_ns;
 };

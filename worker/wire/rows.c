@@ -225,18 +225,20 @@ size_t worker_row_vm_encode(const struct worker_row_vm *r, uint8_t *out)
     struct out o;
     o.p = out;
     o.n = 0;
-    put(&o, WORKER_ROW_VERSION, 1);
+    put(&o, WORKER_ROW_VM_VERSION, 1);
     put(&o, r->state, 1);
     put(&o, r->slot, 4);
     put(&o, r->epoch, 8);
     put_bytes(&o, r->vm_id, sizeof r->vm_id);
     put_pool(&o, r->pool);
+    put(&o, r->template, 8);
     return o.n;
 }
 
 int worker_row_vm_decode(const uint8_t *p, size_t n, struct worker_row_vm *ret)
 {
-    struct in i = start_first(p, n);
+    uint64_t version;
+    struct in i = start(p, n, WORKER_ROW_VM_VERSION, &version);
     struct worker_row_vm r;
     memset(&r, 0, sizeof r);
     r.state = (enum worker_slot_state)get_enum(&i, WORKER_SLOT_STATE_END);
@@ -247,6 +249,7 @@ int worker_row_vm_decode(const uint8_t *p, size_t n, struct worker_row_vm *ret)
         memcpy(r.vm_id, id, sizeof r.vm_id);
     }
     get_pool(&i, r.pool);
+    r.template = version >= 2 ? get(&i, 8) : 0;
     int rc = finish(&i);
     if (rc == 0) {
         *ret = r;

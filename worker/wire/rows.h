@@ -12,6 +12,7 @@
 enum {
     WORKER_ROW_VERSION = 1,
     WORKER_ROW_SESSION_VERSION = 2, /* 1 had no tenant */
+    WORKER_ROW_VM_VERSION = 2,      /* 1 had no template */
     WORKER_ROW_EXEC_VERSION = 2,    /* 1 had no digest */
     WORKER_ROW_MAX = 320,           /* bytes of any row here */
     WORKER_ROW_KEY_MAX = 208,       /* bytes of any key here */
@@ -36,6 +37,7 @@ struct worker_row_vm {
     enum worker_slot_state state;
     uint32_t slot;
     proto_epoch epoch; /* of its session, 0: none */
+    uint64_t template; /* a hash of what it was made of; 0: not known */
     uint8_t vm_id[WORKER_ROW_VM_ID_BYTES];
     char pool[PROTO_POOL_NAME_MAX + 1];
 };

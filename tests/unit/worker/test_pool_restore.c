@@ -42,6 +42,25 @@ TEST(a_restored_session_answers_only_after_its_microvm_was_taken_over)
     free(b.mem);
 }
 
+TEST(instances_of_another_template_end_though_they_are_only_being_taken_over)
+{
+    struct bench b;
+    struct worker_pool_config cfg = config(4);
+    bench_init(&b, &cfg);
+    uint32_t pool = pool_add(&b, spec("python", 3, 0));
+    struct worker_pool_restore used = row_of("alice", 2, cfg.epoch_next + 7);
+    struct worker_pool_restore idle = {.pool = pool, .slot = 1};
+    CHECK_EQ(restore(&b, &used), 0);
+    CHECK_EQ(restore(&b, &idle), 0);
+    step(&b, (struct worker_pool_event){.kind = WORKER_EV_TEMPLATE,
+                 .pool = pool,
+                 .template = WORKER_POOL_TEMPLATE_READY,
+                 .renewed = true});
+    CHECK_EQ(fx(&b, WORKER_FX_KILL, 0)->slot, 1);
+    CHECK(fx(&b, WORKER_FX_KILL, 1) == NULL); /* what is used lives on */
+    free(b.mem);
+}
+
 TEST(a_restored_session_whose_microvm_is_gone_has_ended)
 {
     struct bench b;

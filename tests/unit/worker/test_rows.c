@@ -60,9 +60,14 @@ TEST(rows_come_back_as_they_were)
     v.epoch = 9;
     memset(v.vm_id, 0x5c, sizeof v.vm_id);
     memcpy(v.pool, "shell", 6);
+    v.template = 77;
     n = worker_row_vm_encode(&v, raw);
     CHECK_EQ(worker_row_vm_decode(raw, n, &v2), 0);
     CHECK(memcmp(&v, &v2, sizeof v) == 0);
+    raw[0] = 1; /* a worker before ours wrote no template */
+    CHECK_EQ(worker_row_vm_decode(raw, n, &v2), BASE_EBADMSG);
+    CHECK_EQ(worker_row_vm_decode(raw, n - 8, &v2), 0);
+    CHECK(v2.template == 0 && v2.epoch == v.epoch);
 
     struct worker_row_fence f, f2;
     memset(&f, 0, sizeof f);

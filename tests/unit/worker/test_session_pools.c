@@ -1,5 +1,6 @@
 #include "tests/unit/worker/rpc_rig.h"
 #include "worker/io/catalog.h"
+#include "worker/io/session_state.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -136,6 +137,24 @@ TEST(limits_of_tenants_come_later)
     rig_deinit(&r);
 }
 
+/* The slot of the only ready instance, and which microVM it is. */
+static uint32_t ready_slot(uint8_t ret_vm_id[16])
+{
+    uint32_t i = 0;
+    while (i < r.sessions->pools->cfg.vms_max &&
+           r.sessions->pools->slots[i].state != WORKER_SLOT_READY) {
+        i++;
+    }
+    CHECK(i < r.sessions->pools->cfg.vms_max);
+    memcpy(ret_vm_id, r.sessions->slots[i].vm_id, 16);
+    return i;
+}
+
+static enum worker_slot_state ready_state(uint32_t slot)
+{
+    return r.sessions->pools->slots[slot].state;
+}
+
 /* --- by a catalogue ------------------------------------------------------------------------ */
 
 static uint32_t half(void *ctx, uint32_t pool, uint32_t ready)
@@ -245,6 +264,79 @@ TEST(a_pool_that_was_deleted_and_made_anew_between_two_looks_has_other_sessions)
     CHECK(!end->session->new_allocation);
     warren__reply__free_unpacked(end, NULL);
     worker_catalog_destroy(c);
+    rig_deinit(&r);
+}
+
+/* What could not be made is made by the next call, which the worker does not wait for long. */
+TEST(a_pool_for_which_the_engine_has_no_number_is_tried_again)
+{
+    static const char one[] = "{\"name\":\"python\",\"properties\":{\"scaleConfiguration\":{"
+                              "\"maxConcurrentSessions\":4,\"readySessionInstances\":0}}}";
+    static const char larger[] =
+        "{\"name\":\"python\",\"resources\":{\"cpu\":1,\"memory\":\"512Mi\"},"
+        "\"properties\":{\"scaleConfiguration\":{"
+        "\"maxConcurrentSessions\":4,\"readySessionInstances\":0}}}";
+    static const char two[] = "{\"name\":\"two\",\"properties\":{\"scaleConfiguration\":{"
+                              "\"maxConcurrentSessions\":4,\"readySessionInstances\":0}}}";
+    setup(0);
+    struct worker_catalog_config config = {.log = &r.log, .sessions = r.sessions};
+    struct worker_catalog *c = NULL;
+    CHECK_EQ(worker_catalog_create(&c, &config), 0);
+    struct sched_catalog_entry e[] = {
+        pool_entry("pool/python", one, 1), pool_entry("pool/two", two, 2)};
+    apply(c, 1, e, 1, 0);
+    fake_world_full(r.world, true);
+    e[0] = pool_entry("pool/python", larger, 3);
+    apply(c, 3, e, 2, BASE_EFULL);
+    CHECK(serves("python") && !serves("two")); /* as it was */
+    CHECK_EQ(worker_catalog_pools(c), 1);
+    apply(c, 3, e, 2, BASE_EFULL);
+    fake_world_full(r.world, false);
+    apply(c, 3, e, 2, 0);
+    CHECK(serves("two"));
+    struct worker_session_pool_info look;
+    do { /* and the other one has the template of its new size */
+        ev_run(r.loop, EVRUN_ONCE);
+        worker_session_pool_look(r.sessions, 0, &look);
+    } while (strcmp(look.template_id, "t1") == 0 || look.template_id[0] == '\0');
+    worker_catalog_destroy(c);
+    rig_deinit(&r);
+}
+
+TEST(ready_instances_of_another_template_than_the_pool_has_now_end_after_a_restart)
+{
+    setup(1);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 1, "say x")), WARREN__STATUS__STATUS_OK);
+    struct worker_pool_file f = file_of("python", 3, 1);
+    f.memory_mib = 512;
+    CHECK_EQ(worker_session_pool_set(r.sessions, &f, NULL), 0);
+    struct worker_session_pool_info look;
+    do {
+        ev_run(r.loop, EVRUN_ONCE);
+        worker_session_pool_look(r.sessions, 0, &look);
+    } while (strcmp(look.template_id, "t2") != 0 || look.ready != 1 ||
+             worker_session_counts(r.sessions).microvms != 2);
+    uint8_t before[16];
+    uint32_t ready = ready_slot(before);
+    CHECK_EQ(worker_store_commit(r.run), 0);
+    rig_stop(&r);
+    rig_start(&r); /* its pool has the template t1 */
+    CHECK_EQ(ready_state(ready), WORKER_SLOT_ADOPTING);
+    RIG_UNTIL(&r, ready_state(ready) != WORKER_SLOT_ADOPTING);
+    RIG_UNTIL(&r, worker_session_ready(r.sessions));
+    uint8_t after[16];
+    (void)ready_slot(after);
+    CHECK(memcmp(before, after, sizeof before) != 0);
+    Warren__Reply *end = rig_reply(&r, rig_exec(&r, "alice", 2, "say x"), PROTO_ENVELOPE_END);
+    CHECK(!end->session->new_allocation); /* what is used lives on */
+    warren__reply__free_unpacked(end, NULL);
+    (void)ready_slot(before);
+    CHECK_EQ(worker_store_commit(r.run), 0);
+    rig_stop(&r);
+    rig_start(&r); /* the same template again */
+    RIG_UNTIL(&r, worker_session_ready(r.sessions));
+    (void)ready_slot(after);
+    CHECK(memcmp(before, after, sizeof before) == 0);
     rig_deinit(&r);
 }
 
