@@ -258,8 +258,10 @@ class Catalog(Rig):
         self.assertEqual({p["name"]: p["maxConcurrentSessions"] for p in self.done("pool", "list")},
                          {"python": 9, "other": 9})
         self.assertEqual(self.done("pool", "show", "python")["pool"]["name"], "python")
+        self.assertEqual(self.nodes.status()["v1"]["catalog"]["entries"], 4)  # each with its birth
         for name in ("python", "other"):
             self.assertTrue(self.done("pool", "delete", name)["deleted"])
+        self.assertEqual(self.nodes.status()["v1"]["catalog"]["entries"], 1)  # that there have been some
         self.until_status(404, "python")  # none is left, and none comes back
         self.assertEqual(self.done("pool", "list"), [])
         self.assertEqual(self.warren("pool", "delete", "python").returncode, 5)
