@@ -214,14 +214,26 @@ static uint8_t *write_entry(uint8_t *p, const struct sched_cat_entry *e, uint64_
     return p + e->value_n;
 }
 
-/* Bytes that its own entry had with one more change in it, and had before. */
+/* Changes that its own entry remembers. */
+static uint32_t remembered(const struct sched_cat_entry *own)
+{
+    return own->value_n < DIGITS ? 0 : (own->value_n - DIGITS) / MADE;
+}
+
+/* And those of them that it goes on to remember with one more. */
+static uint32_t kept(const struct sched_cat_entry *own)
+{
+    uint32_t n = remembered(own);
+    return n < SCHED_CAT_MADE_MAX ? n : SCHED_CAT_MADE_MAX - 1;
+}
+
+/* Bytes that it has then, and has before. */
 static uint32_t own_after(const struct sched_cat_doc *d, uint32_t *ret_before)
 {
     struct sched_cat_entry own;
     bool there = find(d, own_key, 1, &own);
-    uint32_t n = there && own.value_n >= DIGITS ? own.value_n : DIGITS;
     *ret_before = there ? HEAD + 1 + own.value_n : 0;
-    return HEAD + 1 + (n + MADE <= OWN_MAX ? n + MADE : n);
+    return HEAD + 1 + DIGITS + ((there ? kept(&own) : 0) + 1) * MADE;
 }
 
 /* The change is noted in the document of n bytes that has it; returns its new length. */
@@ -231,13 +243,10 @@ static uint32_t note(const struct sched_cat_change *c, uint64_t version, uint8_t
     const struct sched_cat_doc d = {version, n, doc};
     struct sched_cat_entry own = {.key = own_key, .key_n = 1, .value = value};
     struct look l = look_at(&d, &own);
-    bool good = l.there && l.old.value_n >= DIGITS;
-    uint32_t from = DIGITS, have = good ? (l.old.value_n - DIGITS) / MADE : 0;
-    while (have >= SCHED_CAT_MADE_MAX) {
-        from += MADE;
-        have--;
-    }
-    uint8_t *p = put_hex(value, good && !MUTANT(96) ? get_hex(l.old.value) : c->birth);
+    uint32_t have = l.there ? kept(&l.old) : 0;
+    uint32_t from = l.there ? DIGITS + (remembered(&l.old) - have) * MADE : 0;
+    bool born = l.there && l.old.value_n >= DIGITS && !MUTANT(96);
+    uint8_t *p = put_hex(value, born ? get_hex(l.old.value) : c->birth);
     if (have > 0) {
         memcpy(p, l.old.value + from, (size_t)have * MADE);
     }

@@ -32,6 +32,7 @@ static void look_through(const struct sched_cat_doc *d)
         sum += c.entry.key_n + c.entry.value_n;
         for (int erase = 0; valid && erase < 2; erase++) {
             c.erase = erase != 0;
+            c.id = c.birth = 1 + (uint64_t)erase;
             change(d, &c);
         }
     }

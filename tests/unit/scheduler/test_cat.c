@@ -157,6 +157,45 @@ TEST(a_change_is_made_where_there_is_no_room_to_remember_it)
     CHECK_EQ(rc, SCHED_CAT_FULL);
 }
 
+/* A voter that writes something else there gets nobody beyond the limit. */
+TEST(what_a_document_has_for_itself_may_be_anything)
+{
+    static char value[SCHED_CAT_VALUE_MAX + 1];
+    char key[32];
+    static const uint32_t sizes[] = {
+        0, 1, 15, 16, 17, 47, 48, 2031, 2032, 2037, 2063, 2064, 2070, 9000, SCHED_CAT_VALUE_MAX};
+    for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++) {
+        uint32_t own = sizes[k];
+        struct sched_cat_doc d = {.bytes = bytes[0]};
+        memset(value, 'x', SCHED_CAT_VALUE_MAX);
+        value[own] = '\0';
+        CHECK_EQ(put(&d, "a", value, 0), SCHED_CAT_OK);
+        uint32_t last = 0;
+        for (uint32_t i = 1; d.n < SCHED_CAT_BYTES_MAX - 3; i++) {
+            uint32_t left = SCHED_CAT_BYTES_MAX - 3 - d.n, head = 25 + 11;
+            uint32_t n = left < 4000 ? left - head : left < 8000 ? 2000 : 4000;
+            memset(value, 'x', SCHED_CAT_VALUE_MAX);
+            value[n] = '\0';
+            (void)snprintf(key, sizeof key, "tenant/%04u", i);
+            CHECK_EQ(put(&d, key, value, 0), SCHED_CAT_OK);
+            last = n;
+        }
+        uint8_t *p = d.bytes == bytes[0] ? bytes[0] : bytes[1];
+        CHECK(p[1] == 'a' && sched_cat_made(&d, 9) == 0);
+        p[1] = '.';
+        value[last] = '\0';
+        struct sched_cat_change c = change_of(key, value, SCHED_CAT_ANY);
+        c.id = c.birth = 9;
+        CHECK_EQ(apply(&d, &c), SCHED_CAT_OK);
+        uint64_t made = sched_cat_made(&d, 9);
+        CHECK(made == d.version || made == 0);
+        c.entry.value_n = 0;
+        c.id = 10;
+        CHECK_EQ(apply(&d, &c), SCHED_CAT_OK);
+        CHECK_EQ(sched_cat_made(&d, 10), d.version);
+    }
+}
+
 TEST(what_is_no_document_is_refused)
 {
     struct sched_cat_doc d = {.bytes = bytes[0]};
