@@ -452,9 +452,10 @@ const char *worker_pool_fault(const struct worker_pools *p, uint32_t pool)
     if (p->frozen) {
         return "the worker has no lease at the moment";
     }
-    return p->drain                 ? "the worker is draining"
-           : p->pools[pool].retired ? "the pool is deleted"
-                                    : p->pools[pool].fault;
+    return p->drain                    ? "the worker is draining"
+           : p->pools[pool].retired    ? "the pool is deleted"
+           : worker_pool_numberless(p) ? "the worker cannot write to its disk"
+                                       : p->pools[pool].fault;
 }
 
 bool worker_pool_idle(const struct worker_pools *p)

@@ -334,7 +334,7 @@ static bool refuses(const struct worker_pools *p, const struct worker_pool *pool
     bool broken = pool->failures >= WORKER_POOL_BROKEN_AFTER && pool->backoff_ns > p->now_ns &&
                   pool->slots[WORKER_SLOT_READY] == 0;
     return p->drain || p->frozen || pool->retired ||
-           pool->template == WORKER_POOL_TEMPLATE_FAILED || broken;
+           pool->template == WORKER_POOL_TEMPLATE_FAILED || broken || worker_pool_numberless(p);
 }
 
 /* --- life ---------------------------------------------------------------------------------- */

@@ -147,6 +147,11 @@ uint32_t worker_pool_spent(const struct worker_pools *p);
 void worker_pool_forget(struct worker_pools *p, uint32_t pool);
 /* No pool can have one more session: what is full is the worker. */
 bool worker_pool_all_full(const struct worker_pools *p);
+/* No epoch is left for a new session: more were asked for, and could not be set aside. */
+static inline bool worker_pool_numberless(const struct worker_pools *p)
+{
+    return p->cfg.epoch_next >= p->cfg.epoch_limit;
+}
 /* True when no slot is taken. */
 bool worker_pool_idle(const struct worker_pools *p);
 /* Recounts everything; NULL, or what is wrong. For tests: O(slots + sessions). */

@@ -106,8 +106,7 @@ static struct worker_drain_order order_of(uint64_t number)
 
 static void remember(struct worker_admin *a, uint64_t number)
 {
-    int rc = worker_store_meta_put(a->config.node, meta_key, number);
-    rc = rc != 0 ? rc : worker_store_commit(a->config.node);
+    int rc = worker_store_meta_set(a->config.node, meta_key, number);
     if (rc != 0) {
         LOG_WARN(a->config.log, "a restart will not know about the drain: %s", base_err_str(rc));
     }

@@ -8,6 +8,8 @@
 
 /* The effects of the pool manager, carried out. */
 
+#define EPOCHS_AGAIN_S 2.
+
 static void put(struct worker_sessions *s, enum worker_store_table t, const uint8_t *key,
     size_t key_n, const uint8_t *value, size_t value_n)
 {
@@ -85,15 +87,25 @@ void worker_session_tomb(struct worker_sessions *s, uint32_t index, bool keep)
 
 static void epochs(struct worker_sessions *s, proto_epoch limit)
 {
-    int rc = worker_store_meta_put(s->config.node, "epoch_limit", limit);
-    rc = rc != 0 ? rc : worker_store_commit(s->config.node);
+    int rc = worker_store_meta_set(s->config.node, "epoch_limit", limit);
     if (rc != 0) {
         LOG_ERROR(s->config.log, "epochs cannot be set aside, no new sessions soon: %s",
             base_err_str(rc));
+        s->epochs_due = limit;
+        ev_timer_set(&s->epochs_again, EPOCHS_AGAIN_S, 0.);
+        ev_timer_start(s->config.loop, &s->epochs_again);
         return;
     }
     (void)worker_session_step(
         s, &(struct worker_pool_event){.kind = WORKER_EV_EPOCHS, .epoch = limit});
+}
+
+void worker_session_on_epochs(struct ev_loop *loop, ev_timer *w, int events)
+{
+    (void)loop;
+    (void)events;
+    struct worker_sessions *s = w->data;
+    epochs(s, s->epochs_due);
 }
 
 static void vm_failed(struct worker_sessions *s, uint32_t slot, const char *why, bool gone)

@@ -226,8 +226,7 @@ int worker_session_create(const struct worker_session_config *config, struct wor
     }
     rc = rc != 0
              ? rc
-             : worker_store_meta_put(config->node, "epoch_limit", first + WORKER_POOL_EPOCH_BLOCK);
-    rc = rc != 0 ? rc : worker_store_commit(config->node);
+             : worker_store_meta_set(config->node, "epoch_limit", first + WORKER_POOL_EPOCH_BLOCK);
     if (rc != 0) {
         return base_fail(err, rc, "epochs cannot be set aside: %s", base_err_str(rc));
     }
@@ -243,6 +242,8 @@ int worker_session_create(const struct worker_session_config *config, struct wor
         .vm_gone = on_gone,
         .frozen = on_frozen};
     ev_timer_init(&s->timer, on_timer, 0., 0.);
+    ev_timer_init(&s->epochs_again, worker_session_on_epochs, 0., 0.);
+    s->epochs_again.data = s;
     worker_list_init(&s->lives);
     rc = cores_create(s, first, err);
     if (rc != 0) {
@@ -258,6 +259,7 @@ void worker_session_destroy(struct worker_sessions *s)
     if (s == NULL) {
         return;
     }
+    ev_timer_stop(s->config.loop, &s->epochs_again);
     ev_timer_stop(s->config.loop, &s->timer);
     if (s->execs != NULL) {
         worker_exec_io_destroy(s);

@@ -46,6 +46,8 @@ struct worker_sessions {
     struct session_pool shell[PROTO_POOLS_MAX];
     struct worker_quota_tenant *tenants; /* of worker_session_tenants() */
     struct ev_timer timer;
+    struct ev_timer epochs_again; /* node.mdb could not be written */
+    proto_epoch epochs_due;
     bool stepping;
     bool started;
     struct base_buf queue; /* of struct session_queued */
@@ -59,6 +61,7 @@ uint64_t worker_session_now(void); /* boot time */
 /* 16 hex digits of the keyed hash: how logs name a session. */
 const char *worker_session_log_name(uint64_t hash, char text[17]);
 /* session_fx.c */
+void worker_session_on_epochs(struct ev_loop *loop, ev_timer *w, int events);
 void worker_session_carry_out(struct worker_sessions *s, const struct worker_pool_fx *fx);
 
 /* session_pools.c */

@@ -209,6 +209,17 @@ int worker_store_commit(struct worker_store *st)
     return rc;
 }
 
+int worker_store_meta_set(struct worker_store *st, const char *name, uint64_t value)
+{
+    int rc = worker_store_meta_put(st, name, value);
+    rc = rc != 0 ? rc : worker_store_commit(st);
+    if (rc != 0) {
+        worker_store_abort(st);
+        st->failed = 0;
+    }
+    return rc;
+}
+
 void worker_store_abort(struct worker_store *st)
 {
     st->ops->abort(st);

@@ -86,6 +86,10 @@ int worker_store_each(struct worker_store *st, enum worker_store_table t, const 
 int worker_store_meta_put(struct worker_store *st, const char *name, uint64_t value);
 int worker_store_meta_get(struct worker_store *st, const char *name, uint64_t *ret);
 
+/* One number, committed. After an error it is what it was, and may be tried again: a disk that was
+ * full can have room. Only where nothing else of this turn is in the store. */
+int worker_store_meta_set(struct worker_store *st, const char *name, uint64_t value);
+
 /* Something that waits for the next commit. Embedded in its owner, one use at a time. */
 struct worker_store_wait {
     struct worker_list link;

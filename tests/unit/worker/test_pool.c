@@ -365,13 +365,18 @@ TEST(epochs_are_set_aside_before_they_run_out_and_nothing_is_claimed_without_one
     bench_init(&b, &cfg);
     uint32_t pool = pool_add(&b, spec("python", 3, 0));
     ask(&b, 1, pool, "alice");
-    slot_event(&b, WORKER_EV_VM_READY, fx(&b, WORKER_FX_START, 0)->slot);
+    uint32_t first = fx(&b, WORKER_FX_START, 0)->slot;
+    ask(&b, 2, pool, "bobby");
+    uint32_t second = fx(&b, WORKER_FX_START, 0)->slot;
+    slot_event(&b, WORKER_EV_VM_READY, first);
     CHECK(fx(&b, WORKER_FX_CLAIM, 0) != NULL);
     proto_epoch limit = fx(&b, WORKER_FX_EPOCHS, 0)->epoch;
     CHECK(limit > cfg.epoch_limit);
-    ask(&b, 2, pool, "bobby");
-    slot_event(&b, WORKER_EV_VM_READY, fx(&b, WORKER_FX_START, 0)->slot);
+    slot_event(&b, WORKER_EV_VM_READY, second);
     CHECK(fx(&b, WORKER_FX_CLAIM, 0) == NULL);
+    ask(&b, 3, pool, "carol"); /* who comes now has better chances elsewhere */
+    CHECK_EQ(fx(&b, WORKER_FX_ANSWER, 0)->answer, WORKER_ANSWER_UNAVAILABLE);
+    CHECK_STR(worker_pool_fault(b.p, pool), "the worker cannot write to its disk");
     step(&b, (struct worker_pool_event){.kind = WORKER_EV_EPOCHS, .epoch = limit});
     CHECK_EQ(fx(&b, WORKER_FX_CLAIM, 0)->epoch, cfg.epoch_limit);
     free(b.mem);

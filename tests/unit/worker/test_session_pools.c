@@ -9,6 +9,7 @@
 
 #include "scheduler/core/cat.h"
 #include "worker/io/catalog_file.h"
+#include "worker/io/store_make.h"
 
 /* Pools that come, change and go while a worker runs and is asked. */
 
@@ -421,4 +422,36 @@ TEST(the_file_follows_the_catalogue_and_goes_with_it)
     CHECK(access(f.path, F_OK) != 0 && f.version == 0);
     sched_catalog_destroy(k);
     CHECK_EQ(rmdir(dir), 0);
+}
+
+static int (*real_commit)(struct worker_store *st);
+static bool full_disk;
+
+static int commit_or_not(struct worker_store *st)
+{
+    return full_disk ? BASE_EFULL : real_commit(st);
+}
+
+TEST(a_full_disk_that_is_emptied_again_does_not_end_the_making_of_sessions)
+{
+    static struct worker_store_ops ops;
+    setup(1);
+    ops = *r.node->ops;
+    real_commit = ops.commit;
+    ops.commit = commit_or_not;
+    r.node->ops = &ops;
+    struct worker_pools *p = r.sessions->pools;
+    p->cfg.epoch_next = p->cfg.epoch_limit - WORKER_POOL_EPOCH_BLOCK / 4;
+    full_disk = true;
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 1, "say x")), WARREN__STATUS__STATUS_OK);
+    p->cfg.epoch_next = p->cfg.epoch_limit - 1;
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "bobby", 2, "say x")), WARREN__STATUS__STATUS_OK);
+    struct worker_pool_file f = file_of("python", 4, 1);
+    CHECK_EQ(worker_session_pool_set(r.sessions, &f, NULL), 0);
+    Warren__Status none = rig_status(&r, rig_exec(&r, "carol", 3, "say x"));
+    CHECK_EQ(none, WARREN__STATUS__STATUS_UNAVAILABLE); /* at once, and with a reason */
+    full_disk = false;
+    RIG_UNTIL(&r, p->cfg.epoch_next < p->cfg.epoch_limit);
+    CHECK_EQ(rig_status(&r, rig_exec(&r, "carol", 4, "say x")), WARREN__STATUS__STATUS_OK);
+    rig_deinit(&r);
 }
