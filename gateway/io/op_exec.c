@@ -10,7 +10,6 @@
 #include "proto/base/hash.h"
 #include "proto/base/rand.h"
 #include "proto/base/text.h"
-#include "proto/exec_digest.h"
 
 /* POST /executions, /code/execute, /python/execute: run code or a command once, and answer whole or
  * as a stream. Also GET /executions/{id}, its events, and cancel. */
@@ -100,6 +99,12 @@ static uint64_t mark(const struct gw_task *t, const void *data, size_t n)
     return base_hash_sip24(gw_api_opt(t->api)->cluster_key, data, n);
 }
 
+static void number_id(struct exec *s, const char *kind, uint64_t one, uint64_t two)
+{
+    (void)snprintf(s->id_text, sizeof s->id_text, "%s-%016llx%016llx", kind,
+        (unsigned long long)one, (unsigned long long)two);
+}
+
 /* Any text may be a key; what could not be in a URL becomes a number. */
 static bool copy_key(struct gw_task *t, struct exec *s, const char *key, size_t n)
 {
@@ -112,8 +117,7 @@ static bool copy_key(struct gw_task *t, struct exec *s, const char *key, size_t 
     }
     memcpy(text, key, n);
     text[n] = '\0';
-    (void)snprintf(s->id_text, sizeof s->id_text, "key-%016llx%016llx",
-        (unsigned long long)mark(t, text, n), (unsigned long long)mark(t, text, n + 1));
+    number_id(s, "key", mark(t, text, n), mark(t, text, n + 1));
     return true;
 }
 
@@ -363,19 +367,6 @@ static Warren__Kernel kernel_of(const struct exec *s)
     return s->pool == GW_POOL_NODE ? WARREN__KERNEL__KERNEL_NODE : WARREN__KERNEL__KERNEL_PYTHON;
 }
 
-/* What is asked: what its digest is of. */
-static void fill_ask(const struct exec *s, Warren__Exec *ret)
-{
-    warren__exec__init(ret);
-    ret->kernel = kernel_of(s);
-    ret->code.data = (uint8_t *)s->body.code;
-    ret->code.len = s->body.code_n;
-    ret->timeout_ms = s->body.timeout_ms == 0 ? PROTO_TIMEOUT_MS_DEFAULT : s->body.timeout_ms;
-    ret->fresh_kernel = s->body.fresh_kernel;
-    ret->n_argv = (size_t)s->body.argv_n;
-    ret->argv = s->body.argv;
-}
-
 static void run(struct gw_task *t, enum gw_pool_kind pool)
 {
     struct exec *s = t->state;
@@ -394,7 +385,7 @@ static void run(struct gw_task *t, enum gw_pool_kind pool)
     }
     Warren__Request r;
     Warren__Key key;
-    Warren__Exec exec;
+    Warren__Exec exec = WARREN__EXEC__INIT;
     bool capped = t->route.version == GW_VERSION_2025_10 && !t->route.legacy;
     uint64_t cap = s->body.output_max >= 0 ? (uint64_t)s->body.output_max
                    : capped                ? OUTPUT_DEFAULT_2025_10
@@ -403,10 +394,16 @@ static void run(struct gw_task *t, enum gw_pool_kind pool)
     gw_task_request(t, &r, &key);
     r.op_case = WARREN__REQUEST__OP_EXEC;
     r.exec = &exec;
-    fill_ask(s, &exec);
     exec.id.data = s->id;
     exec.id.len = sizeof s->id;
+    exec.kernel = kernel_of(s);
+    exec.code.data = (uint8_t *)s->body.code;
+    exec.code.len = s->body.code_n;
+    exec.timeout_ms = s->body.timeout_ms == 0 ? PROTO_TIMEOUT_MS_DEFAULT : s->body.timeout_ms;
     exec.stdout_max = exec.stderr_max = cap;
+    exec.fresh_kernel = s->body.fresh_kernel;
+    exec.n_argv = (size_t)s->body.argv_n;
+    exec.argv = s->body.argv;
     exec.given = s->given;
     exec.detach = s->body.asynchronous && !s->streaming;
     if (s->watch == NULL) {
@@ -434,6 +431,11 @@ void gw_exec_begin(struct gw_task *t, const void *json, size_t n, const struct g
     s->watch = watch;
     if (!take_id(t, s)) {
         return;
+    }
+    if (s->given) { /* MCP clients set headers per connection: other code is another call */
+        char kind[16];
+        (void)snprintf(kind, sizeof kind, "mcp-%d", (int)watch->kernel);
+        number_id(s, kind, mark(t, json, n), mark(t, s->id_text, strlen(s->id_text)));
     }
     if (gw_exec_body_parse(json, n, &s->body, &f) < 0) {
         gw_task_fail(t, &f);
@@ -592,14 +594,6 @@ static void send_cancel(struct gw_task *t)
     }
     fill_cancel(t, &c);
     c.r.expect_generation = 0;
-    /* Its id may be in use for something else, which is not to end. */
-    Warren__Exec ask;
-    uint8_t digest[PROTO_EXEC_DIGEST_BYTES];
-    fill_ask(s, &ask);
-    if (proto_exec_digest(&ask, digest) == 0) {
-        c.q.digest.data = digest;
-        c.q.digest.len = sizeof digest;
-    }
     /* Behind the request, on the connection that it went over. */
     struct gw_call_options opt = {.worker = (unsigned)home,
         .kind = GW_CALL_READ,
