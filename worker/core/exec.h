@@ -55,6 +55,7 @@ struct worker_exec {
     bool counted;
     bool truncated;    /* some events were not kept */
     bool dropped;      /* finished, and its events are no more */
+    bool cancel;       /* the shell's: to be interrupted when its microVM is attached again */
     uint64_t last_seq; /* last event taken (kept or not) */
     uint64_t bytes;    /* stored events */
     uint64_t started_ns;

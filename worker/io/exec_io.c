@@ -417,10 +417,11 @@ bool worker_exec_io_read_out(const struct worker_exec_watch *w)
     return live_of(w->reader.exec) == NULL && worker_exec_read_out(&w->reader);
 }
 
-void worker_exec_io_interrupt(struct worker_sessions *s, const struct worker_exec *x)
+void worker_exec_io_interrupt(struct worker_sessions *s, struct worker_exec *x)
 {
     struct live *l = live_of(x);
     if (l == NULL || l->over) {
+        x->cancel = l == NULL && x->state == WORKER_EXEC_STARTED;
         return;
     }
     if (l->started && !l->unrun && l->order.release != NULL && l->stream != NULL) {
@@ -500,7 +501,9 @@ void worker_exec_io_resume(struct worker_sessions *s, struct worker_session_ref 
             (void)worker_session_step(
                 s, &(struct worker_pool_event){
                        .kind = WORKER_EV_HOLD, .session = ref.session, .epoch = ref.epoch});
-            (void)reopen(l);
+            if (reopen(l) && x->cancel) { /* was asked for before the microVM was here again */
+                worker_exec_io_interrupt(s, x);
+            }
         }
         x = next;
     }

@@ -63,7 +63,7 @@ bool worker_exec_io_read_out(const struct worker_exec_watch *w);
 
 /* Interrupts it; when it was not handed to the guest yet it never will be, and ends as interrupted.
  */
-void worker_exec_io_interrupt(struct worker_sessions *s, const struct worker_exec *x);
+void worker_exec_io_interrupt(struct worker_sessions *s, struct worker_exec *x);
 
 /* Records an id that was not begun as one that was interrupted: it will never run. NULL: the
  * journal is full, or the id is known. */

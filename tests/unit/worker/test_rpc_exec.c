@@ -638,3 +638,19 @@ TEST(a_flood_of_one_tenant_is_not_before_another_ones_request)
     CHECK_EQ(rig_status(&r, last), WARREN__STATUS__STATUS_OK);
     rig_deinit(&r);
 }
+
+TEST(a_cancel_before_the_microvm_is_attached_again_is_not_lost)
+{
+    setup();
+    uint64_t a = rig_exec_how(&r, "alice", 5, "hold", &(struct rig_exec_how){.detach = true});
+    CHECK_EQ(rig_status(&r, a), WARREN__STATUS__STATUS_OK);
+    rig_stop(&r);
+    fake_world_freeze(r.world, true); /* its lease ran out, adoption waits for the next one */
+    rig_start(&r);
+    CHECK_EQ(rig_status(&r, cancel(5)), WARREN__STATUS__STATUS_OK);
+    fake_world_freeze(r.world, false);
+    Warren__Reply *end = rig_reply(&r, attach(5, 0, true), PROTO_ENVELOPE_END);
+    CHECK_EQ(end->done->status, WARREN__DONE_STATUS__DONE_INTERRUPTED);
+    warren__reply__free_unpacked(end, NULL);
+    rig_deinit(&r);
+}
