@@ -403,6 +403,11 @@ const struct sched_catalog *sched_host_node_catalog(const struct sched_host_node
     return sched_catalog_client_now(n->catalog);
 }
 
+bool sched_host_node_catalog_empty(const struct sched_host_node *n)
+{
+    return sched_catalog_client_empty(n->catalog);
+}
+
 uint32_t sched_host_node_share(const struct sched_host_node *n, uint32_t pool, uint32_t ready)
 {
     return sched_share(n->node.env.view, n->cfg.settings->id, pool, ready);

@@ -123,6 +123,8 @@ bool sched_host_node_moved(const struct sched_host_node *n, struct sched_key key
 
 /* The catalogue of the cluster; NULL: none was heard of. Until the next turn of the loop. */
 const struct sched_catalog *sched_host_node_catalog(const struct sched_host_node *n);
+/* A majority of the voters has said that there was never anything in it. */
+bool sched_host_node_catalog_empty(const struct sched_host_node *n);
 
 /* This worker's part of a pool's ready instances; 0 while it is not a member. */
 uint32_t sched_host_node_share(const struct sched_host_node *n, uint32_t pool, uint32_t ready);

@@ -266,18 +266,19 @@ void worker_member_unused(
     }
 }
 
-bool worker_member_failed(struct worker_member *m, uint32_t pool, const struct proto_identifier *id,
-    uint64_t epoch, const struct worker_session_answer *why)
+enum worker_member_place worker_member_failed(struct worker_member *m, uint32_t pool,
+    const struct proto_identifier *id, uint64_t epoch, const struct worker_session_answer *why)
 {
     struct bound *b = leave_unused(m, pool, id, epoch);
     if (b == NULL) {
-        return false;
+        b = find_epoch(m, pool, id, epoch);
+        return b != NULL && !b->made ? WORKER_MEMBER_WAITED_FOR : WORKER_MEMBER_STAYS;
     }
     uint32_t ms = why->retry_ms > SHUT_MS_MIN ? why->retry_ms : SHUT_MS_MIN;
     bool all = why->what == WORKER_ANSWER_FULL && why->all_pools;
     sched_host_node_shut(m->host, all ? NULL : &b->key, ms < SHUT_MS_MAX ? ms : SHUT_MS_MAX);
     give_up(b);
-    return true;
+    return WORKER_MEMBER_GIVEN_UP;
 }
 
 bool worker_member_made(struct worker_member *m, uint32_t pool, const struct proto_identifier *id,
@@ -353,6 +354,12 @@ bool worker_member_gave_back(const struct worker_member *m)
 const struct sched_catalog *worker_member_catalog(const struct worker_member *m)
 {
     return sched_host_node_catalog(m->host);
+}
+
+bool worker_member_knows_pools(const struct worker_member *m)
+{
+    const struct sched_catalog *c = worker_member_catalog(m);
+    return c == NULL ? sched_host_node_catalog_empty(m->host) : !sched_catalog_decides(c);
 }
 
 uint32_t worker_member_share(const struct worker_member *m, uint32_t pool, uint32_t ready)

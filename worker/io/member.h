@@ -65,11 +65,17 @@ void worker_member_waited(
 void worker_member_told(
     struct worker_member *m, uint32_t pool, const struct proto_identifier *id, uint64_t epoch);
 
-/* As waited(), and the pool has no microVM: *why says for how long, and whether any pool has. True:
- * the session is given up, so that another worker can have it; nothing was done and will be under
- * this epoch. */
-bool worker_member_failed(struct worker_member *m, uint32_t pool, const struct proto_identifier *id,
-    uint64_t epoch, const struct worker_session_answer *why);
+enum worker_member_place {
+    WORKER_MEMBER_STAYS,      /* it has its microVM, or is not here (any more) */
+    WORKER_MEMBER_WAITED_FOR, /* others wait for a microVM, too */
+    WORKER_MEMBER_GIVEN_UP,   /* another worker can have the session; nothing was done under this
+                                 epoch, and will be */
+};
+
+/* As waited(), and the pool has no microVM: *why says for how long, and whether any pool has. With
+ * the last who waits the session is given up. */
+enum worker_member_place worker_member_failed(struct worker_member *m, uint32_t pool,
+    const struct proto_identifier *id, uint64_t epoch, const struct worker_session_answer *why);
 
 /* As waited(), and the request has been answered without a microVM, or will be: the place is given
  * up at once, unless others wait for it. */
@@ -83,6 +89,10 @@ bool worker_member_made(struct worker_member *m, uint32_t pool, const struct pro
 
 /* NULL: none is known. Until the next turn of the loop. */
 const struct sched_catalog *worker_member_catalog(const struct worker_member *m);
+
+/* A pool that this worker does not have is of no other one either: there is no catalogue, and never
+ * was one. Else it may not have heard of it yet. */
+bool worker_member_knows_pools(const struct worker_member *m);
 
 /* This worker's part of the ready instances of a pool with this number; 0 until it has joined. */
 uint32_t worker_member_share(const struct worker_member *m, uint32_t pool, uint32_t ready);

@@ -452,7 +452,6 @@ static bool find_pool(struct rpc_exchange *x)
 {
     struct worker_sessions *s = x->rpc->config.sessions;
     const struct worker_member *m = x->rpc->config.member;
-    const struct sched_catalog *c = m == NULL ? NULL : worker_member_catalog(m);
     bool about_pool = x->op == WARREN__REQUEST__OP_POOL_GET;
     x->pool = worker_session_pool(s, x->req->msg->key->pool);
     bool known = x->pool != WORKER_NONE;
@@ -460,7 +459,7 @@ static bool find_pool(struct rpc_exchange *x)
         return true;
     }
     x->id.len = 0;
-    if (!known && !about_pool && c != NULL && sched_catalog_decides(c)) {
+    if (!known && !about_pool && m != NULL && !worker_member_knows_pools(m)) {
         rpc_end(x, WARREN__STATUS__STATUS_RETRY, "", "the pool is not known here yet");
     } else {
         rpc_end(x, WARREN__STATUS__STATUS_NOT_FOUND, "pool", "no such pool");

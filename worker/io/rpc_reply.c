@@ -101,7 +101,8 @@ void rpc_end_unleased(struct rpc_exchange *x)
     rpc_end_reply(x, &reply);
 }
 
-void rpc_end_answer(struct rpc_exchange *x, const struct worker_session_answer *a, bool elsewhere)
+void rpc_end_answer(
+    struct rpc_exchange *x, const struct worker_session_answer *a, Warren__Status other)
 {
     Warren__Reply reply = WARREN__REPLY__INIT;
     reply.retry_after_ms = a->retry_ms;
@@ -140,8 +141,8 @@ void rpc_end_answer(struct rpc_exchange *x, const struct worker_session_answer *
         }
         break;
     }
-    if (elsewhere) { /* code and text say why, for when no other worker takes it */
-        reply.status = WARREN__STATUS__STATUS_NOT_HERE;
+    if (other != WARREN__STATUS__STATUS_OK) { /* code and text say why, for when nobody takes it */
+        reply.status = other;
         x->id.len = 0;
     }
     rpc_end_reply(x, &reply);

@@ -175,14 +175,22 @@ bool rpc_gate(struct rpc_exchange *x)
     return true;
 }
 
-bool rpc_gate_failed(struct rpc_exchange *x, const struct worker_session_answer *a)
+Warren__Status rpc_gate_failed(struct rpc_exchange *x, const struct worker_session_answer *a)
 {
     bool none = a->what == WORKER_ANSWER_FULL || a->what == WORKER_ANSWER_UNAVAILABLE;
     if (!x->waits || !none) {
-        return false;
+        return WARREN__STATUS__STATUS_OK;
     }
     x->waits = false;
-    return worker_member_failed(x->rpc->config.member, x->pool, &x->id, x->epoch, a);
+    switch (worker_member_failed(x->rpc->config.member, x->pool, &x->id, x->epoch, a)) {
+    case WORKER_MEMBER_GIVEN_UP:
+        return WARREN__STATUS__STATUS_NOT_HERE;
+    case WORKER_MEMBER_WAITED_FOR:
+        return WARREN__STATUS__STATUS_RETRY;
+    case WORKER_MEMBER_STAYS:
+        break;
+    }
+    return WARREN__STATUS__STATUS_OK;
 }
 
 bool rpc_gate_made(struct rpc_exchange *x)

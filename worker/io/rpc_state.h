@@ -134,8 +134,9 @@ void rpc_head_reply(struct rpc_exchange *x, Warren__Reply *reply);
 /* For an exchange that there is not (yet). */
 void rpc_refuse(struct worker_rpc *r, enum proto_net_class class, const struct proto_net_message *m,
     Warren__Status status, const char *text);
-/* elsewhere: the session was given up, another worker may have it. */
-void rpc_end_answer(struct rpc_exchange *x, const struct worker_session_answer *a, bool elsewhere);
+/* other: what rpc_gate_failed() says. */
+void rpc_end_answer(
+    struct rpc_exchange *x, const struct worker_session_answer *a, Warren__Status other);
 void rpc_end_error(struct rpc_exchange *x, int code, const char *text);
 /* The worker has no lease; says nothing about the session. */
 void rpc_end_unleased(struct rpc_exchange *x);
@@ -166,5 +167,7 @@ void rpc_gate_answered(struct rpc_exchange *x);
 /* It has its session's microVM (x->ref). False: that is not the place which it was sent to, and it
  * was answered. */
 bool rpc_gate_made(struct rpc_exchange *x);
-/* The pool has none for it. True: the cluster's session is given up here. */
-bool rpc_gate_failed(struct rpc_exchange *x, const struct worker_session_answer *a);
+/* The pool has none for it. NOT_HERE: the cluster's session is given up here, another worker may
+ * have it. RETRY: others wait for it as well, it will be given up with the last of them. OK: the
+ * answer stands. */
+Warren__Status rpc_gate_failed(struct rpc_exchange *x, const struct worker_session_answer *a);

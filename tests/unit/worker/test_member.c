@@ -534,3 +534,31 @@ TEST(a_worker_does_not_start_where_gateways_would_not_reach_it)
     refused_ctl = NULL;
     teardown();
 }
+
+TEST(of_two_that_wait_for_one_identifier_none_is_refused_while_others_may_have_room)
+{
+    setup(2, false);
+    fake_world_hold_starts(r.world, true);
+    (void)ask("python", "alice");
+    uint64_t a = rig_exec(&r, "alice", 1, "say x"), b = rig_exec(&r, "alice", 2, "say y");
+    RIG_UNTIL(&r, worker_session_counts(r.sessions).sessions == 1);
+    uint64_t k = rig_about(&r, WARREN__REQUEST__OP_POOL_GET, NULL, 0);
+    CHECK_EQ(rig_status(&r, k), WARREN__STATUS__STATUS_OK); /* both are there before this one */
+    worker_session_drain(r.sessions, true, false);
+    Warren__Status x = rig_status(&r, a), y = rig_status(&r, b);
+    CHECK(x == WARREN__STATUS__STATUS_NOT_HERE || x == WARREN__STATUS__STATUS_RETRY);
+    CHECK(y == WARREN__STATUS__STATUS_NOT_HERE || y == WARREN__STATUS__STATUS_RETRY);
+    teardown();
+}
+
+TEST(who_may_not_have_heard_of_a_pool_does_not_say_that_there_is_none)
+{
+    setup(2, false);
+    r.pool = "later";
+    Warren__Status s = rig_status(&r, rig_about(&r, WARREN__REQUEST__OP_SESSION_LIST, NULL, 0));
+    CHECK(worker_member_knows_pools(r.member) || s == WARREN__STATUS__STATUS_RETRY);
+    RIG_UNTIL(&r, worker_member_knows_pools(r.member));
+    s = rig_status(&r, rig_about(&r, WARREN__REQUEST__OP_SESSION_LIST, NULL, 0));
+    CHECK_EQ(s, WARREN__STATUS__STATUS_NOT_FOUND);
+    teardown();
+}
