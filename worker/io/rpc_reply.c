@@ -33,6 +33,7 @@ void rpc_end_reply(struct rpc_exchange *x, Warren__Reply *reply)
         return;
     }
     rpc_admit_unqueue(x); /* answered: not to be carried out any more */
+    worker_session_cancel(x->rpc->config.sessions, &x->want);
     rpc_gate_answered(x);
     reply->view = x->rpc->config.view;
     if (pack(&x->end, reply, reply->status == WARREN__STATUS__STATUS_OK ? &x->extra : NULL) != 0) {

@@ -211,7 +211,6 @@ void rpc_gate_answered(struct rpc_exchange *x)
 {
     if (x->waits) {
         x->waits = false;
-        worker_session_cancel(x->rpc->config.sessions, &x->want);
         worker_member_unused(x->rpc->config.member, x->pool, &x->id, x->epoch);
     }
 }

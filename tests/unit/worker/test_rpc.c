@@ -498,6 +498,18 @@ static struct rpc_exchange *waiting(uint64_t corr)
     return NULL;
 }
 
+static void only_session(const char *name)
+{
+    struct worker_session_info info;
+    uint32_t n = 0;
+    for (uint32_t i = WORKER_NONE;
+         (i = worker_session_next(r.sessions, 0, i, &info)) != WORKER_NONE;) {
+        n++;
+        CHECK(info.id.len == strlen(name) && memcmp(info.id.text, name, info.id.len) == 0);
+    }
+    CHECK_EQ(n, 1);
+}
+
 TEST(what_was_answered_while_it_waited_for_its_turn_is_not_carried_out)
 {
     setup();
@@ -518,13 +530,26 @@ TEST(what_was_answered_while_it_waited_for_its_turn_is_not_carried_out)
     RIG_UNTIL(&r, fake_world_runs(r.world) == 2); /* that one, behind them */
     full = false;
     RIG_UNTIL(&r, waiting(c) == NULL || waiting(c)->end_due);
-    struct worker_session_info info;
-    for (uint32_t i = WORKER_NONE, n = 0;
-         (i = worker_session_next(r.sessions, 0, i, &info)) != WORKER_NONE;) {
-        CHECK_EQ(++n, 1);
-        CHECK(info.id.len == 5 && memcmp(info.id.text, "bobby", 5) == 0);
-    }
+    only_session("bobby");
     CHECK_EQ(fake_world_runs(r.world), 2);
+    rig_deinit(&r);
+}
+
+TEST(what_was_answered_while_it_waited_for_a_microvm_does_not_run)
+{
+    setup();
+    fake_world_hold_starts(r.world, true);
+    uint64_t late = (r.deadline_ms = 50, rig_exec(&r, "alice", 1, "say x"));
+    full = true;
+    RIG_UNTIL(&r, waiting(late) != NULL && waiting(late)->end_due);
+    r.deadline_ms = 0;
+    (void)rig_exec(&r, "carol", 2, "say x");
+    fake_world_hold_starts(r.world, false);
+    RIG_UNTIL(&r, fake_world_runs(r.world) > 0);
+    CHECK(waiting(late) != NULL); /* its gateway has not taken the answer yet */
+    only_session("carol");
+    CHECK_EQ(fake_world_runs(r.world), 1);
+    full = false;
     rig_deinit(&r);
 }
 
