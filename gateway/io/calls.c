@@ -167,6 +167,13 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
     (void)loop;
     (void)revents;
     struct gw_call *call = w->data;
+    if (call->state == WAITING && call->again && gw_calls_left_ms(call) > 0) {
+        gw_calls_wait(call, RECONNECT_MS);
+        if (call->link->ready) {
+            gw_calls_transmit(call);
+        }
+        return;
+    }
     if (call->state == WAITING && gw_calls_route_refused(call)) {
         return;
     }
@@ -186,6 +193,7 @@ void gw_calls_wait(struct gw_call *call, uint32_t ms)
     forget_owed(call); /* a new exchange begins with the full window */
     forget_corr(call);
     call->state = WAITING;
+    call->again = false;
     uint32_t left = gw_calls_left_ms(call);
     set_timer(call, left < ms ? left : ms);
 }

@@ -19,6 +19,7 @@ enum {
     TIMEOUT_MS_MAX = 590000, /* less than workers remember */
     SLACK_MS = 1000,         /* the call's own timer comes first */
     FULL_RETRY_MS = 2000,
+    AGAIN_MS = 1000, /* for a connection that was lost the worker counts its requests a while yet */
     LEASES_AWAY = 2,
     CATALOG_VERSION = 3, /* of the cluster's messages, from which on there may be one */
     VIEW_OF_LIST = 1,    /* the workers of gateway.yaml are the one view there is */
@@ -243,9 +244,28 @@ static bool refused_by_all(struct gw_call *call, Warren__Reply *r)
     return true;
 }
 
-/* True when the call goes on. */
+/* Code that was sent before the connection was lost may have run, whatever is said of the request
+ * that came behind: who is told to try again runs it twice. These are said by a worker that has not
+ * looked into its journal, or still has the first request. */
+static bool says_nothing(const struct gw_call *call, const Warren__Reply *r)
+{
+    if (call->kind != GW_CALL_EXEC || call->state != SENT ||
+        !(call->headed_before || call->tainted)) {
+        return false;
+    }
+    bool anywhere = call->rid != 0 && !call->headed_before; /* see below */
+    return r->status == WARREN__STATUS__STATUS_FULL ||
+           r->status == WARREN__STATUS__STATUS_UNAVAILABLE ||
+           (r->status == WARREN__STATUS__STATUS_RETRY && !anywhere);
+}
+
 bool gw_calls_route_reply(struct gw_call *call, Warren__Reply *r)
 {
+    if (says_nothing(call, r)) { /* it will, or the call is lost when its time is up */
+        gw_calls_wait(call, AGAIN_MS);
+        call->again = true;
+        return true;
+    }
     struct gw_calls *c = call->calls;
     uint64_t rid = call->rid;
     sched_epoch epoch = call->epoch;

@@ -58,6 +58,7 @@ struct gw_call {
     enum gw_call_state state;
     enum gw_call_kind kind;
     bool punctual, sent_before, headed_before, want_write;
+    bool again; /* WAITING: for the time to ask the same worker once more */
     unsigned hops;
     uint64_t corr; /* 0: none */
     uint64_t deadline_ns;
@@ -149,8 +150,8 @@ bool gw_calls_route_trusts(const struct gw_calls *c, const struct worker *w);
 /* Takes a new call. BASE_EFULL, BASE_ETOOBIG: the caller releases it. */
 int gw_calls_route_start(struct gw_call *call, const Warren__Key *key);
 
-/* True when the reply was about where to ask, and the call goes on or has failed. Else it is the
- * answer; its status may be another one then. */
+/* True when the reply was about where or when to ask, and the call goes on or has failed. Else it
+ * is the answer; its status may be another one then. */
 bool gw_calls_route_reply(struct gw_call *call, Warren__Reply *r);
 void gw_calls_route_forget(struct gw_call *call);
 

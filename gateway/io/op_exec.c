@@ -303,6 +303,12 @@ static void on_end(void *owner, const Warren__Reply *r)
     struct gw_fault f;
     t->call = NULL;
     take_session(t, r);
+    if (s->headed && r->status == WARREN__STATUS__STATUS_NOT_FOUND) { /* it was there */
+        GW_FAULT(&f, 502, "ExecutionOutcomeUnknown",
+            "The worker lost the execution. The code may have run; it is not run again.");
+        fail(t, &f);
+        return;
+    }
     if (s->streaming) {
         end_streaming(t, r);
         return;
@@ -316,12 +322,7 @@ static void on_end(void *owner, const Warren__Reply *r)
         answer(t);
         return;
     }
-    bool vanished = s->headed && r->status == WARREN__STATUS__STATUS_NOT_FOUND;
-    if (vanished) {
-        GW_FAULT(&f, 502, "ExecutionOutcomeUnknown",
-            "The worker lost the execution. The code may have run; it is not run again.");
-        gw_task_fail(t, &f);
-    } else if (r->status != WARREN__STATUS__STATUS_OK) {
+    if (r->status != WARREN__STATUS__STATUS_OK) {
         gw_wire_fault(r, &f);
         gw_task_fail(t, &f);
     } else if (s->outcome.done == GW_DONE_NONE && r->exec_state == WARREN__EXEC_STATE__EXEC_DONE &&

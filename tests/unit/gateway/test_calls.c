@@ -546,3 +546,118 @@ TEST(a_call_does_not_wait_longer_for_a_member_than_it_takes_to_replace_one)
     gw_call_cancel(call);
     teardown();
 }
+
+/* ---- code that was sent before the connection was lost ---- */
+
+/* A worker that says nothing to the first request, or begins its answer, and says `then` to each
+ * one behind the first. */
+static struct {
+    struct proto_net_key key;
+    char at[64];
+    bool head;
+    unsigned requests;
+    Warren__Status then;
+} fake;
+
+static void say(
+    const struct proto_net_message *m, enum proto_envelope_type type, Warren__Status status)
+{
+    Warren__Reply r = WARREN__REPLY__INIT;
+    uint8_t raw[64];
+    r.status = status;
+    r.text = (char *)(uintptr_t) "why";
+    struct proto_envelope e = {.type = type, .corr = m->env.corr, .view = 1};
+    size_t n = warren__reply__get_packed_size(&r);
+    CHECK(n <= sizeof raw && warren__reply__pack(&r, raw) == n);
+    CHECK_EQ(proto_net_send(g.pings, &m->peer, &e, raw, n), 0);
+}
+
+static void on_work(void *owner, const struct proto_net_message *m)
+{
+    if (m->env.type != PROTO_ENVELOPE_REQ) {
+        on_ping(owner, m);
+    } else if (fake.requests++ > 0) {
+        say(m, PROTO_ENVELOPE_END, fake.then);
+    } else if (fake.head) {
+        say(m, PROTO_ENVELOPE_HEAD, WARREN__STATUS__STATUS_OK);
+    }
+}
+
+static void bind_fake(const char *endpoint)
+{
+    static const struct proto_net_ops ops = {.on_message = on_work};
+    struct proto_net_options opt = {
+        .class = PROTO_NET_CTL, .endpoint = endpoint, .self = &fake.key, .ops = &ops};
+    CHECK_EQ(proto_net_bind(g.net, &opt, &g.pings, NULL), 0);
+}
+
+static struct gw_call *start_code(struct asked *a)
+{
+    static const struct gw_call_ops ops = {.end = on_end, .failed = on_failed};
+    Warren__Request r = WARREN__REQUEST__INIT;
+    Warren__Key key = WARREN__KEY__INIT;
+    Warren__Exec exec = WARREN__EXEC__INIT;
+    uint8_t id[PROTO_EXEC_ID_BYTES] = {1};
+    struct gw_call *call = NULL;
+    key.pool = (char *)(uintptr_t) "python";
+    key.identifier = (ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t) "alice", .len = 5};
+    r.key = &key;
+    r.op_case = WARREN__REQUEST__OP_EXEC;
+    r.exec = &exec;
+    exec.id = (ProtobufCBinaryData){.data = id, .len = sizeof id};
+    struct gw_call_options opt = {
+        .kind = GW_CALL_EXEC, .deadline_ms = 600000, .request = &r, .ops = &ops, .owner = a};
+    CHECK_EQ(gw_call_start(g.calls, &opt, &call), 0);
+    return call;
+}
+
+/* The connection is lost under a call, and what comes behind is refused; the worker lives. */
+static struct gw_call *lose_and_refuse(struct asked *a, bool head, Warren__Status refusal)
+{
+    memset(&fake, 0, sizeof fake);
+    fake.head = head;
+    fake.then = refusal;
+    setup();
+    CHECK_EQ(proto_net_key_read(cluster_dir_at("w1"), &fake.key, NULL), 0);
+    CHECK_EQ(proto_net_create(&g.net, g.loop, cluster_dir_at("roster"), NULL), 0);
+    bind_fake("tcp://127.0.0.1:*");
+    (void)snprintf(fake.at, sizeof fake.at, "%s", proto_net_endpoint(g.pings));
+    start_host(0, "w1", (uint16_t)strtoul(strrchr(fake.at, ':') + 1, NULL, 10), 2);
+    UNTIL(open_to("w1"));
+    struct gw_call *call = start_code(a);
+    UNTIL(fake.requests == 1 && call->state == (head ? HEADED : SENT));
+    proto_net_close(g.pings);
+    UNTIL(call->state == WAITING);
+    bind_fake(fake.at);
+    UNTIL(a->over || fake.requests == 3);
+    CHECK(!a->over); /* it was refused, and asks again */
+    return call;
+}
+
+TEST(code_that_may_have_run_is_asked_for_until_its_worker_says_what_became_of_it)
+{
+    static const Warren__Status refusals[] = {WARREN__STATUS__STATUS_FULL,
+        WARREN__STATUS__STATUS_UNAVAILABLE, WARREN__STATUS__STATUS_RETRY};
+    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
+        struct asked a = {0};
+        (void)lose_and_refuse(&a, /* head= */ i > 0, refusals[i]);
+        fake.then = WARREN__STATUS__STATUS_OK;
+        UNTIL(a.over);
+        CHECK(!a.failed);
+        CHECK_EQ(a.status, WARREN__STATUS__STATUS_OK);
+        teardown();
+    }
+}
+
+TEST(code_that_may_have_run_is_never_refused)
+{
+    for (unsigned head = 0; head < 2; head++) {
+        struct asked a = {0};
+        struct gw_call *call = lose_and_refuse(&a, head > 0, WARREN__STATUS__STATUS_FULL);
+        call->deadline_ns = base_clock_mono_ns(); /* no time is left */
+        UNTIL(a.over);
+        CHECK(a.failed);
+        CHECK_EQ(a.why, GW_CALL_LOST);
+        teardown();
+    }
+}
