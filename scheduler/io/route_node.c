@@ -136,6 +136,10 @@ static void on_message(void *user, const struct sched_msg *m)
     }
     copy.view.view = view;
     step(n, &copy);
+    if (n->route.view != view) {
+        sched_views_drop(n->views, view);
+        return;
+    }
     sched_views_drop(n->views, n->kept);
     n->kept = view;
     LOG_INFO(n->cfg.log, "view num=%u members=%u version=%u", view->num, sched_view_members(view),

@@ -7,10 +7,14 @@
 
 #include "gateway/io/calls_state.h"
 #include "proto/base/clock.h"
+#include "proto/net/cluster_key.h"
 #include "proto/net/curve.h"
 #include "scheduler/io/host_node.h"
+#include "scheduler/io/mesh.h"
 #include "scheduler/io/roster.h"
+#include "scheduler/io/views.h"
 #include "scheduler/io/voter_node.h"
+#include "scheduler/wire/wire.h"
 #include "tests/lib/check.h"
 #include "tests/lib/cluster_dir.h"
 
@@ -660,4 +664,84 @@ TEST(code_that_may_have_run_is_never_refused)
         CHECK_EQ(a.why, GW_CALL_LOST);
         teardown();
     }
+}
+
+/* ---- views ---- */
+
+enum { FORGED = 99 };
+
+/* The linker puts this in place of sched_views_drop(). */
+static bool forged_dropped;
+void __real_sched_views_drop(struct sched_views *v, const struct sched_view *kept);
+void __wrap_sched_views_drop(struct sched_views *v, const struct sched_view *kept);
+
+void __wrap_sched_views_drop(struct sched_views *v, const struct sched_view *kept)
+{
+    forged_dropped = forged_dropped || (kept != NULL && kept->num == FORGED);
+    __real_sched_views_drop(v, kept);
+}
+
+static void tell_view(struct sched_mesh *mesh, uint64_t to)
+{
+    static uint8_t bytes[SCHED_WIRE_BYTES_MAX];
+    struct sched_member member = {.node = 5, .inc = 1, .weight = 1, .flags = SCHED_MEMBER_IN};
+    struct sched_view view = {.num = FORGED, .n = 1, .cap = 1, .m = &member};
+    struct sched_msg m = {.type = SCHED_MSG_VIEW, .view = {&view}};
+    int n = sched_wire_encode(&m, bytes, sizeof bytes);
+    CHECK(n > 0);
+    CHECK_EQ(sched_mesh_send(mesh, to, SCHED_MESH_MSG, bytes, (size_t)n), 0);
+}
+
+static void on_bytes(void *user, uint64_t from, enum sched_role role,
+    enum sched_mesh_channel channel, const uint8_t *bytes, size_t n)
+{
+    (void)user, (void)from, (void)role, (void)channel, (void)bytes, (void)n;
+}
+
+/* What is in the roster as `name`, as the gateway's neighbour. */
+static void enter(struct sched_mesh **mesh, struct sched_roster **roster, const char *name)
+{
+    static const struct sched_mesh_ops mesh_ops = {.on_bytes = on_bytes};
+    static struct proto_net_key key;
+    uint8_t cluster_key[16];
+    CHECK_EQ(proto_net_key_read(cluster_dir_at(name), &key, NULL), 0);
+    CHECK_EQ(proto_net_cluster_key_read(cluster_dir_at("key"), cluster_key, NULL), 0);
+    CHECK_EQ(sched_roster_load(roster, cluster_dir_at("roster"), NULL), 0);
+    CHECK_EQ(proto_net_create(&g.net, g.loop, cluster_dir_at("roster"), NULL), 0);
+    struct sched_mesh_cfg cfg = {.loop = g.loop,
+        .net = g.net,
+        .roster = *roster,
+        .key = &key,
+        .self = sched_node_id(name),
+        .tag = sched_settings_tag(g.calls->settings, cluster_key, 2),
+        .endpoint = "tcp://127.0.0.1:*",
+        .peers_max = 4,
+        .idle_ms = 60000,
+        .hold_ms = 60000,
+        .ops = &mesh_ops};
+    CHECK_EQ(sched_mesh_create(mesh, &cfg, NULL), 0);
+    CHECK_EQ(
+        sched_mesh_address(*mesh, g.calls->settings->id, sched_route_node_endpoint(g.calls->route)),
+        0);
+}
+
+TEST(a_view_of_nobody_who_may_choose_one_does_not_take_the_place_of_the_present_one)
+{
+    struct sched_roster *roster;
+    struct sched_mesh *mesh;
+    setup();
+    forged_dropped = false;
+    cluster_dir_list("voter", "v2"); /* in the roster, but cluster.yaml does not name it */
+    start_host(0, "w1", 1, 2);
+    UNTIL(sched_route_node_members(g.calls->route) == 1);
+    enter(&mesh, &roster, "v2");
+    while (!forged_dropped && gw_calls_view(g.calls) != FORGED) { /* until g1 knows v2 */
+        tell_view(mesh, g.calls->settings->id);
+        ev_run(g.loop, EVRUN_ONCE);
+    }
+    CHECK(gw_calls_view(g.calls) != FORGED);
+    CHECK_EQ(gw_calls_view(g.calls), sched_route_node_core(g.calls->route)->view->num);
+    sched_mesh_destroy(mesh);
+    sched_roster_destroy(roster);
+    teardown();
 }
