@@ -16,6 +16,8 @@ warren_unit(gateway_early SOURCES unit/gateway/test_early.c ${CMAKE_SOURCE_DIR}/
 warren_unit(gateway_ws SOURCES unit/gateway/test_ws.c DEPS gateway_io)
 warren_unit(gateway_calls SOURCES unit/gateway/test_calls.c lib/cluster_dir.c DEPS gateway_io)
 target_link_options(test_gateway_calls PRIVATE -Wl,--wrap=sched_views_drop)
+warren_unit(gateway_metadata SOURCES unit/gateway/test_metadata.c DEPS gateway_io)
+target_link_options(test_gateway_metadata PRIVATE -Wl,--wrap=gw_calls_any -Wl,--wrap=gw_calls_catalog)
 warren_unit(gateway_auth SOURCES unit/gateway/test_auth.c DEPS gateway_io)
 
 # Programs for the tests of the protocol and of the API.

@@ -369,9 +369,16 @@ static int metadata(const Warren__PoolInfo *pool, const json_t *manifest, struct
                                         "\"IPython semantics, without a Jupyter server\"}}");
 }
 
+static void ask_about(struct gw_task *t);
+
 static void described(void *owner, const Warren__Reply *r)
 {
     struct gw_task *t = owner;
+    if (r->status == WARREN__STATUS__STATUS_NOT_FOUND && gw_task_pool_listed(t)) {
+        t->call = NULL;
+        ask_about(t); /* that worker is behind the catalogue, another one may be not */
+        return;
+    }
     if (refused(t, r)) {
         return;
     }
@@ -388,9 +395,22 @@ static void described(void *owner, const Warren__Reply *r)
     base_buf_deinit(&body);
 }
 
-static void metadata_start(struct gw_task *t)
+static void ask_about(struct gw_task *t)
 {
     static const struct gw_call_ops ops = {.end = described, .failed = gw_task_failure};
+    static const struct gw_calls_asked nobody;
+    const struct gw_calls *c = gw_api_calls(t->api);
+    int worker = gw_calls_any(c, gw_calls_home(c, t->route.pool, &t->route.id), &t->pool_asked);
+    if (worker < 0 && memcmp(&t->pool_asked, &nobody, sizeof nobody) != 0) {
+        struct gw_fault f;
+        GW_FAULT(&f, 503, "ServiceUnavailable", "The workers do not know the pool yet.");
+        f.retry_after_s = 1;
+        gw_task_fail(t, &f);
+        return;
+    }
+    if (worker >= 0) {
+        gw_calls_note(&t->pool_asked, (unsigned)worker);
+    }
     Warren__Request r;
     Warren__Key key;
     Warren__PoolGet q = WARREN__POOL_GET__INIT;
@@ -399,7 +419,7 @@ static void metadata_start(struct gw_task *t)
     r.op_case = WARREN__REQUEST__OP_POOL_GET;
     r.pool_get = &q;
     struct gw_call_options opt = {.kind = GW_CALL_READ, .deadline_ms = DEADLINE_MS, .ops = &ops};
-    (void)gw_task_call(t, &r, &opt);
+    (void)gw_task_call_at(t, worker, &r, &opt);
 }
 
-const struct gw_task_ops gw_op_metadata = {.start = metadata_start, .body_max = 64 << 10};
+const struct gw_task_ops gw_op_metadata = {.start = ask_about, .body_max = 64 << 10};

@@ -141,6 +141,11 @@ bool gw_task_pool_unknown(const struct gw_task *t)
     return c != NULL && sched_catalog_find(c, "pool/", t->route.pool) == NULL;
 }
 
+bool gw_task_pool_listed(const struct gw_task *t)
+{
+    return catalog_of(t) != NULL && !gw_task_pool_unknown(t);
+}
+
 /* False: it cannot be read, which a voter that is newer than this gateway may have let in. */
 static bool read_entry(struct gw_pool_entry *p, const struct sched_catalog_entry *e)
 {

@@ -146,6 +146,9 @@ void gw_task_failure(void *task, enum gw_call_failure why);
 /* The catalogue of the cluster is known, has pools, and this one is not among them. */
 bool gw_task_pool_unknown(const struct gw_task *t);
 
+/* It is known, has pools, and this one is among them. */
+bool gw_task_pool_listed(const struct gw_task *t);
+
 /* Calls back with the pool's kind, at once or later; answers by itself when there is no such pool.
  */
 void gw_task_pool(struct gw_task *t, void (*done)(struct gw_task *t, enum gw_pool_kind kind));
