@@ -37,6 +37,7 @@ enum {
     SLOTS_MIN = 16,
     SLOTS_MAX = 1024,
     APPLY_AGAIN_S = 5,
+    FILES_GRACE_MS = 10000,
     EXIT_LEFT = 3, /* drained and told to leave: not to be started again */
 };
 
@@ -466,7 +467,8 @@ static int start_catalog(struct worker *w, struct base_error *err)
         .files = w->pools,
         .files_n = w->pools_n,
         .tenants = w->tenants,
-        .tenants_n = w->config->tenant_quotas_count};
+        .tenants_n = w->config->tenant_quotas_count,
+        .grace_ms = FILES_GRACE_MS};
     worker_config_quota(w->config, &c.tenant);
     int rc = worker_catalog_create(&w->catalog, &c);
     if (rc != 0) {

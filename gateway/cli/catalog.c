@@ -287,14 +287,6 @@ static int look(const struct cli_cluster *c, const struct cli_catalog_change *wh
     return rc == BASE_ENOTFOUND ? 0 : rc;
 }
 
-static int bear(
-    const struct cli_cluster *c, const struct cli_catalog_change *what, struct base_error *err)
-{
-    const struct cli_catalog_change birth = {
-        .key = what->birth, .value = "", .expect = CLI_CATALOG_ANY, .patience_s = what->patience_s};
-    return cli_catalog_change(c, &birth, NULL, err);
-}
-
 int cli_catalog_put(const struct cli_cluster *c, const struct cli_catalog_change *what,
     struct cli_catalog_put *ret, struct base_error *err)
 {
@@ -315,8 +307,7 @@ int cli_catalog_put(const struct cli_cluster *c, const struct cli_catalog_change
             return 0;
         }
         ret->changed = true;
-        rc = change.expect == 0 && what->birth != NULL ? bear(c, what, err) : 0;
-        rc = rc != 0 ? rc : cli_catalog_change(c, &change, &ret->answer, err);
+        rc = cli_catalog_change(c, &change, &ret->answer, err);
     }
     ret->version = json_integer_value(json_object_get(ret->answer, "version"));
     return rc;

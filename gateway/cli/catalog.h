@@ -29,8 +29,6 @@ struct cli_catalog_change {
     const char *value; /* NULL: the entry goes */
     json_int_t expect; /* version of the entry, 0: there is none, CLI_CATALOG_ANY */
     unsigned patience_s;
-    /* put(): where there is no entry of the key, this one is written first, without a value. */
-    const char *birth;
 };
 
 /* Asks one voter after another until one has it agreed upon; it is made once. *ret (may be NULL):

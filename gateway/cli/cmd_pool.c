@@ -191,6 +191,20 @@ static int erase(
     return rc == BASE_ENOTFOUND ? 0 : rc;
 }
 
+static void tell_left(const struct cli *cli, const json_t *left)
+{
+    size_t n = json_array_size(left);
+    const char *first = json_string_value(json_array_get(left, 0));
+    if (n == 0) {
+        cli_note(cli, "its sessions have ended");
+    } else if (n == 1) {
+        cli_note(cli, "worker '%s' has not said that its sessions of it have ended", first);
+    } else {
+        cli_note(cli, "worker '%s' and %zu more have not said that their sessions of it have ended",
+            first, n - 1);
+    }
+}
+
 static int drop(const struct cli *cli, const struct cli_cluster *c, const char *name)
 {
     struct base_error err = {0};
@@ -213,13 +227,18 @@ static int drop(const struct cli *cli, const struct cli_cluster *c, const char *
     if (rc != 0) {
         return fail(cli, &err);
     }
-    struct base_error unused;
-    (void)erase(c, "pool-birth", name, &unused); /* left over it does no harm */
+    json_t *left = NULL;
+    rc = cli_pool_wait_gone(c, name, PATIENCE_S, &left, &err);
+    if (rc != 0) {
+        return fail(cli, &err);
+    }
     if (cli->json) {
-        return print_json(json_pack("{s:s,s:b}", "name", name, "deleted", true));
+        return print_json(
+            json_pack("{s:s,s:b,s:o}", "name", name, "deleted", true, "workersLeft", left));
     }
     (void)printf("pool %s deleted\n", name);
-    cli_note(cli, "its sessions end now, with what runs in them");
+    tell_left(cli, left);
+    json_decref(left);
     return CLI_OK;
 }
 
@@ -322,8 +341,9 @@ const struct cli_command cli_cmd_pool = {
         "list      pools with ready instances and sessions of the whole cluster\n"
         "show      a pool as it was applied\n"
         "delete    the pool ends with all that it has: sessions with what runs in them, ready\n"
-        "          instances, its MCP key. Requests get 404 SessionPoolNotFound. A pool that is\n"
-        "          made later under the name starts with nothing of it\n"
+        "          instances, its MCP key. Requests get 404 SessionPoolNotFound. Waits 15 s for\n"
+        "          the workers to say so, and names those that do not: they end its sessions\n"
+        "          when they hear of it, unless it is applied again before\n"
         "mcp-key   prints the key that MCP clients send as x-ms-apikey to /pools/NAME/mcp. It is\n"
         "          made the first time and kept as a salted hash and sealed under the cluster "
         "key,\n"

@@ -57,7 +57,7 @@ int cli_pool_apply(const struct cli_cluster *c, const char *path, enum cli_pool_
     unsigned patience_s, struct cli_pool_applied *ret, struct base_error *err)
 {
     CLEANUP(base_freep) char *text = NULL;
-    char key[CLI_POOL_KEY_MAX], birth[CLI_POOL_KEY_MAX];
+    char key[CLI_POOL_KEY_MAX];
     size_t n = 0;
     struct proto_pool p = {.cpus = 0};
     struct base_error why = {0};
@@ -69,14 +69,12 @@ int cli_pool_apply(const struct cli_cluster *c, const char *path, enum cli_pool_
     }
     (void)base_text_copy(ret->name, sizeof ret->name, p.name);
     (void)snprintf(key, sizeof key, "%s%s", kind, p.name);
-    (void)snprintf(birth, sizeof birth, "pool-birth/%s", p.name);
     rc = take_warnings(&p, ret);
     proto_pool_deinit(&p);
     if (rc != 0) {
         return base_fail(err, rc, "out of memory");
     }
-    const struct cli_catalog_change what = {
-        .key = key, .value = text, .patience_s = patience_s, .birth = birth};
+    const struct cli_catalog_change what = {.key = key, .value = text, .patience_s = patience_s};
     rc = how == CLI_POOL_ADD ? add(c, &what, ret, err) : put(c, &what, ret, err);
     if (rc != 0) {
         free(ret->warnings);
@@ -246,6 +244,68 @@ int cli_pool_check(const struct cli_cluster *c, const struct cli_pool_files *fil
     }
     *ret_names = names;
     return 0;
+}
+
+/* ---- after the last one ---- */
+
+static bool has_pool(const json_t *answer, const char *name)
+{
+    size_t i;
+    json_t *p;
+    json_array_foreach(json_object_get(answer, "pools"), i, p)
+    {
+        const char *its = json_string_value(json_object_get(p, "name"));
+        if (its != NULL && strcmp(its, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int who_has(
+    const struct cli_cluster *c, const char *name, json_t **ret, struct base_error *err)
+{
+    const struct cli_question q = {.role = "worker", .text = "status", .timeout_s = ASK_S};
+    json_t *answers = NULL, *names = json_array(), *a;
+    size_t at;
+    int rc = names == NULL ? base_fail(err, BASE_ENOMEM, "out of memory")
+                           : cli_cluster_ask(c, &q, &answers, err);
+    for (size_t i = 0; rc == 0 && i < c->n; i++) {
+        const struct cli_cluster_node *node = &c->nodes[i];
+        if (strcmp(node->role, "worker") == 0 && !has_answered(answers, node->name)) {
+            (void)json_array_append_new(names, json_string(node->name));
+        }
+    }
+    json_array_foreach(answers, at, a)
+    {
+        if (has_pool(a, name)) {
+            (void)json_array_append(names, json_object_get(a, "asked"));
+        }
+    }
+    json_decref(answers);
+    if (rc != 0) {
+        json_decref(names);
+        return rc;
+    }
+    *ret = names;
+    return 0;
+}
+
+int cli_pool_wait_gone(const struct cli_cluster *c, const char *name, unsigned patience_s,
+    json_t **ret, struct base_error *err)
+{
+    uint64_t end = base_clock_mono_ns() + patience_s * BASE_NS_PER_S;
+    *ret = NULL;
+    for (;;) {
+        const struct timespec ts = {0, PAUSE_MS * (long)BASE_NS_PER_MS};
+        json_decref(*ret);
+        *ret = NULL;
+        int rc = who_has(c, name, ret, err);
+        if (rc != 0 || json_array_size(*ret) == 0 || base_clock_mono_ns() >= end) {
+            return rc;
+        }
+        (void)nanosleep(&ts, NULL);
+    }
 }
 
 /* ---- list ---- */

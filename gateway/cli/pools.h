@@ -42,6 +42,11 @@ int cli_pool_any(
 /* An array of the names of the catalogue's pools; the caller owns *ret. */
 int cli_pool_names(const struct cli_cluster *c, json_t **ret, struct base_error *err);
 
+/* Waits until no worker has anything of the pool any more, patience_s at the longest. *ret: an
+ * array of the workers that have, or have not answered; the caller owns it. BASE_ENOMEM. */
+int cli_pool_wait_gone(const struct cli_cluster *c, const char *name, unsigned patience_s,
+    json_t **ret, struct base_error *err);
+
 /* An array of {"name","containerType","version","maxConcurrentSessions","readySessionInstances",
  * "ready","sessions","workers":[{"worker","ready","target","sessions"}]}; what workers say is as
  * complete as they answer. The caller owns *ret. */

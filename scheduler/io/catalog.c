@@ -371,16 +371,12 @@ int sched_catalog_check(struct sched_catalog_entry *e, const uint8_t cluster_key
     if (sched_catalog_name(e, "tenant/") != NULL || strcmp(e->key, "tenants") == 0) {
         return check_tenant(e, cluster_key, err);
     }
-    const char *born = sched_catalog_name(e, "pool-birth/");
-    if (e->value_n == 0 && (strcmp(e->key, "pools") == 0 ||
-                               (born != NULL && proto_pool_name_valid(born, strlen(born))))) {
+    if (strcmp(e->key, "pools") == 0 && e->value_n == 0) {
         return 0;
     }
     if (sched_catalog_name(e, "mcp-key/") != NULL) {
         return check_key(e, err);
     }
     return base_fail(err, BASE_EINVAL,
-        "'%.80s': there are pool/NAME, pool-birth/NAME, mcp-key/NAME, pools, tenants and tenant/ID "
-        "only",
-        e->key);
+        "'%.80s': there are pool/NAME, mcp-key/NAME, pools, tenants and tenant/ID only", e->key);
 }

@@ -9,7 +9,6 @@
  * agreed upon by the voters. A copy that does not change; entries are sorted by key.
  *
  *   pool/NAME         the pool's JSON, proto/pool/pool.h
- *   pool-birth/NAME   empty; has another version when a pool is made where there was none
  *   mcp-key/NAME      the key of its MCP endpoint, gateway/keys/mcp_key.h
  *   pools             that it has had pools: it decides then, also with none
  *   tenants           limits of every tenant, proto/pool/quota.h

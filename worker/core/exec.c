@@ -94,7 +94,7 @@ static struct worker_exec *record(struct worker_execs *j, const uint8_t *id)
     struct worker_exec *x = CONTAINER_OF(l, struct worker_exec, link);
     worker_list_remove(&x->link);
     memcpy(x->id, id, PROTO_EXEC_ID_BYTES);
-    x->truncated = x->dropped = x->counted = false;
+    x->truncated = x->dropped = x->counted = x->cancel = false;
     x->last_seq = x->bytes = x->started_ns = x->ended_ns = 0;
     uint32_t *b = bucket_of(j, id);
     x->chain = *b;

@@ -272,6 +272,9 @@ static void hand_out(struct worker_pools *p, struct worker_pool *pool)
 {
     struct worker_fair_item *q;
     struct worker_list *r;
+    if (worker_pool_numberless(p)) {
+        worker_pool_queue_refuse(p, pool);
+    }
     while (p->cfg.epoch_next < p->cfg.epoch_limit &&
            (r = worker_list_first(&pool->ready)) != NULL &&
            (q = worker_fair_next(&pool->queue)) != NULL) {
@@ -287,7 +290,7 @@ static bool wanted_now(const struct worker_pool *pool)
 
 static bool wanted_ahead(const struct worker_pool *pool)
 {
-    if (pool->retired) {
+    if (pool->retired || pool->slots[WORKER_SLOT_ADOPTING] > 0) { /* it may have some ready */
         return false;
     }
     uint32_t bound = pool->sessions - pool->queued;

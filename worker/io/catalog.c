@@ -3,13 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/base/clock.h"
 #include "proto/base/text.h"
 #include "proto/pool/quota.h"
 
 /* What a pool of the sessions was last made to be. */
 struct done {
     uint64_t version; /* of its entry; 0: by a file */
-    uint64_t birth;   /* of the entry that tells it from an earlier pool of the name; 0: none */
     uint32_t ready;
     bool there;
 };
@@ -20,6 +20,7 @@ struct worker_catalog {
     uint64_t version;                  /* of the catalogue whose limits count */
     uint64_t birth;                    /* of it: versions of another one say nothing */
     bool none;                         /* the catalogue decides, and has no pool */
+    uint64_t decides_ns;               /* since when it decides; 0: it does not */
 };
 
 static bool wanted(
@@ -36,66 +37,65 @@ static bool wanted(
     return false;
 }
 
-static void retire(struct worker_catalog *c, uint32_t i)
+/* Pools come into the catalogue one by one: one that a file has made is waited for. */
+static bool may_come(const struct worker_catalog *c, uint32_t i)
 {
-    worker_session_pool_retire(c->config.sessions, i);
-    c->done[i].there = false;
+    return c->done[i].there && c->done[i].version == 0 && c->decides_ns != 0 &&
+           base_clock_boot_ns() - c->decides_ns < c->config.grace_ms * BASE_NS_PER_MS;
 }
 
-static void retire_others(struct worker_catalog *c, const struct sched_catalog *known)
+/* False: not yet all that have to go. */
+static bool retire_others(struct worker_catalog *c, const struct sched_catalog *known)
 {
     struct worker_sessions *s = c->config.sessions;
+    bool all = true;
     for (uint32_t i = 0; i < worker_session_pools(s); i++) {
         struct worker_session_pool_info info;
         worker_session_pool_look(s, i, &info);
-        if (!worker_session_pool_retired(s, i) && !wanted(c, known, info.spec->name)) {
-            LOG_INFO(c->config.log, "pool deleted pool=%s", info.spec->name);
-            retire(c, i);
+        if (worker_session_pool_retired(s, i) || wanted(c, known, info.spec->name)) {
+            continue;
         }
+        if (may_come(c, i)) {
+            all = false;
+            continue;
+        }
+        LOG_INFO(c->config.log, "pool deleted pool=%s", info.spec->name);
+        worker_session_pool_retire(s, i);
+        c->done[i].there = false;
     }
+    return all;
 }
 
-/* `want`: what its entry says. A pool that was deleted and made anew while nobody told this worker
- * is another one. */
-static int set(struct worker_catalog *c, const struct worker_pool_file *file,
-    const struct done *want, struct base_error *err)
+static int set(struct worker_catalog *c, const struct worker_pool_file *file, uint64_t version,
+    struct base_error *err)
 {
     struct worker_sessions *s = c->config.sessions;
     uint32_t i = worker_session_pool(s, file->spec.name);
     const struct done *d = i == WORKER_NONE ? NULL : &c->done[i];
-    if (d != NULL && d->there && d->version != 0 && d->birth != want->birth) {
-        LOG_INFO(c->config.log, "pool deleted and made anew pool=%s", file->spec.name);
-        retire(c, i);
-    }
-    if (d != NULL && d->there && d->version == want->version &&
-        d->ready == file->spec.ready_target) {
+    if (d != NULL && d->there && d->version == version && d->ready == file->spec.ready_target) {
         return 0;
     }
     bool fresh = d == NULL || !d->there;
     int rc = worker_session_pool_set(s, file, err);
     if (rc == 0) {
         i = worker_session_pool(s, file->spec.name);
-        c->done[i] = (struct done){want->version, want->birth, file->spec.ready_target, true};
+        c->done[i] = (struct done){version, file->spec.ready_target, true};
         LOG_INFO(c->config.log, "pool %s pool=%s max=%u ready=%u", fresh ? "added" : "changed",
             file->spec.name, file->spec.sessions_max, file->spec.ready_target);
     }
     return rc;
 }
 
-static int set_entry(struct worker_catalog *c, const struct sched_catalog *known,
-    const struct sched_catalog_entry *e, const struct worker_catalog_share *share,
-    struct base_error *err)
+static int set_entry(struct worker_catalog *c, const struct sched_catalog_entry *e,
+    const struct worker_catalog_share *share, struct base_error *err)
 {
     struct worker_pool_file file;
-    const struct sched_catalog_entry *birth =
-        sched_catalog_find(known, "pool-birth/", sched_catalog_name(e, "pool/"));
-    const struct done want = {.version = e->version, .birth = birth == NULL ? 0 : birth->version};
     int rc = worker_pool_file_parse(e->value, e->value_n, &file, err);
     if (rc != 0) {
         return rc;
     }
     file.spec.ready_target = share->of(share->ctx, e->pool, e->ready);
-    rc = set(c, &file, &want, err);
+    rc = set(c, &file, e->version, err);
     worker_pool_file_deinit(&file);
     return rc;
 }
@@ -119,13 +119,13 @@ static int set_pools(struct worker_catalog *c, const struct sched_catalog *known
         const struct sched_catalog_entry *e = sched_catalog_at(known, i);
         struct base_error why;
         const char *name = sched_catalog_name(e, "pool/");
-        if (name != NULL && set_entry(c, known, e, share, &why) != 0) {
+        if (name != NULL && set_entry(c, e, share, &why) != 0) {
             rc = note(c, name, &why, rc, err);
         }
     }
     for (uint32_t i = 0; known == NULL && i < c->config.files_n; i++) {
         struct base_error why;
-        if (set(c, &c->config.files[i], &(struct done){.version = 0}, &why) != 0) {
+        if (set(c, &c->config.files[i], 0, &why) != 0) {
             rc = note(c, c->config.files[i].spec.name, &why, rc, err);
         }
     }
@@ -189,7 +189,8 @@ static int set_tenants(struct worker_catalog *c, const struct sched_catalog *kno
 static void note_birth(struct worker_catalog *c, uint64_t birth)
 {
     for (uint32_t i = 0; birth != c->birth && i < PROTO_POOLS_MAX; i++) {
-        c->done[i].version = c->version = UINT64_MAX;
+        c->done[i].version = c->done[i].version == 0 ? 0 : UINT64_MAX; /* 0: still by a file */
+        c->version = UINT64_MAX;
     }
     c->birth = birth;
 }
@@ -210,11 +211,13 @@ int worker_catalog_apply(struct worker_catalog *c, const struct sched_catalog *k
     const struct sched_catalog *pools =
         known != NULL && sched_catalog_decides(known) ? known : NULL;
     c->none = pools != NULL && !sched_catalog_has(pools, "pool/");
-    retire_others(c, pools);
+    c->decides_ns = pools == NULL ? 0 : c->decides_ns == 0 ? base_clock_boot_ns() : c->decides_ns;
+    bool all = retire_others(c, pools);
     int pools_rc = set_pools(c, pools, share, err);
     return pools_rc != 0 ? pools_rc
            : rc != 0     ? base_fail(err, rc, "limits of tenants: %s", base_err_str(rc))
-                         : 0;
+           : all         ? 0
+                 : base_fail(err, BASE_EAGAIN, "pools of files may be in the catalogue soon");
 }
 
 uint32_t worker_catalog_pools(const struct worker_catalog *c)

@@ -17,6 +17,9 @@ struct worker_catalog_config {
     struct worker_quota_limits tenant;
     const struct worker_quota_tenant *tenants;
     uint32_t tenants_n;
+    /* How long a pool of a file stays when the catalogue has its first pools and not this one: they
+     * come one by one. */
+    uint32_t grace_ms;
 };
 
 int worker_catalog_create(struct worker_catalog **ret, const struct worker_catalog_config *config);
@@ -28,10 +31,10 @@ struct worker_catalog_share {
     void *ctx;
 };
 
-/* Makes it so; known may be NULL. A pool that is not in it any more, or is a later one of the same
- * name, ends with its sessions. What cannot be done is left as it was and told in the log, and in
- * *err (may be NULL) for the first one; it is tried again with the next call. Not from inside of
- * callbacks of the sessions. */
+/* Makes it so; known may be NULL. A pool that is not in it any more ends with its sessions. What
+ * cannot be done, or not yet (BASE_EAGAIN), is left as it was and told in the log, and in *err (may
+ * be NULL) for the first one; it is tried again with the next call. Not from inside of callbacks of
+ * the sessions. */
 int worker_catalog_apply(struct worker_catalog *c, const struct sched_catalog *known,
     const struct worker_catalog_share *share, struct base_error *err);
 

@@ -223,7 +223,7 @@ static bool of_template(struct session_pool *p, const struct worker_row_vm *vm)
     if (vm->template != 0 && p->template == 0) {
         p->template = vm->template;
     }
-    return vm->template == 0 || vm->template == p->template;
+    return vm->template != 0 && vm->template == p->template;
 }
 
 static void vm_adopt(struct restore *r, uint32_t slot)

@@ -236,8 +236,9 @@ static int lmdb_commit(struct worker_store *st)
         if (rc == BASE_EFULL) {
             rc = grow_and_replay(m);
             txn = m->txn;
-            m->txn = NULL;
+            m->txn = rc != 0 ? txn : NULL;
             rc = rc != 0 ? rc : proto_lmdb_code(mdb_txn_commit(txn));
+            txn_drop(m); /* or nobody could write any more */
         }
     }
     /* One large turn does not keep its memory for ever. */

@@ -229,45 +229,6 @@ TEST(files_count_until_the_catalogue_has_had_a_pool_and_never_again)
     rig_deinit(&r);
 }
 
-TEST(a_pool_that_was_deleted_and_made_anew_between_two_looks_has_other_sessions)
-{
-    static const char one[] = "{\"name\":\"python\",\"properties\":{\"scaleConfiguration\":{"
-                              "\"maxConcurrentSessions\":4,\"readySessionInstances\":0}}}";
-    setup(0);
-    struct worker_pool_file file = file_of("python", 2, 0);
-    struct worker_catalog_config config = {
-        .log = &r.log, .sessions = r.sessions, .files = &file, .files_n = 1};
-    struct worker_catalog *c = NULL;
-    CHECK_EQ(worker_catalog_create(&c, &config), 0);
-    const struct worker_catalog_share share = {half, NULL};
-    CHECK_EQ(worker_catalog_apply(c, NULL, &share, NULL), 0);
-    CHECK_EQ(rig_status(&r, rig_exec(&r, "alice", 1, "say x")), WARREN__STATUS__STATUS_OK);
-    struct sched_catalog_entry e[] = {
-        {.key = "pool-birth/python", .version = 1, .value = ""}, pool_entry("pool/python", one, 2)};
-    apply(c, 2, e, 2, 0); /* the pool of the file, in the catalogue now */
-    CHECK_EQ(worker_session_counts(r.sessions).sessions, 1);
-    e[1].version = 3;
-    apply(c, 3, e, 2, 0); /* changed */
-    CHECK_EQ(worker_session_counts(r.sessions).sessions, 1);
-    Warren__Reply *end = rig_reply(&r, rig_exec(&r, "alice", 2, "say x"), PROTO_ENVELOPE_END);
-    CHECK(!end->session->new_allocation);
-    warren__reply__free_unpacked(end, NULL);
-    e[0].version = 5;
-    e[1].version = 6;
-    apply(c, 6, e, 2, 0);
-    CHECK(serves("python"));
-    end = rig_reply(&r, rig_exec(&r, "alice", 3, "say x"), PROTO_ENVELOPE_END);
-    CHECK(end->session->new_allocation);
-    CHECK_STR(end->session->recreated, "pool-deleted");
-    warren__reply__free_unpacked(end, NULL);
-    apply(c, 6, e, 2, 0); /* heard once more */
-    end = rig_reply(&r, rig_exec(&r, "alice", 4, "say x"), PROTO_ENVELOPE_END);
-    CHECK(!end->session->new_allocation);
-    warren__reply__free_unpacked(end, NULL);
-    worker_catalog_destroy(c);
-    rig_deinit(&r);
-}
-
 /* What could not be made is made by the next call, which the worker does not wait for long. */
 TEST(a_pool_for_which_the_engine_has_no_number_is_tried_again)
 {
@@ -453,5 +414,74 @@ TEST(a_full_disk_that_is_emptied_again_does_not_end_the_making_of_sessions)
     full_disk = false;
     RIG_UNTIL(&r, p->cfg.epoch_next < p->cfg.epoch_limit);
     CHECK_EQ(rig_status(&r, rig_exec(&r, "carol", 4, "say x")), WARREN__STATUS__STATUS_OK);
+    rig_deinit(&r);
+}
+
+static void check_alice(unsigned char id, const char *recreated)
+{
+    Warren__Reply *end = rig_reply(&r, rig_exec(&r, "alice", id, "say x"), PROTO_ENVELOPE_END);
+    CHECK_STR(end->session->recreated, recreated);
+    warren__reply__free_unpacked(end, NULL);
+}
+
+/* Pools of a catalogue as voters make it, one after the other. */
+static struct sched_catalog *made(const struct sched_catalog_entry *e, uint32_t n)
+{
+    static uint8_t bytes[4][SCHED_CAT_BYTES_MAX];
+    struct sched_catalog *k = NULL;
+    struct sched_cat_doc doc = {0};
+    for (uint32_t i = 0; i < n; i++) {
+        const struct sched_cat_change change = {.id = i + 1,
+            .birth = 8,
+            .entry = {.key = e[i].key,
+                .key_n = (uint32_t)strlen(e[i].key),
+                .pool = e[i].pool,
+                .max = 4,
+                .value = (const uint8_t *)e[i].value,
+                .value_n = (uint32_t)e[i].value_n}};
+        struct sched_cat_doc next = {.version = i + 1, .bytes = bytes[i]};
+        CHECK_EQ(sched_cat_apply(&doc, &change, bytes[i], &next.n), SCHED_CAT_OK);
+        doc = next;
+    }
+    CHECK_EQ(sched_catalog_unpack(&k, &doc), 0);
+    return k;
+}
+
+TEST(a_pool_of_a_file_that_the_catalogue_takes_over_keeps_its_sessions)
+{
+    static const char one[] = "{\"name\":\"another\",\"properties\":{\"scaleConfiguration\":{"
+                              "\"maxConcurrentSessions\":4,\"readySessionInstances\":0}}}";
+    static const char two[] = "{\"name\":\"python\",\"properties\":{\"scaleConfiguration\":{"
+                              "\"maxConcurrentSessions\":4,\"readySessionInstances\":0}}}";
+    setup(0);
+    struct worker_pool_file file = file_of("python", 4, 0);
+    struct worker_catalog_config config = {
+        .log = &r.log, .sessions = r.sessions, .files = &file, .files_n = 1, .grace_ms = 60000};
+    struct worker_catalog *c = NULL;
+    const struct worker_catalog_share share = {half, NULL};
+    CHECK_EQ(worker_catalog_create(&c, &config), 0);
+    CHECK_EQ(worker_catalog_apply(c, NULL, &share, NULL), 0);
+    check_alice(1, "");
+    struct sched_catalog_entry e[] = {
+        pool_entry("pool/another", one, 1), pool_entry("pool/python", two, 2)};
+    e[1].pool = e[0].pool + 1;
+    struct sched_catalog *k = made(e, 1); /* the first of two that are applied */
+    CHECK_EQ(worker_catalog_apply(c, k, &share, NULL), BASE_EAGAIN);
+    check_alice(2, "");
+    sched_catalog_destroy(k);
+    k = made(e, 2);
+    CHECK_EQ(worker_catalog_apply(c, k, &share, NULL), 0);
+    check_alice(3, "");
+    CHECK_EQ(worker_session_counts(r.sessions).sessions, 1);
+    sched_catalog_destroy(k);
+    k = made(e, 1); /* and now it goes at once */
+    CHECK_EQ(worker_catalog_apply(c, k, &share, NULL), 0);
+    RIG_UNTIL(&r, worker_session_counts(r.sessions).sessions == 0);
+    sched_catalog_destroy(k);
+    k = made(e, 2);
+    CHECK_EQ(worker_catalog_apply(c, k, &share, NULL), 0);
+    check_alice(4, "pool-deleted");
+    sched_catalog_destroy(k);
+    worker_catalog_destroy(c);
     rig_deinit(&r);
 }
