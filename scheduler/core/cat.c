@@ -144,10 +144,15 @@ uint64_t sched_cat_version(const struct sched_cat_doc *d, const char *key, uint3
     return find(d, key, key_n, &e) ? e.version : 0;
 }
 
+uint64_t sched_cat_birth_in(const struct sched_cat_entry *e)
+{
+    return sched_cat_own(e) && e->value_n >= DIGITS ? get_hex(e->value) : 0;
+}
+
 uint64_t sched_cat_birth(const struct sched_cat_doc *d)
 {
     struct sched_cat_entry e;
-    return find(d, own_key, 1, &e) && e.value_n >= DIGITS ? get_hex(e.value) : 0;
+    return find(d, own_key, 1, &e) ? sched_cat_birth_in(&e) : 0;
 }
 
 uint64_t sched_cat_made(const struct sched_cat_doc *d, uint64_t id)

@@ -74,8 +74,10 @@ struct sched_cat_change {
 /* Is it the document's own entry? */
 bool sched_cat_own(const struct sched_cat_entry *e);
 
-/* What was drawn when it was born; 0: it is older than that, or has nothing yet. */
+/* What was drawn when it was born; 0: it is older than that, or has nothing yet. And what its own
+ * entry has of it. */
 uint64_t sched_cat_birth(const struct sched_cat_doc *d);
+uint64_t sched_cat_birth_in(const struct sched_cat_entry *e);
 
 /* The version that the change with this id has made; 0: it is not known to be made. */
 uint64_t sched_cat_made(const struct sched_cat_doc *d, uint64_t id);

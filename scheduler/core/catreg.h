@@ -20,7 +20,7 @@ struct sched_catreg_doc {
 /* A change that was asked for. */
 struct sched_catreg_op {
     uint64_t from, op;
-    uint64_t until_ns; /* it is answered by then */
+    uint64_t until_ns; /* it is answered "later" from then on */
     bool in_val;       /* the value that is being proposed has it, or its refusal */
     uint8_t result;
     uint64_t version;

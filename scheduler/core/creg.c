@@ -3,7 +3,7 @@
 #include "scheduler/core/mutant.h"
 
 enum {
-    OP_MS = 1000, /* a proposal that takes longer is given up; a lost store relies on the bound */
+    BALLOT_MS = 1000, /* one that takes longer is given up; a lost store relies on the bound */
     TRIES_MAX = 20,
 };
 
@@ -125,7 +125,7 @@ void sched_creg_start(const struct sched_creg_run *g)
     r->best = r->accepted;
     (void)g->ops->read(g->own, NULL);
     r->votes = (uint8_t)(1U << g->index);
-    r->deadline_ns = after(g, OP_MS);
+    r->deadline_ns = after(g, BALLOT_MS);
     r->resend_ns = after(g, g->ops->resend_ms);
     ask(g);
     propose(g);
@@ -141,9 +141,11 @@ static void on_vote(const struct sched_creg_run *g, uint32_t from, enum sched_cr
     if (!voting || say->ballot != r->ballot || g->now_ns > r->deadline_ns) {
         return;
     }
-    if (word == SCHED_CREG_NACK && say->promised > r->promised) {
-        r->promised = say->promised; /* only to choose a higher ballot next time */
-        g->ops->store(g->own);
+    if (word == SCHED_CREG_NACK) {
+        if (say->promised > r->promised) { /* or it was promised here as well */
+            r->promised = say->promised;   /* only to choose a higher ballot next time */
+            g->ops->store(g->own);
+        }
         r->tries = (uint8_t)(r->tries < TRIES_MAX ? r->tries + 1 : TRIES_MAX);
         again(g, true);
     } else if (phase1) {

@@ -101,6 +101,13 @@ bool sched_permits_room(struct sched_permits *p, const struct sched_env *e, stru
     return false;
 }
 
+/* More is in use than is held, after a restart, and that much was refused: not asked for soon. */
+static bool refused(const struct sched_quota *q, const struct sched_env *e)
+{
+    return e->cfg->catalog && q->used > q->limit && q->denied_ns != 0 &&
+           e->now_ns < q->denied_ns + SCHED_MS(OVER_MS);
+}
+
 bool sched_permits_hope(
     const struct sched_permits *p, const struct sched_env *e, struct sched_key key)
 {
@@ -109,7 +116,7 @@ bool sched_permits_hope(
         return !unlimited(p, e);
     }
     return !p->single && p->limited && q != NULL && q->max > 0 && q->used >= q->limit &&
-           e->now_ns >= q->denied_ns;
+           e->now_ns >= q->denied_ns && !refused(q, e);
 }
 
 bool sched_permits_take(struct sched_permits *p, struct sched_key key)
@@ -169,9 +176,12 @@ static uint32_t aim(const struct sched_permits *p, struct sched_quota *q, const 
 {
     bool ahead = e->cfg->catalog; /* asks before the last one is used */
     uint32_t more = spare(p, q, e);
+    if (refused(q, e)) {
+        q->missed = 0;
+        return UINT32_MAX;
+    }
     if (q->used > q->limit) { /* after a restart: hold what is in use */
-        bool soon = ahead && q->denied_ns != 0 && e->now_ns < q->denied_ns + SCHED_MS(OVER_MS);
-        return soon ? UINT32_MAX : q->used;
+        return q->used;
     }
     if (q->missed > 0) {
         uint32_t least = ahead ? q->missed : 0;

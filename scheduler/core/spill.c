@@ -24,8 +24,8 @@ bool sched_spill_here(const struct sched_spill *s, uint32_t active, uint32_t pla
     }
     uint32_t then = active < s->then ? active : s->then;
     uint32_t more = s->mean / 4 > places / SLACK ? s->mean / 4 : places / SLACK;
-    bool even = then < s->mean + more && active - then <= places / GROWTH;
-    return s->mean < EVEN_CLUSTER || even;
+    bool grows = then < s->mean + more && active - then <= places / GROWTH;
+    return s->mean < EVEN_CLUSTER || active < s->mean + more || grows;
 }
 
 static bool usable(const struct sched_env *e, const struct sched_member *m)

@@ -208,14 +208,24 @@ int sched_catalog_load(struct sched_catalog **ret, const char *path, const uint8
     int rc = all == NULL ? BASE_ENOMEM : 0;
     rc = rc == 0 && (version <= 0 || n > SCHED_CAT_ENTRIES_MAX) ? BASE_EBADMSG : rc;
     rc = rc == 0 && cluster != NULL && number(cluster) != tag_of(cluster_key) ? BASE_ESTATE : rc;
+    uint32_t kept = 0;
+    uint64_t birth = number(json_object_get(doc, "birth"));
     for (size_t i = 0; rc == 0 && i < n; i++) {
-        bool good = read_entry(json_array_get(list, i), &all[i]) &&
-                    (i == 0 || strcmp(all[i - 1].key, all[i].key) < 0);
+        struct sched_catalog_entry *x = &all[kept];
+        bool good = read_entry(json_array_get(list, i), x) &&
+                    (kept == 0 || strcmp(all[kept - 1].key, x->key) < 0);
+        const struct sched_cat_entry e = {.key = x->key,
+            .key_n = good ? (uint32_t)strlen(x->key) : 0,
+            .value = (const uint8_t *)x->value,
+            .value_n = (uint32_t)x->value_n};
+        bool own = good && sched_cat_own(&e); /* a release before this kept it in the file */
+        birth = own ? sched_cat_birth_in(&e) : birth;
+        kept += !own;
         rc = good ? 0 : BASE_EBADMSG;
     }
-    rc = rc != 0 ? rc : sched_catalog_make(ret, (uint64_t)version, all, (uint32_t)n);
+    rc = rc != 0 ? rc : sched_catalog_make(ret, (uint64_t)version, all, kept);
     if (rc == 0) {
-        (*ret)->birth = number(json_object_get(doc, "birth"));
+        (*ret)->birth = birth;
     }
     free(all);
     json_decref(doc);

@@ -678,6 +678,24 @@ TEST(a_change_that_comes_again_is_not_made_again)
     world_free(&w);
 }
 
+/* It promises what overtakes it before it hears that it was overtaken. */
+TEST(a_proposal_that_was_overtaken_with_this_voter_s_own_promise_begins_anew)
+{
+    static struct world w;
+    world_init(&w);
+    struct sched_msg m = {.from = 100, .type = SCHED_MSG_CSET, .cset = {1, change_of("k", "a", 0)}};
+    hear(&w, &m);
+    uint64_t mine = w.keep[0].vote.ballot, rival = (mine >> 8 << 8) | 1;
+    m = (struct sched_msg){.from = 2, .type = SCHED_MSG_CPREP, .creg.ballot = rival};
+    hear(&w, &m);
+    CHECK(said(&w, SCHED_MSG_CPROM) != NULL);
+    m = (struct sched_msg){
+        .from = 2, .type = SCHED_MSG_CNACK, .creg = {.ballot = mine, .promised = rival}};
+    hear(&w, &m);
+    CHECK_EQ(w.keep[0].vote.phase, SCHED_CREG_WAIT);
+    world_free(&w);
+}
+
 /* Another voter is ahead each time. */
 TEST(a_change_that_is_overtaken_again_and_again_is_answered)
 {
