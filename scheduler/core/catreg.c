@@ -23,13 +23,13 @@ static struct sched_cat_doc doc(const struct sched_catreg_doc *d)
     return (struct sched_cat_doc){d->version, d->n, d->bytes};
 }
 
-static uint64_t sure_at(const struct sched_catreg_env *e)
+static uint64_t sure_at(const struct sched_creg_env *e)
 {
     return e->now_ns + SCHED_MS(SURE_MS) + base_hash_rng_below(e->rng, SCHED_MS(SURE_MS));
 }
 
 /* Something newer may have been chosen: it finds out, unless it is told before. */
-static void doubt(struct sched_catreg *k, const struct sched_catreg_env *e)
+static void doubt(struct sched_catreg *k, const struct sched_creg_env *e)
 {
     if (!k->unsure) {
         k->unsure = true;
@@ -50,7 +50,7 @@ static void choose(struct sched_catreg *k, const struct sched_cat_doc *d)
 /* What the functions of the frame are given. */
 struct step {
     struct sched_catreg *k;
-    const struct sched_catreg_env *e;
+    const struct sched_creg_env *e;
 };
 
 static void store(void *own)
@@ -109,7 +109,7 @@ static bool read(void *own, const struct sched_msg *m)
     return set(&s->k->val, &s->k->acc, m);
 }
 
-static void answer(const struct sched_catreg_env *e, uint64_t to, uint64_t op,
+static void answer(const struct sched_creg_env *e, uint64_t to, uint64_t op,
     enum sched_cat_result result, uint64_t version)
 {
     sched_fx_send(e->fx, SCHED_MSG_CSETR, to)->csetr =
@@ -161,7 +161,7 @@ static void chosen(void *own)
 {
     const struct step *s = own;
     struct sched_catreg *k = s->k;
-    const struct sched_catreg_env *e = s->e;
+    const struct sched_creg_env *e = s->e;
     struct sched_cat_doc d = doc(&k->val);
     choose(k, &d);
     for (uint32_t i = 0; i < e->cfg->n_voters; i++) {
@@ -217,20 +217,9 @@ static const struct sched_creg_ops ops = {.resend_ms = RESEND_MS,
     .gave_up = gave_up,
     .found = found};
 
-static struct sched_creg_run run(struct step *s)
-{
-    return (struct sched_creg_run){.reg = &s->k->vote,
-        .ops = &ops,
-        .own = s,
-        .cfg = s->e->cfg,
-        .rng = s->e->rng,
-        .now_ns = s->e->now_ns,
-        .index = s->e->index};
-}
-
 /* ---- what is asked for ---- */
 
-static void on_set(struct sched_catreg *k, const struct sched_catreg_env *e,
+static void on_set(struct sched_catreg *k, const struct sched_creg_env *e,
     const struct sched_creg_run *g, const struct sched_msg *m)
 {
     const struct sched_cat_change *c = &m->cset.change;
@@ -267,7 +256,7 @@ static void on_set(struct sched_catreg *k, const struct sched_catreg_env *e,
 }
 
 static void on_get(
-    struct sched_catreg *k, const struct sched_catreg_env *e, const struct sched_msg *m)
+    struct sched_catreg *k, const struct sched_creg_env *e, const struct sched_msg *m)
 {
     bool none = m->cget.version == 0 && !k->vote.lost && !k->unsure; /* which is worth knowing */
     const struct sched_catreg_doc *d = MUTANT(74) ? &k->acc : &k->known;
@@ -322,7 +311,7 @@ void sched_catreg_restore(struct sched_catreg *k, const struct sched_row *row, b
 }
 
 static void on_know(
-    struct sched_catreg *k, const struct sched_catreg_env *e, const struct sched_msg *m)
+    struct sched_catreg *k, const struct sched_creg_env *e, const struct sched_msg *m)
 {
     uint64_t ballot = m->creg.ballot;
     if (k->vote.lost || !sched_cfg_is_voter(e->cfg, m->from)) {
@@ -337,10 +326,10 @@ static void on_know(
 }
 
 void sched_catreg_msg(
-    struct sched_catreg *k, const struct sched_catreg_env *e, const struct sched_msg *m)
+    struct sched_catreg *k, const struct sched_creg_env *e, const struct sched_msg *m)
 {
     struct step s = {k, e};
-    const struct sched_creg_run g = run(&s);
+    const struct sched_creg_run g = {&k->vote, &ops, &s, e};
     if (m->type == SCHED_MSG_CSET) {
         on_set(k, e, &g, m);
     } else if (m->type == SCHED_MSG_CGET) {
@@ -358,7 +347,7 @@ void sched_catreg_msg(
 }
 
 /* Changes whose time is over, also while others overtake this voter again and again. */
-static void drop_late(struct sched_catreg *k, const struct sched_catreg_env *e)
+static void drop_late(struct sched_catreg *k, const struct sched_creg_env *e)
 {
     for (uint32_t i = k->n_ops; i-- > 0;) {
         if (e->now_ns >= k->ops[i].until_ns) {
@@ -368,10 +357,10 @@ static void drop_late(struct sched_catreg *k, const struct sched_catreg_env *e)
     }
 }
 
-void sched_catreg_tick(struct sched_catreg *k, const struct sched_catreg_env *e)
+void sched_catreg_tick(struct sched_catreg *k, const struct sched_creg_env *e)
 {
     struct step s = {k, e};
-    const struct sched_creg_run g = run(&s);
+    const struct sched_creg_run g = {&k->vote, &ops, &s, e};
     drop_late(k, e);
     if (!sched_creg_rests(&k->vote)) {
         sched_creg_tick(&g);

@@ -39,14 +39,6 @@ struct sched_catreg {
     struct sched_catreg_op ops[SCHED_CATREG_OPS_MAX];
 };
 
-struct sched_catreg_env {
-    const struct sched_cfg *cfg;
-    struct sched_fx *fx;
-    struct base_hash_rng *rng;
-    uint64_t now_ns;
-    uint32_t index; /* of this voter */
-};
-
 void sched_catreg_init(struct sched_catreg *k, struct sched_mem *mem);
 
 /* The stored row; NULL: there is none. fresh: nor can there have been one. What was lost is asked
@@ -56,6 +48,6 @@ void sched_catreg_restore(struct sched_catreg *k, const struct sched_row *row, b
 
 /* CSET and CGET from anybody who may, the others from voters. */
 void sched_catreg_msg(
-    struct sched_catreg *k, const struct sched_catreg_env *e, const struct sched_msg *m);
-void sched_catreg_tick(struct sched_catreg *k, const struct sched_catreg_env *e);
+    struct sched_catreg *k, const struct sched_creg_env *e, const struct sched_msg *m);
+void sched_catreg_tick(struct sched_catreg *k, const struct sched_creg_env *e);
 uint64_t sched_catreg_due_ns(const struct sched_catreg *k);

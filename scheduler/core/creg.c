@@ -9,7 +9,7 @@ enum {
 
 static uint64_t after(const struct sched_creg_run *g, uint32_t ms)
 {
-    return g->now_ns + SCHED_MS(ms);
+    return g->env->now_ns + SCHED_MS(ms);
 }
 
 static void answer(
@@ -27,9 +27,9 @@ static void to_others(
     const struct sched_creg_run *g, enum sched_creg_word word, uint64_t ballot, uint8_t but)
 {
     const struct sched_creg_say say = {.type = g->ops->types[word], .ballot = ballot};
-    for (uint32_t i = 0; i < g->cfg->n_voters; i++) {
-        if ((but >> i & 1) == 0 && i != g->index) {
-            g->ops->send(g->own, word, g->cfg->voters[i], &say);
+    for (uint32_t i = 0; i < g->env->cfg->n_voters; i++) {
+        if ((but >> i & 1) == 0 && i != g->env->index) {
+            g->ops->send(g->own, word, g->env->cfg->voters[i], &say);
         }
     }
 }
@@ -72,7 +72,7 @@ static void on_request(
 
 static bool majority(const struct sched_creg_run *g)
 {
-    return sched_votes(g->reg->votes) > g->cfg->n_voters / 2;
+    return sched_votes(g->reg->votes) > g->env->cfg->n_voters / 2;
 }
 
 static void ask(const struct sched_creg_run *g)
@@ -88,7 +88,7 @@ static void again(const struct sched_creg_run *g, bool failed)
     struct sched_creg *r = g->reg;
     uint64_t most = SCHED_MS(g->ops->backoff_ms) * r->tries + 1;
     r->phase = g->ops->wants(g->own, failed) ? SCHED_CREG_WAIT : SCHED_CREG_IDLE;
-    r->resend_ns = g->now_ns + base_hash_rng_below(g->rng, most);
+    r->resend_ns = g->env->now_ns + base_hash_rng_below(g->env->rng, most);
 }
 
 static void finish(const struct sched_creg_run *g)
@@ -108,7 +108,7 @@ static void propose(const struct sched_creg_run *g)
         r->phase = SCHED_CREG_ACCEPTS;
         r->votes = 0;
         if (accept(g, r->ballot, NULL)) {
-            r->votes = (uint8_t)(1U << g->index);
+            r->votes = (uint8_t)(1U << g->env->index);
         }
         ask(g);
         finish(g);
@@ -118,13 +118,13 @@ static void propose(const struct sched_creg_run *g)
 void sched_creg_start(const struct sched_creg_run *g)
 {
     struct sched_creg *r = g->reg;
-    r->promised = ((r->promised >> 8) + 1) << 8 | g->index;
+    r->promised = ((r->promised >> 8) + 1) << 8 | g->env->index;
     g->ops->store(g->own);
     r->phase = SCHED_CREG_PROMISES;
     r->ballot = r->promised;
     r->best = r->accepted;
     (void)g->ops->read(g->own, NULL);
-    r->votes = (uint8_t)(1U << g->index);
+    r->votes = (uint8_t)(1U << g->env->index);
     r->deadline_ns = after(g, BALLOT_MS);
     r->resend_ns = after(g, g->ops->resend_ms);
     ask(g);
@@ -138,7 +138,7 @@ static void on_vote(const struct sched_creg_run *g, uint32_t from, enum sched_cr
     bool phase1 = word == SCHED_CREG_PROM && r->phase == SCHED_CREG_PROMISES;
     bool phase2 = word == SCHED_CREG_ACCED && r->phase == SCHED_CREG_ACCEPTS;
     bool voting = r->phase == SCHED_CREG_PROMISES || r->phase == SCHED_CREG_ACCEPTS;
-    if (!voting || say->ballot != r->ballot || g->now_ns > r->deadline_ns) {
+    if (!voting || say->ballot != r->ballot || g->env->now_ns > r->deadline_ns) {
         return;
     }
     if (word == SCHED_CREG_NACK) {
@@ -173,7 +173,7 @@ static void on_tell(const struct sched_creg_run *g, uint32_t from, const struct 
     if (say->accepted > r->accepted && g->ops->take(g->own, say->msg)) {
         r->accepted = say->accepted;
     }
-    if (sched_votes(r->told) > g->cfg->n_voters / 2) {
+    if (sched_votes(r->told) > g->env->cfg->n_voters / 2) {
         r->lost = false;
         g->ops->found(g->own);
         g->ops->store(g->own);
@@ -185,13 +185,13 @@ static void on_tell(const struct sched_creg_run *g, uint32_t from, const struct 
 void sched_creg_msg(const struct sched_creg_run *g, const struct sched_creg_say *say)
 {
     uint32_t from = 0, word = 0;
-    while (from < g->cfg->n_voters && g->cfg->voters[from] != say->msg->from) {
+    while (from < g->env->cfg->n_voters && g->env->cfg->voters[from] != say->msg->from) {
         from++;
     }
     while (word < SCHED_CREG_WORDS && g->ops->types[word] != say->type) {
         word++;
     }
-    if (from == g->cfg->n_voters) {
+    if (from == g->env->cfg->n_voters) {
         return;
     }
     switch ((enum sched_creg_word)word) {
@@ -220,7 +220,7 @@ void sched_creg_msg(const struct sched_creg_run *g, const struct sched_creg_say 
 void sched_creg_tick(const struct sched_creg_run *g)
 {
     struct sched_creg *r = g->reg;
-    bool due = g->now_ns >= r->resend_ns;
+    bool due = g->env->now_ns >= r->resend_ns;
     if (r->lost) {
         if (due) {
             r->resend_ns = after(g, 2 * g->ops->resend_ms);
@@ -228,7 +228,7 @@ void sched_creg_tick(const struct sched_creg_run *g)
         }
     } else if (r->phase == SCHED_CREG_IDLE) {
         return;
-    } else if (r->phase != SCHED_CREG_WAIT && g->now_ns >= r->deadline_ns) {
+    } else if (r->phase != SCHED_CREG_WAIT && g->env->now_ns >= r->deadline_ns) {
         r->tries = 0;
         g->ops->gave_up(g->own);
         again(g, false);

@@ -68,15 +68,21 @@ struct sched_creg_ops {
     void (*found)(void *own);              /* what was lost is back */
 };
 
-/* A step. */
+/* A step of a voter. */
+struct sched_creg_env {
+    const struct sched_cfg *cfg;
+    struct sched_fx *fx;
+    struct base_hash_rng *rng;
+    uint64_t now_ns;
+    uint32_t index; /* of this voter */
+};
+
+/* What of it is about one register. */
 struct sched_creg_run {
     struct sched_creg *reg;
     const struct sched_creg_ops *ops;
     void *own;
-    const struct sched_cfg *cfg;
-    struct base_hash_rng *rng;
-    uint64_t now_ns;
-    uint32_t index; /* of this voter */
+    const struct sched_creg_env *env;
 };
 
 /* A ballot of this voter, who is idle and has not lost its store. */

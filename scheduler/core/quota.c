@@ -113,7 +113,7 @@ static void set_maxima(struct sched_quota_keep *k, const struct sched_quota_env 
     }
     t->n = n;
     for (uint32_t i = 0; i < e->n_pools; i++) {
-        bool its = !e->cfg->catalog || e->pools[i].pool % SCHED_QUOTA_REGS == k->reg;
+        bool its = !e->voter.cfg->catalog || e->pools[i].pool % SCHED_QUOTA_REGS == k->reg;
         struct sched_quota_entry *x = its ? entry(t, e->pools[i].pool, nobody, true) : NULL;
         if (x != NULL) {
             x->permits = e->pools[i].max;
@@ -197,7 +197,7 @@ static void chosen(void *own)
         if (!w->in_op) {
             k->wants[left++] = *w;
         } else if (x != NULL || !dead(s->e, w->host)) { /* no room in the table: none */
-            sched_fx_send(s->e->fx, SCHED_MSG_QHAVE, w->host.node)->quota =
+            sched_fx_send(s->e->voter.fx, SCHED_MSG_QHAVE, w->host.node)->quota =
                 (struct sched_m_quota){.pool = w->pool,
                     .inc = w->host.inc,
                     .permits = x != NULL ? x->permits : 0,
@@ -211,7 +211,7 @@ static void store(void *own)
 {
     const struct step *s = own;
     const struct sched_quota_keep *k = s->k;
-    struct sched_row *r = sched_fx_store(s->e->fx, SCHED_ROW_QUOTA);
+    struct sched_row *r = sched_fx_store(s->e->voter.fx, SCHED_ROW_QUOTA);
     r->first = k->reg;
     r->promised = k->vote.promised;
     r->accepted = k->vote.accepted;
@@ -228,7 +228,7 @@ static void send(
                                             ? &s->k->acc
                                         : word == SCHED_CREG_ACC ? &s->k->val
                                                                  : NULL;
-    struct sched_m_qreg *m = &sched_fx_send(s->e->fx, say->type, to)->qreg;
+    struct sched_m_qreg *m = &sched_fx_send(s->e->voter.fx, say->type, to)->qreg;
     *m = (struct sched_m_qreg){.reg = s->k->reg,
         .ballot = say->ballot,
         .promised = say->promised,
@@ -297,17 +297,6 @@ static const struct sched_creg_ops ops = {.resend_ms = RESEND_MS,
     .gave_up = gave_up,
     .found = nothing};
 
-static struct sched_creg_run run(struct step *s)
-{
-    return (struct sched_creg_run){.reg = &s->k->vote,
-        .ops = &ops,
-        .own = s,
-        .cfg = s->e->cfg,
-        .rng = s->e->rng,
-        .now_ns = s->e->now_ns,
-        .index = s->e->index};
-}
-
 static void on_want(const struct step *s, const struct sched_creg_run *g, const struct sched_msg *m)
 {
     struct sched_quota_keep *k = s->k;
@@ -363,7 +352,7 @@ void sched_quota_keep_msg(
     struct sched_quota_keep *k, const struct sched_quota_env *e, const struct sched_msg *m)
 {
     struct step s = {k, e};
-    const struct sched_creg_run g = run(&s);
+    const struct sched_creg_run g = {&k->vote, &ops, &s, &e->voter};
     if (m->type == SCHED_MSG_QWANT) {
         on_want(&s, &g, m);
     } else {
@@ -379,12 +368,12 @@ void sched_quota_keep_msg(
 void sched_quota_keep_tick(struct sched_quota_keep *k, const struct sched_quota_env *e)
 {
     struct step s = {k, e};
-    const struct sched_creg_run g = run(&s);
+    const struct sched_creg_run g = {&k->vote, &ops, &s, &e->voter};
     if (!sched_creg_rests(&k->vote)) {
         sched_creg_tick(&g);
-    } else if (e->now_ns >= k->clean_ns) {
-        k->clean_ns =
-            e->now_ns + SCHED_MS(CLEAN_MS) + base_hash_rng_below(e->rng, SCHED_MS(CLEAN_MS));
+    } else if (e->voter.now_ns >= k->clean_ns) {
+        k->clean_ns = e->voter.now_ns + SCHED_MS(CLEAN_MS) +
+                      base_hash_rng_below(e->voter.rng, SCHED_MS(CLEAN_MS));
         if (any_dead(&k->acc, e)) {
             sched_creg_start(&g);
         }

@@ -35,12 +35,8 @@ struct sched_quota_want {
 
 /* What a voter's step is about. */
 struct sched_quota_env {
-    const struct sched_cfg *cfg;
-    struct sched_fx *fx;
+    struct sched_creg_env voter;
     const struct sched_view *known;
-    struct base_hash_rng *rng;
-    uint64_t now_ns;
-    uint32_t index;   /* of this voter */
     uint64_t version; /* of the catalogue that it knows */
     uint32_t n_pools;
     const struct sched_pool_max *pools;

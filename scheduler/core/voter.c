@@ -576,15 +576,17 @@ static void note_pools(struct sched_voter *v)
     }
 }
 
+static struct sched_creg_env env_of(struct sched_voter *v)
+{
+    return (struct sched_creg_env){
+        .cfg = v->cfg, .fx = v->fx, .rng = &v->rng, .now_ns = v->now_ns, .index = v->index};
+}
+
 /* NULL: time has passed. */
 static void step_quota(struct sched_voter *v, uint32_t reg, const struct sched_msg *m)
 {
-    struct sched_quota_env e = {.cfg = v->cfg,
-        .fx = v->fx,
+    const struct sched_quota_env e = {.voter = env_of(v),
         .known = &v->known,
-        .rng = &v->rng,
-        .now_ns = v->now_ns,
-        .index = v->index,
         .version = v->pools_version,
         .n_pools = v->n_pools,
         .pools = v->pools};
@@ -609,8 +611,7 @@ static bool speaks_of_permits(const struct sched_voter *v)
 /* NULL: time has passed. */
 static void step_catalog(struct sched_voter *v, const struct sched_msg *m)
 {
-    struct sched_catreg_env e = {
-        .cfg = v->cfg, .fx = v->fx, .rng = &v->rng, .now_ns = v->now_ns, .index = v->index};
+    const struct sched_creg_env e = env_of(v);
     if (v->catalog == NULL || (m == NULL && !asks_for_catalog(v))) {
         return;
     }

@@ -266,9 +266,9 @@ static uint32_t dice(struct world *w, uint32_t n)
     return (uint32_t)base_hash_rng_below(&w->rng, n);
 }
 
-static struct sched_catreg_env env_of(struct world *w, uint32_t i)
+static struct sched_creg_env env_of(struct world *w, uint32_t i)
 {
-    return (struct sched_catreg_env){
+    return (struct sched_creg_env){
         .cfg = &w->cfg, .fx = &w->fx, .rng = &w->rng, .now_ns = w->now_ns, .index = i};
 }
 
@@ -437,7 +437,7 @@ static void deliver(struct world *w)
     }
     for (uint32_t i = 0; i < VOTERS; i++) {
         if (p.msg.to == w->cfg.voters[i] && w->up[i]) {
-            struct sched_catreg_env e = env_of(w, i);
+            struct sched_creg_env e = env_of(w, i);
             sched_fx_clear(&w->fx);
             sched_catreg_msg(&w->keep[i], &e, &p.msg);
             carry_out(w, i);
@@ -464,7 +464,7 @@ static void ask(struct world *w, uint32_t i)
         m.type = SCHED_MSG_CSET;
         m.cset = (struct sched_m_cset){c->op, change_of("k", c->value, c->expect)};
     }
-    struct sched_catreg_env e = env_of(w, v);
+    struct sched_creg_env e = env_of(w, v);
     sched_fx_clear(&w->fx);
     sched_catreg_msg(&w->keep[v], &e, &m);
     carry_out(w, v);
@@ -475,7 +475,7 @@ static void tick(struct world *w)
     w->now_ns += SCHED_MS(1 + dice(w, 60));
     for (uint32_t i = 0; i < VOTERS; i++) {
         if (w->up[i] && sched_catreg_due_ns(&w->keep[i]) <= w->now_ns) {
-            struct sched_catreg_env e = env_of(w, i);
+            struct sched_creg_env e = env_of(w, i);
             sched_fx_clear(&w->fx);
             sched_catreg_tick(&w->keep[i], &e);
             carry_out(w, i);
@@ -608,7 +608,7 @@ static void world_free(struct world *w)
 
 static void hear(struct world *w, const struct sched_msg *m)
 {
-    struct sched_catreg_env e = env_of(w, 0);
+    struct sched_creg_env e = env_of(w, 0);
     sched_fx_clear(&w->fx);
     sched_catreg_msg(&w->keep[0], &e, m);
 }
@@ -706,7 +706,7 @@ TEST(a_change_that_is_overtaken_again_and_again_is_answered)
     hear(&w, &m);
     const struct sched_msg *r = NULL;
     while (r == NULL && w.now_ns < start + SCHED_MS(5000)) {
-        struct sched_catreg_env e;
+        struct sched_creg_env e;
         struct sched_msg no = {.from = 2,
             .type = SCHED_MSG_CNACK,
             .creg = {.ballot = w.keep[0].vote.ballot, .promised = w.keep[0].vote.ballot + 256}};

@@ -44,11 +44,9 @@ static void rig_init(struct rig *r, uint32_t voters)
     sched_quota_keep_init(&r->k, &r->cfg, 0, &mem);
     r->pools[0].max = MAX;
     CHECK(mem.used <= mem.size);
-    r->voter = (struct sched_quota_env){.cfg = &r->cfg,
-        .fx = &r->fx,
+    r->voter = (struct sched_quota_env){
+        .voter = {.cfg = &r->cfg, .fx = &r->fx, .rng = &r->rng, .now_ns = SCHED_MS(1000)},
         .known = &r->view,
-        .rng = &r->rng,
-        .now_ns = SCHED_MS(1000),
         .version = 1,
         .n_pools = 1,
         .pools = r->pools};
@@ -215,7 +213,7 @@ TEST(what_the_dead_held_comes_back_and_they_get_no_more)
     sched_view_advance(&r.view);
     sched_view_drop(&r.view, 10);
     sched_fx_clear(&r.fx);
-    r.voter.now_ns += SCHED_MS(5000);
+    r.voter.voter.now_ns += SCHED_MS(5000);
     sched_quota_keep_tick(&r.k, &r.voter);
     CHECK_EQ(r.k.acc.n, 1); /* the maximum */
     CHECK_EQ(ask_alone(&r, 10, 1, 2), -1);
@@ -275,15 +273,15 @@ TEST(lost_requests_are_sent_again_and_refused_ones_with_a_higher_ballot)
     want(&r, 10, 1, 6, 1);
     uint64_t ballot = sent(&r, SCHED_MSG_QPREP, 2)->qreg.ballot;
     sched_fx_clear(&r.fx);
-    r.voter.now_ns = sched_quota_keep_due_ns(&r.k);
+    r.voter.voter.now_ns = sched_quota_keep_due_ns(&r.k);
     sched_quota_keep_tick(&r.k, &r.voter);
     CHECK_EQ(sent(&r, SCHED_MSG_QPREP, 2)->qreg.ballot, ballot);
     from_voter(&r, SCHED_MSG_QNACK, 2, (struct sched_m_qreg){.ballot = ballot, .promised = 0x702});
-    r.voter.now_ns = sched_quota_keep_due_ns(&r.k);
+    r.voter.voter.now_ns = sched_quota_keep_due_ns(&r.k);
     sched_fx_clear(&r.fx);
     sched_quota_keep_tick(&r.k, &r.voter);
     CHECK_EQ(sent(&r, SCHED_MSG_QPREP, 3)->qreg.ballot, 0x800);
-    r.voter.now_ns += SCHED_MS(1000); /* nobody answers: the host must ask elsewhere */
+    r.voter.voter.now_ns += SCHED_MS(1000); /* nobody answers: the host must ask elsewhere */
     sched_quota_keep_tick(&r.k, &r.voter);
     CHECK_EQ(r.k.n_wants, 0);
     CHECK_EQ(r.k.vote.phase, SCHED_CREG_IDLE);
