@@ -190,29 +190,39 @@ static bool has_answered(json_t *answers, const char *worker)
     return false;
 }
 
-/* Every worker of the cluster has answered. */
+/* Workers of the cluster that have not answered, appended to an array. */
+static void add_silent(const struct cli_cluster *c, json_t *answers, json_t *names)
+{
+    for (size_t i = 0; i < c->n; i++) {
+        const struct cli_cluster_node *node = &c->nodes[i];
+        if (strcmp(node->role, "worker") == 0 && !has_answered(answers, node->name)) {
+            (void)json_array_append_new(names, json_string(node->name));
+        }
+    }
+}
+
 static int check_silent(const struct cli_cluster *c, json_t *answers, struct base_error *err)
 {
     char list[NAMED * CLI_CLUSTER_NAME_MAX + 32] = "";
-    size_t silent = 0, at = 0;
-    for (size_t i = 0; i < c->n; i++) {
-        const struct cli_cluster_node *node = &c->nodes[i];
-        if (strcmp(node->role, "worker") != 0 || has_answered(answers, node->name)) {
-            continue;
-        }
-        if (silent++ < NAMED) {
-            at += (size_t)snprintf(
-                list + at, sizeof list - at, "%s%s", at == 0 ? "" : ", ", node->name);
-        }
+    json_t *silent = json_array();
+    if (silent == NULL) {
+        return base_fail(err, BASE_ENOMEM, "out of memory");
     }
-    if (silent > NAMED) {
-        (void)snprintf(list + at, sizeof list - at, " and %zu more", silent - NAMED);
+    add_silent(c, answers, silent);
+    size_t n = json_array_size(silent), at = 0;
+    for (size_t i = 0; i < n && i < NAMED; i++) {
+        at += (size_t)snprintf(list + at, sizeof list - at, "%s%s", at == 0 ? "" : ", ",
+            json_string_value(json_array_get(silent, i)));
     }
-    return silent == 0 ? 0
-                       : base_fail(err, BASE_ESTATE,
-                             "no answer from %s: the first apply deletes pools that are in their "
-                             "files only",
-                             list);
+    if (n > NAMED) {
+        (void)snprintf(list + at, sizeof list - at, " and %zu more", n - NAMED);
+    }
+    json_decref(silent);
+    return n == 0 ? 0
+                  : base_fail(err, BASE_ESTATE,
+                        "no answer from %s: the first apply deletes pools that are in their files "
+                        "only",
+                        list);
 }
 
 static int check_workers(const struct cli_cluster *c, const struct cli_pool_files *files,
@@ -270,11 +280,8 @@ static int who_has(
     size_t at;
     int rc = names == NULL ? base_fail(err, BASE_ENOMEM, "out of memory")
                            : cli_cluster_ask(c, &q, &answers, err);
-    for (size_t i = 0; rc == 0 && i < c->n; i++) {
-        const struct cli_cluster_node *node = &c->nodes[i];
-        if (strcmp(node->role, "worker") == 0 && !has_answered(answers, node->name)) {
-            (void)json_array_append_new(names, json_string(node->name));
-        }
+    if (rc == 0) {
+        add_silent(c, answers, names);
     }
     json_array_foreach(answers, at, a)
     {
