@@ -15,6 +15,24 @@ static void same(const uint8_t *data, size_t n, const uint8_t *out, size_t out_n
     }
 }
 
+/* A row of this table, of whichever version. */
+#define CHECK_ROW(type, decode, encode, version)                                                   \
+    do {                                                                                           \
+        type r, again;                                                                             \
+        if (decode(data, n, &r) != 0) {                                                            \
+            break;                                                                                 \
+        }                                                                                          \
+        size_t out_n = encode(&r, out);                                                            \
+        if (data[0] == (version)) {                                                                \
+            same(data, n, out, out_n);                                                             \
+            break;                                                                                 \
+        }                                                                                          \
+        if (decode(out, out_n, &again) != 0) {                                                     \
+            abort();                                                                               \
+        }                                                                                          \
+        same((const uint8_t *)&r, sizeof r, (const uint8_t *)&again, sizeof again);                \
+    } while (0)
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     uint8_t out[WORKER_ROW_MAX];
@@ -25,52 +43,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     data++;
     n--;
     if (table % 4 == 0) {
-        struct worker_row_session r;
-        if (worker_row_session_decode(data, n, &r) == 0) {
-            size_t out_n = worker_row_session_encode(&r, out);
-            if (data[0] == WORKER_ROW_SESSION_VERSION) {
-                same(data, n, out, out_n);
-            } else {
-                struct worker_row_session again;
-                if (worker_row_session_decode(out, out_n, &again) != 0) {
-                    abort();
-                }
-                same((const uint8_t *)&r, sizeof r, (const uint8_t *)&again, sizeof again);
-            }
-        }
+        CHECK_ROW(struct worker_row_session, worker_row_session_decode, worker_row_session_encode,
+            WORKER_ROW_SESSION_VERSION);
     } else if (table % 4 == 1) {
-        struct worker_row_vm r;
-        if (worker_row_vm_decode(data, n, &r) == 0) {
-            size_t out_n = worker_row_vm_encode(&r, out);
-            if (data[0] == WORKER_ROW_VM_VERSION) {
-                same(data, n, out, out_n);
-            } else {
-                struct worker_row_vm again;
-                if (worker_row_vm_decode(out, out_n, &again) != 0) {
-                    abort();
-                }
-                same((const uint8_t *)&r, sizeof r, (const uint8_t *)&again, sizeof again);
-            }
-        }
+        CHECK_ROW(struct worker_row_vm, worker_row_vm_decode, worker_row_vm_encode,
+            WORKER_ROW_VM_VERSION);
     } else if (table % 4 == 2) {
-        struct worker_row_fence r;
-        if (worker_row_fence_decode(data, n, &r) == 0) {
-            same(data, n, out, worker_row_fence_encode(&r, out));
-        }
+        CHECK_ROW(struct worker_row_fence, worker_row_fence_decode, worker_row_fence_encode,
+            data[0]); /* there is one version */
     } else {
-        struct worker_exec x;
-        if (worker_row_exec_decode(data, n, &x) == 0) {
-            size_t out_n = worker_row_exec_encode(&x, out);
-            if (data[0] == WORKER_ROW_EXEC_VERSION) {
-                same(data, n, out, out_n);
-            } else {
-                struct worker_exec again;
-                if (worker_row_exec_decode(out, out_n, &again) != 0) {
-                    abort();
-                }
-                same((const uint8_t *)&x, sizeof x, (const uint8_t *)&again, sizeof again);
-            }
-        }
+        CHECK_ROW(struct worker_exec, worker_row_exec_decode, worker_row_exec_encode,
+            WORKER_ROW_EXEC_VERSION);
     }
     return 0;
 }

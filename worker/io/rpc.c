@@ -6,7 +6,6 @@
 #include "proto/base/assert.h"
 #include "proto/base/container.h"
 #include "proto/base/hash.h"
-#include "scheduler/io/catalog.h"
 #include "worker/io/rpc_state.h"
 
 enum {

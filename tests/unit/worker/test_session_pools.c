@@ -302,24 +302,34 @@ TEST(ready_instances_of_another_template_than_the_pool_has_now_end_after_a_resta
     rig_deinit(&r);
 }
 
-/* As voters have it, in version 1: one pool. */
-static struct sched_catalog *born(uint64_t birth, const char *value)
+/* Pools of a catalogue as voters make it, one after the other. */
+static struct sched_catalog *made(uint64_t birth, const struct sched_catalog_entry *e, uint32_t n)
 {
-    static uint8_t bytes[SCHED_CAT_BYTES_MAX];
+    static uint8_t bytes[4][SCHED_CAT_BYTES_MAX];
     struct sched_catalog *k = NULL;
-    const struct sched_cat_doc none = {0};
-    const struct sched_cat_change change = {.id = 1,
-        .birth = birth,
-        .entry = {.key = "pool/first",
-            .key_n = 10,
-            .pool = 7,
-            .ready = 2,
-            .value = (const uint8_t *)value,
-            .value_n = (uint32_t)strlen(value)}};
-    struct sched_cat_doc doc = {.version = 1, .bytes = bytes};
-    CHECK_EQ(sched_cat_apply(&none, &change, bytes, &doc.n), SCHED_CAT_OK);
+    struct sched_cat_doc doc = {0};
+    for (uint32_t i = 0; i < n; i++) {
+        const struct sched_cat_change change = {.id = i + 1,
+            .birth = birth,
+            .entry = {.key = e[i].key,
+                .key_n = (uint32_t)strlen(e[i].key),
+                .pool = e[i].pool,
+                .ready = e[i].ready,
+                .max = e[i].max,
+                .value = (const uint8_t *)e[i].value,
+                .value_n = (uint32_t)e[i].value_n}};
+        struct sched_cat_doc next = {.version = i + 1, .bytes = bytes[i]};
+        CHECK_EQ(sched_cat_apply(&doc, &change, bytes[i], &next.n), SCHED_CAT_OK);
+        doc = next;
+    }
     CHECK_EQ(sched_catalog_unpack(&k, &doc), 0);
     return k;
+}
+
+static struct sched_catalog *born(uint64_t birth, const char *value)
+{
+    const struct sched_catalog_entry e = pool_entry("pool/first", value, 1);
+    return made(birth, &e, 1);
 }
 
 #define FIRST(max)                                                                                 \
@@ -424,29 +434,6 @@ static void check_alice(unsigned char id, const char *recreated)
     warren__reply__free_unpacked(end, NULL);
 }
 
-/* Pools of a catalogue as voters make it, one after the other. */
-static struct sched_catalog *made(const struct sched_catalog_entry *e, uint32_t n)
-{
-    static uint8_t bytes[4][SCHED_CAT_BYTES_MAX];
-    struct sched_catalog *k = NULL;
-    struct sched_cat_doc doc = {0};
-    for (uint32_t i = 0; i < n; i++) {
-        const struct sched_cat_change change = {.id = i + 1,
-            .birth = 8,
-            .entry = {.key = e[i].key,
-                .key_n = (uint32_t)strlen(e[i].key),
-                .pool = e[i].pool,
-                .max = 4,
-                .value = (const uint8_t *)e[i].value,
-                .value_n = (uint32_t)e[i].value_n}};
-        struct sched_cat_doc next = {.version = i + 1, .bytes = bytes[i]};
-        CHECK_EQ(sched_cat_apply(&doc, &change, bytes[i], &next.n), SCHED_CAT_OK);
-        doc = next;
-    }
-    CHECK_EQ(sched_catalog_unpack(&k, &doc), 0);
-    return k;
-}
-
 TEST(a_pool_of_a_file_that_the_catalogue_takes_over_keeps_its_sessions)
 {
     static const char one[] = "{\"name\":\"another\",\"properties\":{\"scaleConfiguration\":{"
@@ -465,20 +452,20 @@ TEST(a_pool_of_a_file_that_the_catalogue_takes_over_keeps_its_sessions)
     struct sched_catalog_entry e[] = {
         pool_entry("pool/another", one, 1), pool_entry("pool/python", two, 2)};
     e[1].pool = e[0].pool + 1;
-    struct sched_catalog *k = made(e, 1); /* the first of two that are applied */
+    struct sched_catalog *k = made(8, e, 1); /* the first of two that are applied */
     CHECK_EQ(worker_catalog_apply(c, k, &share, NULL), BASE_EAGAIN);
     check_alice(2, "");
     sched_catalog_destroy(k);
-    k = made(e, 2);
+    k = made(8, e, 2);
     CHECK_EQ(worker_catalog_apply(c, k, &share, NULL), 0);
     check_alice(3, "");
     CHECK_EQ(worker_session_counts(r.sessions).sessions, 1);
     sched_catalog_destroy(k);
-    k = made(e, 1); /* and now it goes at once */
+    k = made(8, e, 1); /* and now it goes at once */
     CHECK_EQ(worker_catalog_apply(c, k, &share, NULL), 0);
     RIG_UNTIL(&r, worker_session_counts(r.sessions).sessions == 0);
     sched_catalog_destroy(k);
-    k = made(e, 2);
+    k = made(8, e, 2);
     CHECK_EQ(worker_catalog_apply(c, k, &share, NULL), 0);
     check_alice(4, "pool-deleted");
     sched_catalog_destroy(k);
